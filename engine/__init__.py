@@ -1,0 +1,1 @@
+"""Tasks, time, sockets and disk. No bytes are parsed here; that is `protocols`."""
