@@ -1,0 +1,1 @@
+"""Where mail is kept: the queue, the event log, the counters and the group commit."""

@@ -1,0 +1,430 @@
+"""What a spool does, whichever way it keeps its data.
+
+Every call takes and gives batches of plain values and means the same on every
+adapter. Adapters are `memory:` (the model the contract tests compare with) and
+`lmdb:` (the embedded default). Times are wall time in milliseconds
+(`..._unix_ms`). A call that changes something returns when the change is durable,
+and listeners are told only then.
+
+In flight: `window` claims what it returns. A claim lives in memory only; it ends
+with the `settle` of that envelope or with `give_back`, and a crash ends all. A
+claimed envelope is in no other window, and neither expires nor is cancelled.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from protocols.records import (
+    Account,
+    ApiKey,
+    DestinationRecord,
+    Envelope,
+    Event,
+    Reason,
+    Status,
+)
+
+
+class SpoolError(Exception):
+    """The spool cannot do what was asked; the text says what and where."""
+
+
+class SpoolFull(SpoolError):
+    """No room (map, disk or low-water mark): nothing was stored; try again later (452, 503)."""
+
+
+class SpoolFailed(SpoolError):
+    """A commit failed: whether it is stored is unknown, and the process must end (451, 503)."""
+
+
+class SpoolUnusable(SpoolError):
+    """The spool cannot be opened: damaged, truncated, foreign, locked, or not permitted."""
+
+
+class QuotaBeyondReach(SpoolError):
+    """The mail could not be released within the longest pause (60 days): refused at intake."""
+
+
+class ContentKind(Enum):
+    OCTETS = 0  # delivered as it is
+    TEMPLATE = 1  # filled in per recipient with the envelope's `variables`
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecipient:
+    """One envelope to be. `uuid` has 16 octets; the rest as in `EnvelopeFixed`."""
+
+    uuid: bytes
+    recipient: str
+    address: str
+    destination: str
+    variables: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """One content and its recipients; all of them share everything but the recipient."""
+
+    content: bytes
+    recipients: Sequence[NewRecipient]
+    reverse_path: str
+    subject: str = ""
+    campaign: str | None = None
+    custom_id: str = ""
+    event_payload: str = ""
+    lane: int = 0
+    needs_8bit: bool = False
+    needs_utf8: bool = False
+    kind: ContentKind = ContentKind.OCTETS
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What an account's plan allows, in messages; None is no limit."""
+
+    per_day: int | None = None
+    per_month: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptRequest:
+    """What one request hands in: stored whole or not at all.
+
+    `digest` (16 octets over account, path, idempotency key and body) makes a
+    repeat within `digest_lives_ms` answer with the first one's envelopes.
+    """
+
+    account: Account
+    messages: Sequence[NewMessage]
+    quota: Quota = Quota()
+    digest: bytes | None = None
+    digest_lives_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedEnvelope:
+    envelope_id: int
+    uuid: bytes
+    status: Status  # queued or paused
+    due_unix_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to one request: its envelopes in order, messages flattened."""
+
+    envelopes: Sequence[AcceptedEnvelope]
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgendaRow:
+    wake_unix_ms: int
+    destination: str
+    cause: str
+
+
+@dataclass(slots=True)
+class WindowPosition:
+    """Whose turn it is among the flows of a destination. Kept by the actor, lost with it."""
+
+    lane: int = 0
+    flow: int = 0
+    deficits: dict[tuple[int, int], int] = field(default_factory=dict)
+    lane_turns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Claimed envelopes, in fair order, and what comes after them.
+
+    `more` says that others are due now; else `next_due_unix_ms` is when the next
+    one is, or None if the destination has no further mail.
+    """
+
+    envelopes: Sequence[Envelope]
+    more: bool
+    next_due_unix_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    kind: ContentKind
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """A fact: what an attempt at one envelope came to. Always applied, once.
+
+    `attempt` is the number of this attempt (state.attempts + 1 when it began): a
+    result that is not above the stored count is a repeat and changes nothing.
+    `status` is delivered, deferred, soft_bounced or hard_bounced;
+    `due_unix_ms` is the next attempt's time for a deferred one.
+    """
+
+    envelope_id: int
+    attempt: int
+    status: Status
+    at_unix_ms: int
+    due_unix_ms: int = 0
+    reply: str = ""
+    reason: Reason | None = None
+    mx_host: str = ""
+    mx_address: str = ""
+    tls: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A decision: end one open envelope without an attempt (no MX, expiry, cancel, policy)."""
+
+    envelope_id: int
+    status: Status
+    at_unix_ms: int
+    reason: Reason | None
+    reply: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAt:
+    """A decision: move one open envelope's due time, with no event and no attempt used up."""
+
+    envelope_id: int
+    due_unix_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A decision: an actor has nothing to do now.
+
+    The destination's record is stored and its agenda row becomes the later of the
+    true earliest due time (looked up in the same transaction) and
+    `record.not_before_unix_ms`; it goes if the destination has no queue rows.
+    """
+
+    destination: str
+    record: DestinationRecord
+
+
+Decision = Finish | RetryAt | Rest
+
+
+@dataclass(frozen=True, slots=True)
+class CommitNotice:
+    """What a listener is told after a commit: its events, and which destinations have work."""
+
+    events: Sequence[Event]
+    due_destinations: Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events; None is any. An account's reader always has `account_id` set."""
+
+    account_id: int | None = None
+    accounts: frozenset[str] | None = None
+    campaigns: frozenset[str | None] | None = None
+    destinations: frozenset[str] | None = None
+    envelope_ids: frozenset[int] | None = None
+    statuses: frozenset[Status] | None = None
+
+    def admits(self, event: Event) -> bool:
+        return (
+            (self.account_id is None or event.account_id == self.account_id)
+            and (self.accounts is None or event.account in self.accounts)
+            and (self.campaigns is None or event.campaign in self.campaigns)
+            and (self.destinations is None or event.destination in self.destinations)
+            and (self.envelope_ids is None or event.envelope_id in self.envelope_ids)
+            and (self.statuses is None or event.status in self.statuses)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Matching events after a place in the log, and up to where was looked.
+
+    `seq` is the last place looked at. `gap` is (first, last) of what retention
+    had already removed, when the place asked for lies before it.
+    """
+
+    events: Sequence[Event]
+    seq: int
+    gap: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeFilter:
+    """Which envelopes a listing shows; None is any, matches are exact."""
+
+    account_id: int | None = None
+    statuses: frozenset[Status] | None = None
+    destination: str | None = None
+    address: str | None = None
+    campaign: str | None = None
+    custom_id: str | None = None
+    from_unix_ms: int | None = None
+    to_unix_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopePage:
+    """Newest first; `after` is the id to go on from, None at the end."""
+
+    envelopes: Sequence[Envelope]
+    after: int | None
+
+
+class Group(Enum):
+    TOTAL = "total"
+    DESTINATION = "destination"
+    ACCOUNT = "account"
+    CAMPAIGN = "campaign"
+    HOUR = "hour"
+    DAY = "day"
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsRow:
+    """Counts of envelopes by status, in the order of `records.STATUSES`.
+
+    Hours and days are those of acceptance, in UTC: a row's sum never changes
+    when its mails move on. `key` is text: a domain, a name, "2026-11-24T13" or "2026-11-24".
+    """
+
+    key: str
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationRow:
+    destination: str
+    counts: tuple[int, ...]
+    record: DestinationRecord
+    wake_unix_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSettings:
+    """What an adapter must know to keep the rules; times in milliseconds, sizes in octets."""
+
+    max_age_ms: int = 259_200_000
+    paused_max_ms: int = (
+        60 * 86_400_000
+    )  # longer than two months of a monthly plan helps nobody
+    finished_retention_ms: int = 2_592_000_000
+    events_retention_ms: int = 2_592_000_000
+    events_retention_bytes: int = 10_000_000_000
+    disk_free_bytes_min: int = (
+        512 * 1024 * 1024
+    )  # below it intake closes, deliveries go on
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStatistics:
+    envelopes_open: int
+    in_flight: int
+    commits: int
+    items_committed: int
+    waiting_for_commit: int
+    head_seq: int
+    oldest_seq: int
+    start_count: int
+    quarantined: int
+    intake_open: bool
+
+
+class Spool(Protocol):
+    """Domain-level storage. Obtained from `engine.spool.open_spool`, which runs its writer."""
+
+    @property
+    def stream_id(self) -> str: ...
+
+    @property
+    def start_count(self) -> int: ...
+
+    # Writing: durable when it returns.
+    async def accept(
+        self, requests: Sequence[AcceptRequest]
+    ) -> list[Accepted | SpoolError]: ...
+
+    async def settle(
+        self, results: Sequence[AttemptResult], decisions: Sequence[Decision] = ()
+    ) -> None: ...
+
+    async def release(self, until_unix_ms: int) -> int:
+        """Queue paused mail whose release has come, at most 500 rows a commit; return how many."""
+        ...
+
+    async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
+        """Expire what is overdue (all of it), then walk on: check, quarantine, purge, trim.
+
+        Returns whether there is more to do at once.
+        """
+        ...
+
+    # Finding work.
+    async def due_destinations(
+        self, until_unix_ms: int, limit: int
+    ) -> list[AgendaRow]: ...
+
+    async def next_wake_unix_ms(self) -> int | None: ...
+
+    async def window(
+        self, destination: str, position: WindowPosition, limit: int, now_unix_ms: int
+    ) -> Window: ...
+
+    def give_back(self, envelope_ids: Iterable[int]) -> None:
+        """End the claim on envelopes that were not attempted."""
+        ...
+
+    async def content(self, content_ids: Collection[int]) -> dict[int, Content]: ...
+
+    async def destination(self, name: str) -> DestinationRecord | None: ...
+
+    # Accounts.
+    async def create_account(self, account: Account, key: ApiKey) -> Account:
+        """Store a new account (its `account_id` is chosen here). SpoolError if the name exists."""
+        ...
+
+    async def accounts(self) -> list[Account]: ...
+
+    async def api_key(self, api_key: str) -> tuple[ApiKey, Account] | None: ...
+
+    # The read side.
+    def head(self) -> int: ...
+
+    async def events(
+        self, after_seq: int, wanted: EventFilter, limit: int, scan_max: int = 1000
+    ) -> EventPage: ...
+
+    async def events_at(self, seqs: Sequence[int]) -> list[Event]:
+        """The events at these places that retention has not removed."""
+        ...
+
+    async def envelope(self, envelope_id: int) -> Envelope | None: ...
+
+    async def find(
+        self, wanted: EnvelopeFilter, after: int | None, limit: int
+    ) -> EnvelopePage: ...
+
+    async def statistics(
+        self,
+        group: Group,
+        *,
+        account_id: int | None = None,
+        from_unix_ms: int | None = None,
+        to_unix_ms: int | None = None,
+    ) -> list[StatisticsRow]: ...
+
+    async def destinations(
+        self, *, account_id: int | None = None, after: str = "", limit: int = 1000
+    ) -> list[DestinationRow]: ...
+
+    def spool_statistics(self) -> SpoolStatistics: ...
+
+    def add_listener(self, listener: Callable[[CommitNotice], None]) -> None:
+        """Call `listener` in the loop after every commit that grew the log or the agenda."""
+        ...
