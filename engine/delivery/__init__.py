@@ -1,0 +1,1 @@
+"""Mail goes out: scheduler, destination actors, limits, resolver, connections, disposition."""

@@ -1,0 +1,317 @@
+"""Where does a domain's mail go? MX and address look-ups, remembered for a while.
+
+Owns the `Resolver` seam, its implementation on dnspython, the cache, and the line
+between "never" and "not now": a domain that is known not to take mail is a value
+with `permanent` set, and everything doubtful (SERVFAIL, timeouts, loops, nonsense)
+is a value without it. Connects to no mail server and decides no retry; preference
+order is `protocols.mx`, and which addresses are fair game is `routes`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import dns.asyncbackend
+import dns.asyncresolver
+import dns.exception
+import dns.name
+import dns.nameserver
+import dns.rdatatype
+import dns.resolver
+import trio
+
+from protocols.mx import ADDRESSES_MAX, MxHost, NoMx, mail_hosts, site_name
+from protocols.records import Reason, Status
+
+# A time to live of 0 would ask for every message, and one of 2^31 would never ask again.
+TTL_S_MIN: Final = 30.0
+TTL_S_MAX: Final = 3600.0
+# That a domain does not exist is believed for less long: people repair it and try again at once.
+ABSENCE_TTL_S_MAX: Final = 300.0
+# A failing name server is asked twice a minute about one name, however many mails wait for it.
+FAILURE_TTL_S: Final = 30.0
+# Some 2 kB each: enough for the busy part of a large address list in 20 MB a cache.
+CACHE_ENTRIES_MAX: Final = 10_000
+# RFC 1034 wants no limit but no loop; resolvers in use stop between 8 and 16 aliases.
+ALIASES_MAX: Final = 8
+# Each query is a socket; a restart with 100,000 domains must not open them all at once.
+QUERIES_AT_ONCE_MAX: Final = 100
+# One try at one server, and all of them together. Longer than dnspython's five seconds, because
+# a slow answer costs nobody else anything here and a missing one a whole retry.
+TRY_TIMEOUT_S: Final = 2.5
+LIFETIME_S: Final = 10.0
+# The size that crosses every path without fragments (DNS flag day 2020).
+EDNS_PAYLOAD_BYTES: Final = 1232
+
+
+@dataclass(frozen=True, slots=True)
+class MailHost:
+    """A host that takes mail: its name and what it resolved to, IPv6 and IPv4 in turns."""
+
+    preference: int
+    name: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MailHosts:
+    """Where a domain's mail goes, by preference; hosts that did not resolve are left out."""
+
+    hosts: tuple[MailHost, ...]
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """A domain (or host) that cannot be reached by name, for ever or just now.
+
+    `text` is one line in the form of a reply, "550 5.1.2 ...".
+    """
+
+    permanent: bool
+    reason: Reason
+    text: str
+
+    @property
+    def status(self) -> Status:
+        """The status its mail ends in if `permanent`: only what does not exist is a hard bounce."""
+        if self.reason in (Reason.NO_SUCH_DOMAIN, Reason.NULL_MX):
+            return Status.HARD_BOUNCED
+        return Status.BLOCKED if self.reason is Reason.POLICY else Status.SOFT_BOUNCED
+
+
+class Resolver(Protocol):
+    """The seam: names in, values out. It never raises for what the network says."""
+
+    async def mail_hosts(self, domain: str) -> MailHosts | Unresolved: ...
+
+    async def addresses(self, host: str) -> tuple[str, ...] | Unresolved: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """One answer: its data, whether the name exists at all, and seconds to live."""
+
+    data: tuple[Any, ...]
+    exists: bool
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    text: str
+
+
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class Memory(Generic[V]):
+    """A bounded cache with one look-up in flight per name. Times are trio's clock."""
+
+    entries_max: int
+    _kept: OrderedDict[str, tuple[float, V]] = field(default_factory=OrderedDict)
+    _in_flight: dict[str, trio.Event] = field(default_factory=dict)
+
+    async def get(self, name: str, look_up: Callable[[str], Awaitable[tuple[V, float]]]) -> V:
+        """Return what is remembered of `name`, else what `look_up` returns with its seconds."""
+        while True:
+            kept = self._kept.get(name)
+            if kept is not None and kept[0] > trio.current_time():
+                self._kept.move_to_end(name)
+                return kept[1]
+            running = self._in_flight.get(name)
+            if running is None:
+                break
+            # If the one who asks is cancelled, nothing is kept and one of us asks instead.
+            await running.wait()
+        done = self._in_flight[name] = trio.Event()
+        try:
+            value, ttl_s = await look_up(name)
+            self._kept[name] = (trio.current_time() + ttl_s, value)
+            self._kept.move_to_end(name)
+            if len(self._kept) > self.entries_max:
+                self._kept.popitem(last=False)
+            return value
+        finally:
+            del self._in_flight[name]
+            done.set()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+class DnsResolver:
+    """The `Resolver` that asks name servers.
+
+    `servers` are "IP:port" or "[IPv6]:port"; without any, the system's from
+    /etc/resolv.conf. `own_names` are our host names, in lower case.
+    """
+
+    def __init__(self, servers: Sequence[str] = (), *, own_names: Sequence[str] = ()) -> None:
+        self._dns = _configured(servers)
+        self._own_names = frozenset(own_names)
+        self._queries = trio.CapacityLimiter(QUERIES_AT_ONCE_MAX)
+        self._domains: Memory[MailHosts | Unresolved] = Memory(CACHE_ENTRIES_MAX)
+        self._hosts: Memory[tuple[tuple[str, ...] | Unresolved, float]] = Memory(CACHE_ENTRIES_MAX)
+
+    async def mail_hosts(self, domain: str) -> MailHosts | Unresolved:
+        """Return the hosts for mail to `domain` (A-labels), or why there are none."""
+        return await self._domains.get(domain, self._look_up_domain)
+
+    async def addresses(self, host: str) -> tuple[str, ...] | Unresolved:
+        """Return the addresses of `host`, at most eight, or why there are none."""
+        found, _ = await self._hosts.get(host, self._look_up_host)
+        return found
+
+    async def _look_up_domain(self, domain: str) -> tuple[MailHosts | Unresolved, float]:
+        answer = await self._ask(domain, dns.rdatatype.MX)
+        if isinstance(answer, _Failure):
+            return _not_now(domain, answer), FAILURE_TTL_S
+        absence_ttl_s = min(answer.ttl_s, ABSENCE_TTL_S_MAX)
+        if not answer.exists:
+            text = f"550 5.1.2 domain {domain} does not exist"
+            return Unresolved(True, Reason.NO_SUCH_DOMAIN, text), absence_ttl_s
+        records = [(record.preference, record.exchange.to_text()) for record in answer.data]
+        hosts = mail_hosts(domain, records, own_names=self._own_names)
+        if hosts is NoMx.NULL_MX:
+            text = f"556 5.1.10 domain {domain} takes no mail (null MX)"
+            return Unresolved(True, Reason.NULL_MX, text), absence_ttl_s
+        if hosts is NoMx.OURSELVES:
+            text = f"550 5.4.6 mail for {domain} would come back to this system"
+            return Unresolved(True, Reason.DNS, text), absence_ttl_s
+        return await self._resolve_hosts(domain, hosts, answer, implicit=not records)
+
+    async def _resolve_hosts(
+        self, domain: str, hosts: Sequence[MxHost], answer: _Records, *, implicit: bool
+    ) -> tuple[MailHosts | Unresolved, float]:
+        found: dict[str, tuple[tuple[str, ...] | Unresolved, float]] = {}
+
+        async def resolve(name: str) -> None:
+            found[name] = await self._hosts.get(name, self._look_up_host)
+
+        async with trio.open_nursery() as nursery:
+            for host in hosts:
+                nursery.start_soon(resolve, host.name)
+        usable = tuple(
+            MailHost(host.preference, host.name, addresses)
+            for host in hosts
+            if isinstance(addresses := found[host.name][0], tuple)
+        )
+        if usable:
+            ttl_s = min(answer.ttl_s, *(ttl_s for _, ttl_s in found.values()))
+            return MailHosts(usable, site_name(hosts)), max(ttl_s, TTL_S_MIN)
+        missing = [reached for reached, _ in found.values() if isinstance(reached, Unresolved)]
+        for failure in missing:
+            if not failure.permanent:
+                return failure, FAILURE_TTL_S
+        if implicit:
+            text = f"550 5.1.2 domain {domain} has neither MX nor address"
+            reason = Reason.NO_SUCH_DOMAIN
+        else:
+            # RFC 5321 5.1: MX records of which none is usable are an error to be reported, and the
+            # domain's own address is no way round. The domain exists, so this is no hard bounce.
+            text = f"550 5.4.4 no MX host of {domain} has an address"
+            reason = Reason.DNS
+        return Unresolved(True, reason, text), min(answer.ttl_s, ABSENCE_TTL_S_MAX)
+
+    async def _look_up_host(
+        self, host: str
+    ) -> tuple[tuple[tuple[str, ...] | Unresolved, float], float]:
+        answers: dict[dns.rdatatype.RdataType, _Records | _Failure] = {}
+
+        async def ask(kind: dns.rdatatype.RdataType) -> None:
+            answers[kind] = await self._ask(host, kind)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, dns.rdatatype.AAAA)
+            nursery.start_soon(ask, dns.rdatatype.A)
+        of_kind = [
+            [record.address for record in answer.data] if isinstance(answer, _Records) else []
+            for answer in (answers[dns.rdatatype.AAAA], answers[dns.rdatatype.A])
+        ]
+        # In turns, so that a machine without IPv6 is at the second address soon, not at the ninth.
+        mixed = [address for address in chain(*zip_longest(*of_kind)) if address is not None]
+        ttl_s = TTL_S_MAX
+        for answer in answers.values():
+            if isinstance(answer, _Failure):
+                # One kind failed: what the other kind said is used, but not for long.
+                ttl_s = FAILURE_TTL_S
+                if not mixed:
+                    return (_not_now(host, answer), ttl_s), ttl_s
+            elif answer.data or not mixed:
+                ttl_s = min(ttl_s, answer.ttl_s)
+        if mixed:
+            return (tuple(mixed[:ADDRESSES_MAX]), ttl_s), ttl_s
+        ttl_s = min(ttl_s, ABSENCE_TTL_S_MAX)
+        text = f"550 5.4.4 host {host} has no address"
+        return (Unresolved(True, Reason.DNS, text), ttl_s), ttl_s
+
+    async def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> _Records | _Failure:
+        """Ask for one kind of record, following aliases that the server left unresolved."""
+        try:
+            asked = dns.name.from_text(name, origin=dns.name.root)
+        except dns.exception.DNSException:
+            # A name that cannot be asked for cannot exist (an MX record may hold any octets).
+            return _Records((), exists=False, ttl_s=TTL_S_MAX)
+        ttl_s = TTL_S_MAX
+        for _ in range(ALIASES_MAX):
+            try:
+                async with self._queries:
+                    answer = await self._dns.resolve(
+                        asked, kind, raise_on_no_answer=False, search=False, backend=_BACKEND
+                    )
+            except dns.resolver.NXDOMAIN:
+                return _Records((), exists=False, ttl_s=ABSENCE_TTL_S_MAX)
+            except dns.resolver.LifetimeTimeout:
+                return _Failure("no name server answered in time")
+            except dns.resolver.NoNameservers as error:
+                return _Failure(_first_fault(error))
+            except (dns.exception.DNSException, OSError) as error:
+                return _Failure(type(error).__name__)
+            ttl_s = min(max(answer.chaining_result.minimum_ttl, TTL_S_MIN), ttl_s)
+            if answer.rrset is not None:
+                return _Records(tuple(answer.rrset), exists=True, ttl_s=ttl_s)
+            if answer.canonical_name == asked:
+                return _Records((), exists=True, ttl_s=ttl_s)
+            asked = answer.canonical_name
+        return _Failure("too many aliases, or a loop of them")
+
+
+_BACKEND: Final = dns.asyncbackend.get_backend("trio")
+
+
+def _configured(servers: Sequence[str]) -> dns.asyncresolver.Resolver:
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    if servers:
+        resolver.nameservers = [_name_server(server) for server in servers]
+    else:
+        try:
+            resolver.read_resolv_conf("/etc/resolv.conf")
+        except (OSError, dns.resolver.NoResolverConfiguration):
+            # What the C library does without the file (resolv.conf(5)).
+            resolver.nameservers = ["127.0.0.1"]
+    resolver.use_edns(0, 0, EDNS_PAYLOAD_BYTES)
+    resolver.timeout = TRY_TIMEOUT_S
+    resolver.lifetime = LIFETIME_S
+    return resolver
+
+
+def _name_server(text: str) -> dns.nameserver.Nameserver:
+    host, _, port = text.rpartition(":")
+    return dns.nameserver.Do53Nameserver(host.strip("[]"), int(port))
+
+
+def _first_fault(error: dns.resolver.NoNameservers) -> str:
+    """Return what went wrong at the first server, without its address and our query's."""
+    faults = error.kwargs.get("errors") or []
+    # Each is (server, over TCP, port, what happened, response): the fourth is for people.
+    return str(faults[0][3]) if faults else "all name servers failed"
+
+
+def _not_now(name: str, failure: _Failure) -> Unresolved:
+    return Unresolved(
+        False, Reason.DNS, f"451 4.4.3 DNS look-up of {name} failed: {failure.text}"[:500]
+    )
