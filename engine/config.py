@@ -1,0 +1,367 @@
+"""The configuration: one immutable value, read from one TOML file and checked at load.
+
+Every setting has a default with its reason and, where it has one, a unit in its name. Unknown keys
+are refused with their name: a misspelt limit that is silently ignored is a limit that does not
+hold. Errors name the file and the key. Relative paths are relative to the file they stand in.
+
+The only module that imports `tomllib`. Accounts, holds and whatever changes while the engine runs
+are not configuration; they live in the spool.
+"""
+
+import difflib
+import re
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+
+from engine.config_values import (
+    DnsServer,
+    DomainPattern,
+    ListenAddress,
+    Network,
+    NextHop,
+    Rate,
+)
+
+DEFAULT_FILE: Final = "eilpost.toml"
+
+# Ten years: longer is a typing error, and infinity is no time at which anything happens.
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=315_360_000)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+SpoolUrl = Literal["lmdb:", "memory:"]
+TlsPolicy = Literal["none", "opportunistic", "required"]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text names the file, the key and what was expected."""
+
+
+# RFC 5321 4.1.1.1: a domain or an address literal.
+EHLO_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Za-z:.]+\]")
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One table of the file."""
+
+
+class _Door(_Table, frozen=True, kw_only=True):
+    """What every listening address has in common."""
+
+    tls_certificate: Path | None = None  # PEM, the chain with it; none: plain, so loopback only
+    tls_key: Path | None = None  # PEM, without a passphrase: nobody is there at a restart
+    # A proxy in front has ended TLS: then plain text is taken on any address.
+    behind_proxy: bool = False
+
+
+class Http(_Door, frozen=True, kw_only=True):
+    """`[http]`: mail intake, the API, the stream and the pages, on one port."""
+
+    # Loopback, because without a certificate credentials would cross the network in the clear.
+    listen: ListenAddress = ListenAddress("127.0.0.1", 8620)
+    public_url: str = ""  # For links in mails and pages; empty: made from `listen`.
+
+
+class Smtp(_Door, frozen=True, kw_only=True):
+    """`[smtp]`: mail submission."""
+
+    listen: ListenAddress = ListenAddress("127.0.0.1", 8587)
+
+
+class SpoolTable(_Table, frozen=True, kw_only=True):
+    """`[spool]`: where mail is kept."""
+
+    # Below data_dir, in this process, nothing to install. "memory:" forgets all mail at the end.
+    url: SpoolUrl = "lmdb:"
+
+
+class ResolverTable(_Table, frozen=True, kw_only=True):
+    """`[resolver]`: whom to ask for MX records and addresses."""
+
+    servers: tuple[DnsServer, ...] = ()  # None: those of the system, which can reach the world.
+
+
+class Delivery(_Table, frozen=True, kw_only=True):
+    """`[delivery]`: how mail goes out."""
+
+    port: Port = 25  # RFC 5321 4.5.4.2; only tests and closed networks have another.
+    ehlo_name: str = msgspec.field(default_factory=socket.gethostname)
+    # Most trouble is over in minutes, what is not takes hours. The last value repeats.
+    retry_s: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1)] = (
+        300.0,
+        600.0,
+        1200.0,
+        2400.0,
+        4800.0,
+        9600.0,
+        14400.0,
+    )
+    # Greylisting ends after a fixed time, mostly five minutes: waiting longer only delays the mail.
+    greylist_retry_s: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1)] = (300.0, 900.0)
+    max_age_s: Seconds = 259_200.0  # Three days outlast a weekend; RFC 5321 4.5.4.1 suggests 4-5.
+    tls: TlsPolicy = "opportunistic"  # A third of the receivers' certificates prove nothing anyway.
+    connections_per_destination_max: Count = 20  # A ceiling; growth beyond 2 needs good cohorts.
+    # An MX record that points inside our own network is a mistake or an attack.
+    private_targets: tuple[Network, ...] = ()
+
+
+class Events(_Table, frozen=True, kw_only=True):
+    """`[events]`: how far back the log reaches; whichever limit is met first trims it."""
+
+    retention_s: Seconds = 2_592_000.0  # 30 days: a month's complaints can still be answered.
+    retention_bytes: Count = 10_000_000_000  # About 25 million events, a third of a small disk.
+
+
+class Route(_Table, frozen=True, kw_only=True):
+    """`[[route]]`: where the mail of some domains goes instead of to their MX hosts."""
+
+    domain: DomainPattern
+    next_hop: NextHop
+
+
+class Plan(_Table, frozen=True, kw_only=True):
+    """`[[plan]]`: what an account may send; without a number, without that limit."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    messages_per_day: Count | None = None
+    messages_per_month: Count | None = None
+
+
+class Rule(_Table, frozen=True, kw_only=True):
+    """`[[rule]]`: limits towards a destination; the narrowest match wins, field by field."""
+
+    destination: DomainPattern
+    rate: Rate | None = None
+    connections_max: Count | None = None
+    messages_per_connection_max: Count | None = None
+    tls: TlsPolicy | None = None
+
+
+class ShapingTable(_Table, frozen=True, kw_only=True):
+    """`[shaping]`: files with rules, kept apart because other people edit them, and more often."""
+
+    files: tuple[Path, ...] = ()
+
+
+class Support(_Table, frozen=True, kw_only=True):
+    """`[support]`: whom to ask; shown on pages and in errors."""
+
+    contact: str = ""  # Empty: postmaster at the EHLO name, an address that RFC 5321 4.5.1 demands.
+
+
+class DestinationLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds towards one destination after all rules are laid over the defaults."""
+
+    rate: Rate | None
+    connections_max: int
+    messages_per_connection_max: int
+    tls: TlsPolicy
+
+
+# Peers balance load between their hosts by connection, so one is not kept for ever.
+MESSAGES_PER_CONNECTION_MAX: Final = 100
+
+FREE_PLAN: Final = Plan(name="free", messages_per_day=200, messages_per_month=6000)
+
+
+class Config(_Table, frozen=True, kw_only=True):
+    """The whole configuration. `Config()` is what serves without a file."""
+
+    data_dir: Path = Path("data")
+    http: Http = Http()
+    smtp: Smtp = Smtp()
+    spool: SpoolTable = SpoolTable()
+    resolver: ResolverTable = ResolverTable()
+    delivery: Delivery = msgspec.field(default_factory=Delivery)
+    events: Events = Events()
+    routes: tuple[Route, ...] = msgspec.field(default=(), name="route")
+    plans: tuple[Plan, ...] = msgspec.field(default=(), name="plan")
+    rules: tuple[Rule, ...] = msgspec.field(default=(), name="rule")
+    shaping: ShapingTable = ShapingTable()
+    support: Support = Support()
+
+    @property
+    def control_socket(self) -> Path:
+        """The operator's door to the running engine."""
+        return self.data_dir / "control.sock"
+
+    @property
+    def public_url(self) -> str:
+        """Where pages and links are found, without a slash at the end."""
+        if self.http.public_url:
+            return self.http.public_url.rstrip("/")
+        scheme = "https" if self.http.tls_certificate else "http"
+        listen = self.http.listen
+        if listen.host in ("0.0.0.0", "::"):
+            return f"{scheme}://{self.delivery.ehlo_name}:{listen.port}"
+        return f"{scheme}://{listen}"
+
+    @property
+    def contact(self) -> str:
+        return self.support.contact or f"postmaster@{self.delivery.ehlo_name}"
+
+    def plan(self, name: str) -> Plan | None:
+        """Return the plan of that name; `free` exists without being configured."""
+        for plan in (*self.plans, FREE_PLAN):
+            if plan.name == name:
+                return plan
+        return None
+
+    def next_hop(self, destination: str) -> NextHop | None:
+        """Return where the first matching route sends this domain's mail; None: ask for its MX."""
+        for route in self.routes:
+            if route.domain.matches(destination):
+                return route.next_hop
+        return None
+
+    def limits(self, destination: str) -> DestinationLimits:
+        """Return what holds towards this domain: each field from the narrowest rule that has it."""
+        rules = [rule for rule in self.rules if rule.destination.matches(destination)]
+        # Among equally narrow ones the last wins, as a reader of the file expects.
+        rules.sort(key=lambda rule: rule.destination.narrowness)
+        found: dict[str, Any] = {
+            "rate": None,
+            "connections_max": self.delivery.connections_per_destination_max,
+            "messages_per_connection_max": MESSAGES_PER_CONNECTION_MAX,
+            "tls": self.delivery.tls,
+        }
+        for rule in rules:
+            for name in found:
+                if (value := getattr(rule, name)) is not None:
+                    found[name] = value
+        return DestinationLimits(**found)
+
+
+class _ShapingFile(_Table, frozen=True, kw_only=True):
+    rules: tuple[Rule, ...] = msgspec.field(default=(), name="rule")
+
+
+def load_config(path: str | Path | None = None) -> Config:
+    """Read and check a configuration file.
+
+    Without a path it is `eilpost.toml` in the current directory, or the defaults if there is no
+    such file; a file that was named and is missing is an error. Raises ConfigError.
+    """
+    if path is None and not Path(DEFAULT_FILE).exists():
+        return Config()
+    file = Path(path or DEFAULT_FILE)
+    config = _read(file, Config)
+    shaping = [_read(name, _ShapingFile) for name in config.shaping.files]
+    rules = (*config.rules, *(rule for read in shaping for rule in read.rules))
+    config = msgspec.structs.replace(config, rules=rules)
+    if fault := _first_contradiction(config):
+        raise ConfigError(f"{file}: {fault}")
+    return config
+
+
+T = TypeVar("T", bound=_Table)
+
+
+def _read(file: Path, kind: type[T]) -> T:
+    """Read one TOML file into `kind`, its relative paths made relative to the file's place."""
+
+    def read_value(value_type: type[Any], value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError(f"expected text, got {value!r}")
+        if value_type is Path:
+            return file.parent / Path(value).expanduser()
+        return value_type.parse(value)
+
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        return msgspec.convert(table, kind, dec_hook=read_value)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not UTF-8 at octet {error.start}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: no TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}: {_explain(str(error), kind)}") from error
+
+
+_CHOICES: Final = {"tls": get_args(TlsPolicy), "url": get_args(SpoolUrl)}
+_TOML_WORDS: Final = {
+    "`object`": "a table",
+    "`array`": "a list",
+    "`float`": "a number",
+    "`int`": "a whole number",
+    "`str`": "text",
+    "`bool`": "true or false",
+    " | null`": "`",
+    " length": " entries",
+}
+
+
+def _explain(fault: str, kind: type[_Table]) -> str:
+    """Turn msgspec's words, like "Expected `int` - at `$.route[0].port`", into the file's."""
+    text, _, path = fault.partition(" - at `$")
+    steps = re.findall(r"\w+(?:\[\d+\])*", path.rstrip("`"))
+    if unknown := re.match(r"Object contains unknown field `(.*)`", text):
+        near = difflib.get_close_matches(unknown[1], _keys_at(kind, steps), n=1)
+        suggestion = f', meant "{near[0]}"?' if near else ""
+        return f"{_place([*steps, unknown[1]])}unknown key{suggestion}"
+    if text.startswith("Invalid enum value") and steps:
+        return f"{_place(steps)}expected one of {', '.join(_CHOICES[steps[-1]])}, got {text[19:]}"
+    if missing := re.match(r"Object missing required field `(.*)`", text):
+        return f"{_place(steps)}the key {missing[1]} is missing"
+    for word, ours in _TOML_WORDS.items():
+        text = text.replace(word, ours)
+    return _place(steps) + text[:1].lower() + text[1:]
+
+
+def _place(steps: list[str]) -> str:
+    """Write a path as it looks in the file: "[delivery] retry_s[2]: ", "[[route]] 1 domain: "."""
+    if not steps:
+        return ""
+    table, *key = steps
+    if listed := re.fullmatch(r"(\w+)\[(\d+)\]", table):
+        # People count the tables of a list from one, as they scroll.
+        return " ".join([f"[[{listed[1]}]]", str(int(listed[2]) + 1), *key]) + ": "
+    return f"[{table}] {'.'.join(key)}: " if key else f"{table}: "
+
+
+def _keys_at(kind: type[_Table], steps: list[str]) -> list[str]:
+    """Return the legal keys of the table that `steps` lead to."""
+    here: Any = kind
+    for step in steps:
+        name = step.partition("[")[0]
+        field = next(f for f in msgspec.structs.fields(here) if f.encode_name == name)
+        here = field.type if isinstance(field.type, type) else get_args(field.type)[0]
+    return [field.encode_name for field in msgspec.structs.fields(here)]
+
+
+def _first_contradiction(config: Config) -> str | None:
+    """Return the first fault that lies between two settings, not in one; None if there is none."""
+    for name, door in (("http", config.http), ("smtp", config.smtp)):
+        if fault := _door_fault(door):
+            return f"[{name}] {fault}"
+    url = urlsplit(config.http.public_url)
+    if config.http.public_url and (url.scheme not in ("http", "https") or not url.netloc):
+        return f'[http] public_url: expected "https://host", got {config.http.public_url!r}'
+    if not EHLO_NAME.fullmatch(config.delivery.ehlo_name):
+        return f"[delivery] ehlo_name: expected a host name, got {config.delivery.ehlo_name!r}"
+    names = [plan.name for plan in config.plans]
+    for number, name in enumerate(names, 1):
+        if name in names[: number - 1]:
+            return f"[[plan]] {number} name: {name!r} is defined twice"
+    return None
+
+
+def _door_fault(door: Http | Smtp) -> str | None:
+    if (door.tls_certificate is None) != (door.tls_key is None):
+        return "tls_certificate and tls_key: one is of no use without the other"
+    for key, file in (("tls_certificate", door.tls_certificate), ("tls_key", door.tls_key)):
+        if file is not None and not file.is_file():
+            return f"{key}: there is no file {file}"
+    encrypted = door.tls_certificate is not None or door.behind_proxy
+    if not door.listen.is_loopback and not encrypted:
+        return (
+            f"listen: {door.listen} is reachable from outside and would take passwords in the "
+            "clear; give tls_certificate and tls_key, or behind_proxy = true"
+        )
+    return None

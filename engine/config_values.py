@@ -1,0 +1,225 @@
+"""What single configuration values may say: addresses, domain patterns, rates.
+
+Each type reads its own text with `parse` and raises `ValueError` with what was expected; where the
+value stood is added by `engine.config`. Nothing here opens a file or a socket.
+"""
+
+import ipaddress
+import math
+import re
+from typing import ClassVar, Final, Self
+
+from idna import IDNAError
+from idna import encode as idna_encode
+
+SECONDS_PER: Final = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0}
+
+_RATE: Final = re.compile(
+    r"(?P<count>\d+(?:\.\d+)?) */ *(?P<unit>s|min|h|day)(?: *, *burst +(?P<burst>\d+))?"
+)
+# RFC 1035 2.3.4: a label has at most 63 octets. Underscores are no host names, but do occur.
+_LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_HOST_PORT: Final = re.compile(
+    r"(?:\[(?P<six>[^\]]*)\]|(?P<host>[^\[\]:]*))(?::(?P<port>\d{1,5}))?"
+)
+
+
+class Endpoint:
+    """A host and a TCP or UDP port; the subclasses say which forms are legal where."""
+
+    expected: ClassVar[str]
+    default_port: ClassVar[int | None] = None
+    port_min: ClassVar[int] = 1
+    names_allowed: ClassVar[bool] = False
+
+    __slots__ = ("host", "port")
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host: Final = host
+        self.port: Final = port
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "192.0.2.1:25", "[2001:db8::1]:25" or, where names are legal, "mx.example:25"."""
+        found = _HOST_PORT.fullmatch(text.strip())
+        if found is None:
+            raise ValueError(f"expected {cls.expected}, got {text!r}")
+        host = found["six"] if found["six"] is not None else found["host"]
+        port = int(found["port"]) if found["port"] else cls.default_port
+        if (
+            port is None
+            or not cls.port_min <= port <= 65535
+            or not cls._is_host(host, found["six"])
+        ):
+            raise ValueError(f"expected {cls.expected}, got {text!r}")
+        return cls("127.0.0.1" if host == "localhost" else host, port)
+
+    @classmethod
+    def _is_host(cls, host: str, bracketed: str | None) -> bool:
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            named = host == "localhost" or (cls.names_allowed and _is_domain(host))
+            return bracketed is None and named
+        return (address.version == 6) == (bracketed is not None)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the address; a name is never taken for one."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.host!r}, {self.port})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Endpoint) and (self.host, self.port) == (other.host, other.port)
+
+    def __hash__(self) -> int:
+        return hash((self.host, self.port))
+
+
+class ListenAddress(Endpoint):
+    """Where we listen. Port 0 lets the system choose; names are refused as they may move."""
+
+    expected = 'IP address and port, like "127.0.0.1:8620" or "[::1]:8620"'
+    port_min = 0
+
+
+class NextHop(Endpoint):
+    """Where a route delivers to."""
+
+    expected = 'host and port, like "127.0.0.1:2525" or "relay.example:25"'
+    names_allowed = True
+
+
+class DnsServer(Endpoint):
+    """A resolver to ask."""
+
+    expected = 'IP address, with a port if it is not 53, like "127.0.0.1:5300"'
+    default_port = 53
+
+
+class DomainPattern:
+    """Which recipient domains a route or rule is for: "host.example", "*.example" or "*".
+
+    "*.example" means every domain below `example`, not `example` itself. Names are compared as
+    lower-case A-labels.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text: Final = text
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        star, name = ("*.", text[2:]) if text.startswith("*.") else ("", text)
+        if text == "*":
+            return cls(text)
+        try:
+            name = name.lower() if name.isascii() else idna_encode(name, uts46=True).decode()
+        except IDNAError as error:
+            raise ValueError(f"{text!r} is no domain name: {error}") from error
+        if not _is_domain(name):
+            raise ValueError(
+                f'expected a domain like "host.example", "*.example" or "*", got {text!r}'
+            )
+        return cls(star + name)
+
+    def matches(self, domain: str) -> bool:
+        """Say whether `domain` (lower-case A-labels) is meant."""
+        if self.text.startswith("*."):
+            return domain.endswith(self.text[1:]) and len(domain) >= len(self.text)
+        return self.text in ("*", domain)
+
+    @property
+    def narrowness(self) -> tuple[bool, int]:
+        """Order among matching patterns: a whole name beats a star, a longer star a shorter one."""
+        return ("*" not in self.text, len(self.text))
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"DomainPattern({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DomainPattern) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class Rate:
+    """So many messages a second in the long run, and at most `burst` at once.
+
+    Without a burst in the text it is a tenth of a second's worth and at least one: enough that a
+    bucket wastes nothing when the loop is late, too little to be seen as a breach by the receiver.
+    """
+
+    __slots__ = ("burst", "per_s")
+
+    def __init__(self, per_s: float, burst: int) -> None:
+        self.per_s: Final = per_s
+        self.burst: Final = burst
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "20/s", "100/min", "1000/h" or "5/day", each with or without ", burst N"."""
+        found = _RATE.fullmatch(text.strip())
+        per_s = float(found["count"]) / SECONDS_PER[found["unit"]] if found else 0.0
+        burst = int(found["burst"]) if found and found["burst"] else max(1, math.ceil(per_s / 10))
+        if per_s <= 0.0 or burst < 1:
+            raise ValueError(f'expected a rate like "20/s, burst 20" or "100/min", got {text!r}')
+        return cls(per_s, burst)
+
+    def __repr__(self) -> str:
+        return f"Rate({self.per_s!r}, {self.burst})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rate) and (self.per_s, self.burst) == (other.per_s, other.burst)
+
+    def __hash__(self) -> int:
+        return hash((self.per_s, self.burst))
+
+
+class Network:
+    """A CIDR network of either family; a single address is a network of one."""
+
+    __slots__ = ("network",)
+
+    def __init__(self, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
+        self.network: Final = network
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        try:
+            return cls(ipaddress.ip_network(text))
+        except ValueError as error:
+            raise ValueError(f'expected a CIDR network like "10.0.0.0/8": {error}') from error
+
+    def __contains__(self, address: str) -> bool:
+        return ipaddress.ip_address(address) in self.network
+
+    def __str__(self) -> str:
+        return str(self.network)
+
+    def __repr__(self) -> str:
+        return f"Network({str(self.network)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Network) and self.network == other.network
+
+    def __hash__(self) -> int:
+        return hash(self.network)
+
+
+def _is_domain(name: str) -> bool:
+    # RFC 1035 2.3.4 counts 255 octets with the length octets and the root: 253 characters.
+    return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in name.split("."))

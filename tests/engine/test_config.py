@@ -1,0 +1,255 @@
+"""The configuration file: what it may say, and how its faults are named."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.config import Config, ConfigError, DestinationLimits, load_config
+from engine.config_values import DnsServer, DomainPattern, ListenAddress, Network, NextHop, Rate
+
+
+def load(tmp_path: Path, text: str) -> Config:
+    file = tmp_path / "eilpost.toml"
+    file.write_text(text)
+    return load_config(file)
+
+
+def fault(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    return str(caught.value).removeprefix(f"{tmp_path}/")
+
+
+def test_an_empty_file_and_no_file_are_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config() == Config()
+    (tmp_path / "eilpost.toml").write_text("")
+    assert load_config() == Config()
+    assert Config().http.listen == ListenAddress("127.0.0.1", 8620)
+    assert Config().public_url == "http://127.0.0.1:8620"
+    assert Config().control_socket == Path("data/control.sock")
+
+
+def test_every_key_of_the_example_is_understood() -> None:
+    """The example shows all keys; one that is unknown would be refused."""
+    config = load_config(Path(__file__).parents[2] / "eilpost.example.toml")
+    assert config.resolver.servers == (DnsServer("127.0.0.1", 5300),)
+    assert config.next_hop("a.test") == NextHop("127.0.0.1", 2525)
+    assert config.delivery.retry_s == Config().delivery.retry_s
+    assert [rule.rate for rule in config.rules] == [Rate(20.0, 20)]
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.toml: cannot be read: No such file"):
+        load_config(tmp_path / "nothing.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "[delivery]\nretry_s = [300, 600, -1]",
+            "eilpost.toml: [delivery] retry_s[2]: expected a number > 0.0",
+        ),
+        ("[delivery]\nretry_s = [inf]", "eilpost.toml: [delivery] retry_s[0]: expected a number"),
+        ("[delivery]\nretry_s = [nan]", "eilpost.toml: [delivery] retry_s[0]: expected a number"),
+        ("[delivery]\nretry_s = []", "eilpost.toml: [delivery] retry_s: expected a list of"),
+        (
+            "[delivery]\nretri_s = [1]",
+            'eilpost.toml: [delivery] retri_s: unknown key, meant "retry_s"?',
+        ),
+        ("[deliveries]", 'eilpost.toml: deliveries: unknown key, meant "delivery"?'),
+        ("data_dir = 7", "eilpost.toml: data_dir: expected text, got 7"),
+        ("delivery = 7", "eilpost.toml: delivery: expected a table, got a whole number"),
+        (
+            "[delivery]\nport = 70000",
+            "eilpost.toml: [delivery] port: expected a whole number <= 65535",
+        ),
+        (
+            '[delivery]\nport = "25"',
+            "eilpost.toml: [delivery] port: expected a whole number, got text",
+        ),
+        (
+            '[delivery]\ntls = "maybe"',
+            "eilpost.toml: [delivery] tls: expected one of none, opportunistic, required, got",
+        ),
+        (
+            '[delivery]\nehlo_name = "a b"',
+            "eilpost.toml: [delivery] ehlo_name: expected a host name",
+        ),
+        (
+            '[delivery]\nprivate_targets = ["10.0.0.1/8"]',
+            "eilpost.toml: [delivery] private_targets[0]: expected a CIDR network",
+        ),
+        (
+            '[spool]\nurl = "postgresql://x"',
+            "eilpost.toml: [spool] url: expected one of lmdb:, memory:, got 'postgresql://x'",
+        ),
+        ('[http]\nlisten = "here:80"', "eilpost.toml: [http] listen: expected IP address and port"),
+        ('[http]\nlisten = "::1:80"', "eilpost.toml: [http] listen: expected IP address and port"),
+        ('[http]\nlisten = "127.0.0.1"', "eilpost.toml: [http] listen: expected IP address and"),
+        (
+            '[http]\nlisten = "0.0.0.0:80"',
+            "eilpost.toml: [http] listen: 0.0.0.0:80 is reachable from outside",
+        ),
+        (
+            '[http]\npublic_url = "mail.example"',
+            'eilpost.toml: [http] public_url: expected "https://host"',
+        ),
+        (
+            '[smtp]\nlisten = "192.0.2.1:587"',
+            "eilpost.toml: [smtp] listen: 192.0.2.1:587 is reachable from outside",
+        ),
+        (
+            '[http]\ntls_certificate = "c.pem"',
+            "eilpost.toml: [http] tls_certificate and tls_key: one is of no use",
+        ),
+        (
+            '[http]\ntls_certificate = "c.pem"\ntls_key = "k.pem"',
+            "eilpost.toml: [http] tls_certificate: there is no file",
+        ),
+        (
+            '[resolver]\nservers = ["dns.example"]',
+            "eilpost.toml: [resolver] servers[0]: expected IP address",
+        ),
+        (
+            '[[route]]\ndomain = "*.test"\nnext_hop = "127.0.0.1:25"\n'
+            '[[route]]\ndomain = "*.test"\nnext_hop = "nowhere"',
+            "eilpost.toml: [[route]] 2 next_hop: expected host and port",
+        ),
+        ('[[route]]\ndomain = "*.test"', "eilpost.toml: [[route]] 1: the key next_hop is missing"),
+        (
+            '[[route]]\ndomain = "a..b"\nnext_hop = "127.0.0.1:25"',
+            "eilpost.toml: [[route]] 1 domain: expected a domain",
+        ),
+        ('[[rule]]\nrate = "1/s"', "eilpost.toml: [[rule]] 1: the key destination is missing"),
+        (
+            '[[rule]]\ndestination = "*"\nrate = "20 per second"',
+            "eilpost.toml: [[rule]] 1 rate: expected a rate like",
+        ),
+        ('[[rule]]\ndestination = "*"\nrate = "0/s"', "eilpost.toml: [[rule]] 1 rate: expected"),
+        ('[[plan]]\nname = "a"\n[[plan]]\nname = "a"', "eilpost.toml: [[plan]] 2 name: 'a' is"),
+        ("a = 1\nb = ", "eilpost.toml: no TOML: Invalid value (at end of document)"),
+    ],
+)
+def test_a_fault_names_file_key_and_what_was_expected(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    assert fault(tmp_path, text).startswith(expected)
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "eilpost.toml").write_bytes(b'data_dir = "\xff"')
+    with pytest.raises(ConfigError, match="not UTF-8 at octet 12"):
+        load_config(tmp_path / "eilpost.toml")
+
+
+def test_relative_paths_are_relative_to_the_file_they_stand_in(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").touch()
+    (tmp_path / "key.pem").touch()
+    config = load(
+        tmp_path,
+        'data_dir = "here"\n[http]\nlisten = "0.0.0.0:443"\ntls_certificate = "cert.pem"\n'
+        'tls_key = "key.pem"\n[delivery]\nehlo_name = "out.example"',
+    )
+    assert config.data_dir == tmp_path / "here"
+    assert config.http.tls_key == tmp_path / "key.pem"
+    assert config.public_url == "https://out.example:443"
+    assert config.contact == "postmaster@out.example"
+
+
+def test_a_proxy_in_front_allows_plain_text_on_any_address(tmp_path: Path) -> None:
+    config = load(tmp_path, '[http]\nlisten = "0.0.0.0:80"\nbehind_proxy = true')
+    assert config.http.listen.port == 80
+
+
+def test_the_free_plan_exists_and_can_be_replaced(tmp_path: Path) -> None:
+    free = Config().plan("free")
+    assert free is not None
+    assert (free.messages_per_day, free.messages_per_month) == (200, 6000)
+    assert Config().plan("gold") is None
+    own = load(tmp_path, '[[plan]]\nname = "free"\nmessages_per_day = 5').plan("free")
+    assert own is not None
+    assert (own.messages_per_day, own.messages_per_month) == (5, None)
+
+
+def test_the_first_matching_route_wins(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        '[[route]]\ndomain = "a.test"\nnext_hop = "[::1]:1"\n'
+        '[[route]]\ndomain = "*.test"\nnext_hop = "relay.example:2"\n'
+        '[[route]]\ndomain = "*.MÜLLER.example"\nnext_hop = "127.0.0.1:3"',
+    )
+    assert config.next_hop("a.test") == NextHop("::1", 1)
+    assert config.next_hop("b.c.test") == NextHop("relay.example", 2)
+    assert config.next_hop("x.xn--mller-kva.example") == NextHop("127.0.0.1", 3)
+    assert config.next_hop("test") is None
+    assert config.next_hop("atest") is None
+
+
+def test_the_narrowest_rule_wins_field_by_field_wherever_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "shaping.toml").write_text(
+        '[[rule]]\ndestination = "big.example"\nconnections_max = 7\n'
+        '[[rule]]\ndestination = "*"\nrate = "100/min"\nconnections_max = 3\ntls = "required"'
+    )
+    config = load(
+        tmp_path,
+        '[shaping]\nfiles = ["shaping.toml"]\n'
+        '[[rule]]\ndestination = "*.example"\nrate = "20/s, burst 5"\nconnections_max = 5',
+    )
+    assert config.limits("big.example") == DestinationLimits(
+        rate=Rate(20.0, 5), connections_max=7, messages_per_connection_max=100, tls="required"
+    )
+    assert config.limits("small.test") == DestinationLimits(
+        rate=Rate(100 / 60, 1), connections_max=3, messages_per_connection_max=100, tls="required"
+    )
+
+
+def test_a_fault_in_a_shaping_file_names_that_file(tmp_path: Path) -> None:
+    (tmp_path / "shaping.toml").write_text('[[rule]]\ndestination = "*"\nspeed = "1/s"')
+    assert fault(tmp_path, '[shaping]\nfiles = ["shaping.toml"]').startswith(
+        "shaping.toml: [[rule]] 1 speed: unknown key"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "per_s", "burst"),
+    [
+        ("20/s, burst 20", 20.0, 20),
+        ("100/min", 100 / 60, 1),
+        ("1000/h", 1000 / 3600, 1),
+        ("0.5/s", 0.5, 1),
+        ("1000/s", 1000.0, 100),
+        ("86400/day,burst 3", 1.0, 3),
+    ],
+)
+def test_rates_in_all_their_units(text: str, per_s: float, burst: int) -> None:
+    assert Rate.parse(text) == Rate(per_s, burst)
+
+
+@pytest.mark.parametrize("text", ["20", "/s", "20/s burst", "20/s, burst 0", "-1/s", "1/fortnight"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a rate"):
+        Rate.parse(text)
+
+
+def test_domain_patterns_know_their_width() -> None:
+    patterns = [
+        DomainPattern.parse(text) for text in ("a.b.example", "*.example", "*", "*.b.example")
+    ]
+    matching = sorted(patterns, key=lambda pattern: pattern.narrowness, reverse=True)
+    assert [str(pattern) for pattern in matching] == [
+        "a.b.example",
+        "*.b.example",
+        "*.example",
+        "*",
+    ]
+    assert all(pattern.matches("a.b.example") for pattern in patterns)
+
+
+def test_networks_contain_addresses_of_their_family_only() -> None:
+    assert "127.0.0.9" in Network.parse("127.0.0.0/8")
+    assert "::1" in Network.parse("::1")
+    assert "::1" not in Network.parse("127.0.0.0/8")
