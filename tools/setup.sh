@@ -95,8 +95,8 @@ make_environment() {
         "$python" -m venv "$VENV"
     fi
     say "installing the locked dependencies"
-    "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-input \
+    "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
         --require-hashes -r requirements.lock
-    "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-input \
+    "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-input \
         --no-deps --no-build-isolation -e .
 }
