@@ -8,7 +8,8 @@ and listeners are told only then.
 
 In flight: `window` claims what it returns. A claim lives in memory only; it ends
 with the `settle` of that envelope or with `give_back`, and a crash ends all. A
-claimed envelope is in no other window, and neither expires nor is cancelled.
+claimed envelope is in no other window; `sweep` does not expire it, and a `Finish`
+with status cancelled does nothing to it (and leaves the claim).
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -128,12 +129,15 @@ class AgendaRow:
 
 @dataclass(slots=True)
 class WindowPosition:
-    """Whose turn it is among the flows of a destination. Kept by the actor, lost with it."""
+    """Whose turn it is among the flows of a destination. Kept by the actor, lost with it.
 
-    lane: int = 0
-    flow: int = 0
-    deficits: dict[tuple[int, int], int] = field(default_factory=dict)
-    lane_turns: int = 0
+    Only `engine.spool.fair_turns` reads or writes it. By lane: the flow whose turn it is and how
+    many envelopes it has had in this turn; and how many of lane 0 went since the last of lane 1.
+    """
+
+    flow: list[int] = field(default_factory=lambda: [0, 0])
+    turn_taken: list[int] = field(default_factory=lambda: [0, 0])
+    lane_0_run: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,15 +315,11 @@ class SpoolSettings:
     """What an adapter must know to keep the rules; times in milliseconds, sizes in octets."""
 
     max_age_ms: int = 259_200_000
-    paused_max_ms: int = (
-        60 * 86_400_000
-    )  # longer than two months of a monthly plan helps nobody
+    paused_max_ms: int = 60 * 86_400_000  # longer than two months of a monthly plan helps nobody
     finished_retention_ms: int = 2_592_000_000
     events_retention_ms: int = 2_592_000_000
     events_retention_bytes: int = 10_000_000_000
-    disk_free_bytes_min: int = (
-        512 * 1024 * 1024
-    )  # below it intake closes, deliveries go on
+    disk_free_bytes_min: int = 512 * 1024 * 1024  # below it intake closes, deliveries go on
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,10 +345,12 @@ class Spool(Protocol):
     @property
     def start_count(self) -> int: ...
 
+    def now_unix_ms(self) -> int:
+        """Return the spool's time, which never steps back: for `at`, `due` and `until` here."""
+        ...
+
     # Writing: durable when it returns.
-    async def accept(
-        self, requests: Sequence[AcceptRequest]
-    ) -> list[Accepted | SpoolError]: ...
+    async def accept(self, requests: Sequence[AcceptRequest]) -> list[Accepted | SpoolError]: ...
 
     async def settle(
         self, results: Sequence[AttemptResult], decisions: Sequence[Decision] = ()
@@ -361,14 +363,12 @@ class Spool(Protocol):
     async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
         """Expire what is overdue (all of it), then walk on: check, quarantine, purge, trim.
 
-        Returns whether there is more to do at once.
+        Returns whether there is more to do at once: False once a walk has reached its end.
         """
         ...
 
     # Finding work.
-    async def due_destinations(
-        self, until_unix_ms: int, limit: int
-    ) -> list[AgendaRow]: ...
+    async def due_destinations(self, until_unix_ms: int, limit: int) -> list[AgendaRow]: ...
 
     async def next_wake_unix_ms(self) -> int | None: ...
 
@@ -406,9 +406,7 @@ class Spool(Protocol):
 
     async def envelope(self, envelope_id: int) -> Envelope | None: ...
 
-    async def find(
-        self, wanted: EnvelopeFilter, after: int | None, limit: int
-    ) -> EnvelopePage: ...
+    async def find(self, wanted: EnvelopeFilter, after: int | None, limit: int) -> EnvelopePage: ...
 
     async def statistics(
         self,
@@ -424,6 +422,14 @@ class Spool(Protocol):
     ) -> list[DestinationRow]: ...
 
     def spool_statistics(self) -> SpoolStatistics: ...
+
+    async def check_invariants(self) -> list[str]:
+        """Look at everything that must hold between the tables; return what does not.
+
+        Each fault is one line that names its table and key. Costs a walk over the whole spool:
+        for `doctor`, the simulation and the tests.
+        """
+        ...
 
     def add_listener(self, listener: Callable[[CommitNotice], None]) -> None:
         """Call `listener` in the loop after every commit that grew the log or the agenda."""

@@ -1,0 +1,38 @@
+"""When does a destination have to be looked at next?
+
+The pure rules of the agenda's one invariant: a row may be too early, never too late. "Too late" is
+later than both the earliest due time of the destination's queue rows and the end of its back-off.
+"""
+
+from engine.spool.interface import AgendaRow
+from protocols.records import DestinationRecord
+
+
+def row_after_arrival(
+    destination: str,
+    due_unix_ms: int,
+    row: AgendaRow | None,
+    record: DestinationRecord | None,
+) -> AgendaRow:
+    """Return the row to have once mail due at `due_unix_ms` was put into the queue.
+
+    It is `row` itself if nothing has to be written. Mail for a destination that is backing off
+    does not wake it: ten thousand new mails to a dead host are no news about the host.
+    """
+    wake_unix_ms, cause = due_unix_ms, ""
+    if record is not None and record.not_before_unix_ms > due_unix_ms:
+        wake_unix_ms, cause = record.not_before_unix_ms, record.cause
+    if row is not None and row.wake_unix_ms <= wake_unix_ms:
+        return row
+    return AgendaRow(wake_unix_ms, destination, cause)
+
+
+def row_at_rest(
+    destination: str, earliest_due_unix_ms: int | None, record: DestinationRecord
+) -> AgendaRow | None:
+    """Return the row that a resting actor leaves: the truth. None if the queue has no row."""
+    if earliest_due_unix_ms is None:
+        return None
+    if record.not_before_unix_ms > earliest_due_unix_ms:
+        return AgendaRow(record.not_before_unix_ms, destination, record.cause)
+    return AgendaRow(earliest_due_unix_ms, destination, "")

@@ -1,0 +1,126 @@
+"""Five projections of the log: how many envelopes stand where, by what people ask for.
+
+A projection is a set of counters, each a row of counts by status in the order of
+`records.STATUSES`. An envelope counts in five of them, always the same five: hours and days are
+those of its acceptance in UTC, so a change of status moves one count inside each row and never
+between rows. Within a commit the moves are summed first: a counter is read and written once,
+however many envelopes moved. Nothing here stores anything.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from protocols.records import STATUSES, Event, Status
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+STATUS_INDEX: Final = {status: index for index, status in enumerate(STATUSES)}
+NO_COUNTS: Final = (0,) * len(STATUSES)
+
+
+class Projection(IntEnum):
+    """What is counted by what; the numbers are on disk."""
+
+    DESTINATION = 1  # account and destination
+    HOUR = 2  # account and hour
+    DAY_DESTINATION = 3  # account, day and destination
+    CAMPAIGN = 4  # account and campaign
+    CAMPAIGN_DESTINATION = 5  # account, campaign and destination
+
+
+class CounterKey(NamedTuple):
+    """Names one counter. What its projection does not use is 0 or "".
+
+    `period` is the number of the hour or day since 1970 in UTC; mail without a campaign counts
+    under campaign "".
+    """
+
+    projection: int
+    account_id: int
+    period: int = 0
+    campaign: str = ""
+    destination: str = ""
+
+
+class Tally:
+    """Sums the moves of one commit. Not for use by two commits at once."""
+
+    __slots__ = ("_moves",)
+
+    def __init__(self) -> None:
+        self._moves: dict[tuple[int, str | None, str, int, Status | None, Status], int] = {}
+
+    def move(
+        self,
+        account_id: int,
+        campaign: str | None,
+        destination: str,
+        accepted_unix_ms: int,
+        old: Status | None,
+        new: Status,
+    ) -> None:
+        """Note that an envelope went from `old` (None: it is new) to `new`."""
+        if old is not new:
+            move = (account_id, campaign, destination, accepted_unix_ms // HOUR_MS, old, new)
+            self._moves[move] = self._moves.get(move, 0) + 1
+
+    def deltas(self) -> dict[CounterKey, list[int]]:
+        """Return what to add to each counter, by status."""
+        deltas: dict[CounterKey, list[int]] = {}
+        for (account_id, campaign, destination, hour, old, new), count in self._moves.items():
+            for key in _keys(account_id, campaign or "", destination, hour):
+                row = deltas.get(key)
+                if row is None:
+                    row = deltas[key] = [0] * len(STATUSES)
+                if old is not None:
+                    row[STATUS_INDEX[old]] -= count
+                row[STATUS_INDEX[new]] += count
+        return deltas
+
+
+def rebuild(events: Iterable[Event]) -> dict[CounterKey, tuple[int, ...]]:
+    """Return all counters as a whole log tells them: its events from the first on, in order."""
+    last: dict[int, Status] = {}
+    tally = Tally()
+    for event in events:
+        if event.kind == "status":
+            tally.move(
+                event.account_id,
+                event.campaign,
+                event.destination,
+                event.accepted_unix_ms,
+                last.get(event.envelope_id),
+                event.status,
+            )
+            last[event.envelope_id] = event.status
+    return {key: tuple(counts) for key, counts in tally.deltas().items()}
+
+
+def add_counts(counts: Iterable[int], delta: Iterable[int]) -> tuple[int, ...]:
+    """Return the sum of two rows of counts."""
+    return tuple(map(sum, zip(counts, delta, strict=True)))
+
+
+def hour_text(hour: int) -> str:
+    """Return how statistics name an hour: "2026-11-24T13"."""
+    return datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%dT%H")
+
+
+def day_text(day: int) -> str:
+    """Return how statistics name a day: "2026-11-24"."""
+    return datetime.fromtimestamp(day * 86400, UTC).strftime("%Y-%m-%d")
+
+
+def _keys(
+    account_id: int, campaign: str, destination: str, hour: int
+) -> tuple[CounterKey, CounterKey, CounterKey, CounterKey, CounterKey]:
+    return (
+        CounterKey(Projection.DESTINATION, account_id, 0, "", destination),
+        CounterKey(Projection.HOUR, account_id, hour),
+        CounterKey(Projection.DAY_DESTINATION, account_id, hour // 24, "", destination),
+        CounterKey(Projection.CAMPAIGN, account_id, 0, campaign),
+        CounterKey(Projection.CAMPAIGN_DESTINATION, account_id, 0, campaign, destination),
+    )
