@@ -8,11 +8,11 @@ a name that changes its answer in between gains nothing.
 """
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from engine.config_values import DomainPattern, Network, NextHop
+from engine.config_values import Network, NextHop
 from engine.delivery.resolver import Resolver, Unresolved
 from protocols.records import Reason
 
@@ -68,18 +68,10 @@ class Way:
     routed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A configured way: mail for `domain` goes to `next_hop`."""
-
-    domain: DomainPattern
-    next_hop: NextHop
-
-
 class Router:
     """Turns a recipient domain into a `Way`.
 
-    `routes` are in the order of the configuration, the first match wins.
+    `next_hop` says which route the configuration has for a domain, if any.
     `private_targets` are the networks that an MX record may name although they
     are private; a route may always name one.
     """
@@ -88,20 +80,20 @@ class Router:
         self,
         resolver: Resolver,
         *,
-        routes: Iterable[Route] = (),
+        next_hop: Callable[[str], NextHop | None],
         port: int = 25,
         private_targets: Sequence[Network] = (),
     ) -> None:
         self._resolver = resolver
-        self._routes = tuple(routes)
+        self._next_hop = next_hop
         self._port = port
         self._private_targets = tuple(private_targets)
 
     async def way_to(self, domain: str) -> Way | Unresolved:
         """Return where mail to `domain` goes, or why nowhere (for ever, or just now)."""
-        for route in self._routes:
-            if route.domain.matches(domain):
-                return await self._routed(route.next_hop)
+        next_hop = self._next_hop(domain)
+        if next_hop is not None:
+            return await self._routed(next_hop)
         found = await self._resolver.mail_hosts(domain)
         if isinstance(found, Unresolved):
             return found

@@ -2,9 +2,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from engine.config import Config, Route
 from engine.config_values import DomainPattern, Network, NextHop
 from engine.delivery.resolver import MailHost, MailHosts, Unresolved
-from engine.delivery.routes import Route, Router, Target, Way, may_connect
+from engine.delivery.routes import Router, Target, Way, may_connect
 from protocols.records import Reason, Status
 
 
@@ -89,18 +90,24 @@ def test_listed_networks_are_allowed_in_every_disguise() -> None:
     assert not may_connect("10.0.0.1", loopback)
 
 
+def no_route(domain: str) -> None:
+    """What a configuration without routes says."""
+
+
 def route(domain: str, next_hop: str) -> Route:
-    return Route(DomainPattern.parse(domain), NextHop.parse(next_hop))
+    return Route(domain=DomainPattern.parse(domain), next_hop=NextHop.parse(next_hop))
 
 
 async def test_the_first_matching_route_wins() -> None:
     router = Router(
         TableResolver(hosts={"relay.example": ("192.0.2.7",)}),
-        routes=[
-            route("one.test", "[::1]:2526"),
-            route("*.test", "127.0.0.1:2525"),
-            route("*", "relay.example:26"),
-        ],
+        next_hop=Config(
+            routes=(
+                route("one.test", "[::1]:2526"),
+                route("*.test", "127.0.0.1:2525"),
+                route("*", "relay.example:26"),
+            )
+        ).next_hop,
     )
     assert await router.way_to("one.test") == Way(
         "[::1]:2526", (Target(0, "::1", ("::1",), 2526),), routed=True
@@ -114,7 +121,7 @@ async def test_the_first_matching_route_wins() -> None:
 
 
 async def test_a_next_hop_without_address_is_no_reason_to_bounce() -> None:
-    router = Router(TableResolver(), routes=[route("*", "relay.example:26")])
+    router = Router(TableResolver(), next_hop=lambda _: NextHop("relay.example", 26))
     way = await router.way_to("one.test")
     assert way == Unresolved(False, Reason.DNS, "451 4.4.4 no address")
 
@@ -127,7 +134,7 @@ async def test_without_route_the_mx_hosts_and_only_their_public_addresses() -> N
         ),
         "inside.test,mx.test",
     )
-    router = Router(TableResolver({"x.test": hosts}), port=2525)
+    router = Router(TableResolver({"x.test": hosts}), next_hop=no_route, port=2525)
     assert await router.way_to("x.test") == Way(
         "inside.test,mx.test", (Target(20, "mx.test", ("192.0.2.1", "2a00::1"), 2525),)
     )
@@ -135,7 +142,7 @@ async def test_without_route_the_mx_hosts_and_only_their_public_addresses() -> N
 
 async def test_a_domain_whose_hosts_are_all_inside_is_refused_for_good() -> None:
     hosts = MailHosts((MailHost(10, "inside.test", ("169.254.169.254",)),), "inside.test")
-    way = await Router(TableResolver({"x.test": hosts})).way_to("x.test")
+    way = await Router(TableResolver({"x.test": hosts}), next_hop=no_route).way_to("x.test")
     assert isinstance(way, Unresolved)
     assert way.permanent
     assert way.reason is Reason.POLICY
@@ -143,6 +150,6 @@ async def test_a_domain_whose_hosts_are_all_inside_is_refused_for_good() -> None
 
 
 async def test_what_the_resolver_says_is_passed_on() -> None:
-    way = await Router(TableResolver()).way_to("nowhere.test")
+    way = await Router(TableResolver(), next_hop=no_route).way_to("nowhere.test")
     assert isinstance(way, Unresolved)
     assert way.status is Status.HARD_BOUNCED
