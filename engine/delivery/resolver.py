@@ -150,8 +150,16 @@ class DnsResolver:
     /etc/resolv.conf. `own_names` are our host names, in lower case.
     """
 
-    def __init__(self, servers: Sequence[str] = (), *, own_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        servers: Sequence[str] = (),
+        *,
+        own_names: Sequence[str] = (),
+        try_s: float = TRY_TIMEOUT_S,
+        lifetime_s: float = LIFETIME_S,
+    ) -> None:
         self._dns = _configured(servers)
+        self._dns.timeout, self._dns.lifetime = try_s, lifetime_s
         self._own_names = frozenset(own_names)
         self._queries = trio.CapacityLimiter(QUERIES_AT_ONCE_MAX)
         self._domains: Memory[MailHosts | Unresolved] = Memory(CACHE_ENTRIES_MAX)
@@ -294,8 +302,6 @@ def _configured(servers: Sequence[str]) -> dns.asyncresolver.Resolver:
             # What the C library does without the file (resolv.conf(5)).
             resolver.nameservers = ["127.0.0.1"]
     resolver.use_edns(0, 0, EDNS_PAYLOAD_BYTES)
-    resolver.timeout = TRY_TIMEOUT_S
-    resolver.lifetime = LIFETIME_S
     return resolver
 
 
@@ -307,8 +313,12 @@ def _name_server(text: str) -> dns.nameserver.Nameserver:
 def _first_fault(error: dns.resolver.NoNameservers) -> str:
     """Return what went wrong at the first server, without its address and our query's."""
     faults = error.kwargs.get("errors") or []
-    # Each is (server, over TCP, port, what happened, response): the fourth is for people.
-    return str(faults[0][3]) if faults else "all name servers failed"
+    if not faults:
+        return "all name servers failed"
+    # Each is (server, over TCP, port, what happened, response); what happened is a text for a
+    # response code, else an exception, which may have no text of its own.
+    happened = faults[0][3]
+    return str(happened) or type(happened).__name__
 
 
 def _not_now(name: str, failure: _Failure) -> Unresolved:

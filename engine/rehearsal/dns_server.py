@@ -167,7 +167,7 @@ class DnsServer:
             end = _name_of_data(passed, name)
             _add_data(response, end, query.question[0].rdtype, records)
         if not over_udp:
-            return response.to_wire()
+            return response.to_wire(max_size=0xFFFF)
         bytes_max = max(UDP_BYTES_MAX, query.payload) if query.edns >= 0 else UDP_BYTES_MAX
         return response.to_wire(max_size=bytes_max, prefer_truncation=True)
 
