@@ -1,0 +1,128 @@
+"""Lay a queue into a spool that no engine has open: `python -m bench.prefill`.
+
+A child process, so that what filling costs is not counted for the engine. Each
+envelope has an address of its own. With `--recipients` above one a content is
+shared by so many envelopes at as many destinations, so that a million fit on a
+disk; they still travel alone.
+"""
+
+import argparse
+import random
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import trio
+
+from bench.name_server import ZONE
+from engine.clock import SystemClock
+from engine.config import load_config
+from engine.spool import open_spool
+from engine.spool.interface import (
+    Accepted,
+    AcceptRequest,
+    NewMessage,
+    NewRecipient,
+    SpoolSettings,
+)
+from protocols.records import Account
+
+# What intake's largest batches come to; the writer joins several into a commit.
+ENVELOPES_PER_REQUEST = 100
+REQUESTS_AT_ONCE = 10
+
+
+def content_of(octets: int) -> bytes:
+    """Return a mail of about this size."""
+    head = (
+        b"From: Bench <bench@out.example>\r\nTo: you@bench.test\r\nSubject: A figure\r\n"
+        b"Date: Tue, 24 Nov 2026 12:00:00 +0000\r\nMessage-ID: <bench@out.example>\r\n"
+        b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n"
+    )
+    line = b"The quick brown fox jumps over the lazy dog, and then it does so again.\r\n"
+    return head + line * max(1, (octets - len(head)) // len(line))
+
+
+def messages(
+    count: int, *, destinations: int, recipients: int, octets: int, group: str, first: int
+) -> Iterator[NewMessage]:
+    """Yield contents with `count` envelopes in all, spread evenly over the destinations."""
+    content = content_of(octets)
+    recipients = min(recipients, destinations)
+    for start in range(first, first + count, recipients):
+        chosen = range(start, min(start + recipients, first + count))
+        yield NewMessage(
+            content=content,
+            recipients=[new_recipient(i, f"d{i % destinations}.{group}.{ZONE}") for i in chosen],
+            reverse_path="bench@out.example",
+            subject="A figure",
+            campaign="bench",
+            lane=1,
+        )
+
+
+def new_recipient(number: int, destination: str) -> NewRecipient:
+    address = f"r{number}@{destination}"
+    # Any 16 octets that differ will do for a UUID here.
+    return NewRecipient(number.to_bytes(16, "big"), address, address, destination)
+
+
+def requests(account: Account, contents: Iterator[NewMessage]) -> Iterator[AcceptRequest]:
+    gathered: list[NewMessage] = []
+    envelopes = 0
+    for message in contents:
+        gathered.append(message)
+        envelopes += len(message.recipients)
+        if envelopes >= ENVELOPES_PER_REQUEST:
+            yield AcceptRequest(account, gathered)
+            gathered, envelopes = [], 0
+    if gathered:
+        yield AcceptRequest(account, gathered)
+
+
+async def fill(options: argparse.Namespace) -> int:
+    config = load_config(options.config)
+    accepted = 0
+    async with open_spool(
+        config.spool.url,
+        config.data_dir,
+        settings=SpoolSettings(),
+        clock=SystemClock(),
+        run_blocking=trio.to_thread.run_sync,
+        random=random.Random(1),
+    ) as spool:
+        account = next(a for a in await spool.accounts() if a.name == options.account)
+        source = requests(
+            account,
+            messages(
+                options.messages,
+                destinations=options.destinations,
+                recipients=options.recipients,
+                octets=options.octets,
+                group=options.group,
+                first=options.first,
+            ),
+        )
+        while batch := list(islice(source, REQUESTS_AT_ONCE)):
+            for answer in await spool.accept(batch):
+                if not isinstance(answer, Accepted):
+                    raise SystemExit(f"the spool refused: {answer}")
+                accepted += len(answer.envelopes)
+    return accepted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.prefill")
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--account", required=True)
+    parser.add_argument("--messages", type=int, required=True)
+    parser.add_argument("--destinations", type=int, required=True)
+    parser.add_argument("--recipients", type=int, default=1)
+    parser.add_argument("--octets", type=int, required=True)
+    parser.add_argument("--group", default="good")
+    parser.add_argument("--first", type=int, default=0, help="the first recipient's number")
+    print(trio.run(fill, parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

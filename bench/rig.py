@@ -1,0 +1,172 @@
+"""One engine with what it needs around it: DNS, configuration, account, a queue to drain."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.children import NameServer, Sink
+from bench.report import Report
+from engine.rehearsal.engine_process import (
+    Credentials,
+    EngineFailed,
+    EngineProcess,
+    HttpClient,
+    status_counts,
+)
+
+ACCOUNT = "bench"
+# How often the sink is asked while its first message is waited for: the cost of
+# starting the engine must not be counted for the messages.
+FIRST_MESSAGE_POLL_S = 0.02
+PROGRESS_POLL_S = 0.1
+# Nothing moves for so long: the run has failed, and waiting on would hide it.
+STANDSTILL_S = 60.0
+
+
+def settings(name_server: NameServer, port: int, more: str = "") -> str:
+    """Return the engine's configuration: defaults but for the world it sends to."""
+    return (
+        f'[resolver]\nservers = ["127.0.0.1:{name_server.port}"]\n'
+        f'[delivery]\nport = {port}\nehlo_name = "out.example"\n'
+        f'private_targets = ["127.0.0.0/8"]\n{more}'
+    )
+
+
+def limits_of(engine: EngineProcess) -> str:
+    """Return the settings in force on one line; what is not named has its default."""
+    lines = engine.config_path.read_text(encoding="utf-8").split("\n")
+    return "defaults, and " + " ".join(line for line in lines if line)
+
+
+def new_engine(directory: Path, toml: str) -> tuple[EngineProcess, Credentials]:
+    """Make a directory with a configuration, a spool and an account; start nothing."""
+    directory.mkdir(parents=True)
+    engine = EngineProcess(directory, toml)
+    return engine, engine.create_account(ACCOUNT)
+
+
+def prefill(
+    engine: EngineProcess,
+    *,
+    messages: int,
+    destinations: int,
+    octets: int,
+    group: str = "good",
+    recipients: int = 1,
+    first: int = 0,
+) -> float:
+    """Lay a queue into the stopped engine's spool; return the seconds it took."""
+    sizes = {
+        "messages": messages,
+        "destinations": destinations,
+        "octets": octets,
+        "recipients": recipients,
+        "first": first,
+    }
+    arguments = [f"--{name}={value}" for name, value in sizes.items()]
+    command = [sys.executable, "-m", "bench.prefill", f"--config={engine.config_path}"]
+    started = time.monotonic()
+    done = subprocess.run(
+        [*command, f"--account={ACCOUNT}", f"--group={group}", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode or int(done.stdout) != messages:
+        raise EngineFailed(f"the spool could not be filled: {done.stdout} {done.stderr[-1000:]}")
+    return time.monotonic() - started
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What was spent when the first message was seen; starting up is no message's cost."""
+
+    recipients: int
+    cpu_s: float
+    sink_cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a drain came to. The rate is over all, the costs over those since the baseline."""
+
+    recipients: int
+    seconds: float
+    measured: int
+    cpu_s: float
+    sink_cpu_s: float
+
+    def add_to(self, report: Report, case: str) -> None:
+        report.add(case, "rate", self.recipients / max(self.seconds, 1e-9), "messages/s")
+        if not self.measured:
+            report.notes.append(f"{case}: over before the first look, so no cost can be told")
+            return
+        report.add(case, "CPU of the engine", self.cpu_s / self.measured * 1e6, "us/message")
+        report.add(case, "CPU of the sink", self.sink_cpu_s / self.measured * 1e6, "us/message")
+
+
+def wait_for(
+    engine: EngineProcess, sink: Sink, enough: Callable[[dict[str, Any]], bool], poll_s: float
+) -> dict[str, Any]:
+    """Ask the sink until its report is `enough`. Raises EngineFailed at a standstill."""
+    last_count = -1
+    moved_at = time.monotonic()
+    while not enough(report := sink.report()):
+        engine.check_alive()
+        if report["recipients"] != last_count:
+            last_count, moved_at = report["recipients"], time.monotonic()
+        if time.monotonic() - moved_at > STANDSTILL_S:
+            raise EngineFailed(f"nothing has moved for {STANDSTILL_S:.0f} s at {last_count}")
+        time.sleep(poll_s)
+    return report
+
+
+def wait_for_first(engine: EngineProcess, sink: Sink) -> Baseline:
+    """Wait until `sink` has its first message from the engine, which has just been started."""
+    seen = wait_for(engine, sink, lambda report: report["recipients"] > 0, FIRST_MESSAGE_POLL_S)
+    return Baseline(seen["recipients"], engine.cpu_s(), seen["cpu_s"])
+
+
+def wait_for_last(
+    engine: EngineProcess,
+    sink: Sink,
+    baseline: Baseline,
+    recipients: int,
+    credentials: Credentials | None = None,
+) -> Drained:
+    """Wait until `sink` has so many recipients' mails in all.
+
+    With credentials the queue is taken to end there, and the engine's cost includes
+    settling the last one: its books are read until nothing is open.
+    """
+    last = wait_for(engine, sink, lambda seen: seen["recipients"] >= recipients, PROGRESS_POLL_S)
+    if credentials is not None:
+        wait_until_settled(engine, credentials)
+    return Drained(
+        last["recipients"],
+        (last["last_ns"] - last["first_ns"]) / 1e9,
+        last["recipients"] - baseline.recipients,
+        engine.cpu_s() - baseline.cpu_s,
+        last["cpu_s"] - baseline.sink_cpu_s,
+    )
+
+
+def wait_until_settled(engine: EngineProcess, credentials: Credentials) -> dict[str, int]:
+    """Wait until no mail of the account is open; return the counts by status."""
+    client = HttpClient(engine.port, credentials)
+    deadline = time.monotonic() + STANDSTILL_S
+    try:
+        while True:
+            counts = status_counts(client)["total"]
+            if not counts["queued"] + counts["deferred"] + counts["paused"]:
+                return counts
+            if time.monotonic() > deadline:
+                raise EngineFailed(f"still open after {STANDSTILL_S:.0f} s: {counts}")
+            engine.check_alive()
+            time.sleep(PROGRESS_POLL_S)
+    finally:
+        client.close()
