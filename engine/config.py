@@ -64,6 +64,9 @@ class Http(_Door, frozen=True, kw_only=True):
     # Loopback, because without a certificate credentials would cross the network in the clear.
     listen: ListenAddress = ListenAddress("127.0.0.1", 8620)
     public_url: str = ""  # For links in mails and pages; empty: made from `listen`.
+    # The same key and body within this time is one request: clients repeat a failed one for three
+    # to four minutes, and two mails that are meant to be equal must not be merged longer. 0: never.
+    idempotency_window_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 300.0
 
 
 class Smtp(_Door, frozen=True, kw_only=True):
