@@ -272,6 +272,21 @@ class EnvelopeFilter:
     from_unix_ms: int | None = None
     to_unix_ms: int | None = None
 
+    def admits(self, envelope: Envelope) -> bool:
+        """Say whether it is one of them; the range is of acceptance, without its end."""
+        fixed = envelope.fixed
+        at_unix_ms = fixed.accepted_unix_ms
+        return (
+            (self.account_id is None or fixed.account_id == self.account_id)
+            and (self.statuses is None or envelope.state.status in self.statuses)
+            and (self.destination is None or fixed.destination == self.destination)
+            and (self.address is None or fixed.address == self.address)
+            and (self.campaign is None or fixed.campaign == self.campaign)
+            and (self.custom_id is None or fixed.custom_id == self.custom_id)
+            and (self.from_unix_ms is None or at_unix_ms >= self.from_unix_ms)
+            and (self.to_unix_ms is None or at_unix_ms < self.to_unix_ms)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class EnvelopePage:
@@ -415,7 +430,13 @@ class Spool(Protocol):
         account_id: int | None = None,
         from_unix_ms: int | None = None,
         to_unix_ms: int | None = None,
-    ) -> list[StatisticsRow]: ...
+    ) -> list[StatisticsRow]:
+        """Return counts by status, sorted by key; `Group.TOTAL` has one row, "total", always.
+
+        A range is of acceptance, in whole periods that overlap it: hours, and days where
+        `group` is a destination. Campaigns in a range are counted over the envelopes kept.
+        """
+        ...
 
     async def destinations(
         self, *, account_id: int | None = None, after: str = "", limit: int = 1000

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from engine.spool.interface import Group
 from protocols.records import STATUSES, Event, Status
 
 HOUR_MS: Final = 3_600_000
@@ -102,6 +103,28 @@ def rebuild(events: Iterable[Event]) -> dict[CounterKey, tuple[int, ...]]:
 def add_counts(counts: Iterable[int], delta: Iterable[int]) -> tuple[int, ...]:
     """Return the sum of two rows of counts."""
     return tuple(map(sum, zip(counts, delta, strict=True)))
+
+
+def source_of(group: Group, *, has_range: bool) -> tuple[Projection, int]:
+    """Return which projection answers for a group, and the length of its periods in ms, or 0."""
+    match group:
+        case Group.TOTAL | Group.ACCOUNT | Group.HOUR | Group.DAY:
+            return Projection.HOUR, HOUR_MS
+        case Group.DESTINATION:
+            if has_range:
+                return Projection.DAY_DESTINATION, DAY_MS
+            return Projection.DESTINATION, 0
+        case Group.CAMPAIGN:
+            return Projection.CAMPAIGN, 0
+
+
+def overlaps(
+    start_unix_ms: int, length_ms: int, from_unix_ms: int | None, to_unix_ms: int | None
+) -> bool:
+    """Say whether a period has a part in a range, which may be open at either end."""
+    return (to_unix_ms is None or start_unix_ms < to_unix_ms) and (
+        from_unix_ms is None or start_unix_ms + length_ms > from_unix_ms
+    )
 
 
 def hour_text(hour: int) -> str:

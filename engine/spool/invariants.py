@@ -1,0 +1,175 @@
+"""What must hold between the tables of a spool, checked the same way for every adapter.
+
+A walk over everything, in the order of the keys. It finds faults and names them; it repairs
+nothing. The rules: each open envelope has exactly its row and each row its envelope; a destination
+with queue rows has an agenda row that may be too early, never too late; the counters say what the
+envelopes say, and what the log says if it is whole; a content is kept exactly while it is needed.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Protocol
+
+from engine.spool import projections
+from engine.spool.interface import AgendaRow
+from engine.spool.projections import CounterKey, Projection
+from engine.spool.transitions import QUEUE_STATUSES
+from protocols.records import (
+    FINAL_STATUSES,
+    STATUSES,
+    DestinationRecord,
+    Envelope,
+    Event,
+    Status,
+)
+
+OPEN_INDEXES = [STATUSES.index(each) for each in STATUSES if each not in FINAL_STATUSES]
+
+
+class Tables(Protocol):
+    """A spool's tables at one moment."""
+
+    def envelopes(self) -> Iterator[Envelope]: ...
+
+    def queue_rows(self) -> Iterator[tuple[str, int, int, int, int]]:
+        """Return (destination, lane, flow, due_unix_ms, envelope_id) of each queue row."""
+        ...
+
+    def paused_rows(self) -> Iterator[tuple[int, int, int]]:
+        """Return (account_id, day, envelope_id) of each paused row."""
+        ...
+
+    def agenda_rows(self) -> Iterator[AgendaRow]: ...
+
+    def destination_record(self, destination: str) -> DestinationRecord | None: ...
+
+    def counter_rows(self) -> Iterator[tuple[CounterKey, tuple[int, ...]]]: ...
+
+    def content_references(self) -> Iterator[tuple[int, int]]:
+        """Return (content_id, references) of each content that is not garbage."""
+        ...
+
+    def whole_log(self) -> Iterator[Event] | None:
+        """Return all events from the first on, or None if the oldest were trimmed."""
+        ...
+
+
+def faults_of(tables: Tables) -> list[str]:
+    """Return one line for each fault; empty if everything holds."""
+    faults: list[str] = []
+    counters = dict(tables.counter_rows())
+    faults += _faults_of_rows(tables)
+    faults += _faults_of_agenda(tables)
+    faults += _faults_of_contents(tables)
+    faults += _faults_of_counters(tables, counters)
+    faults += _faults_of_log(tables, counters)
+    return faults
+
+
+def _faults_of_rows(tables: Tables) -> Iterator[str]:
+    queue: dict[int, tuple[str, int, int, int]] = {}
+    for destination, lane, flow, due_unix_ms, envelope_id in tables.queue_rows():
+        if envelope_id in queue:
+            yield f"queue: envelope {envelope_id} has two rows"
+        queue[envelope_id] = (destination, lane, flow, due_unix_ms)
+    paused = {envelope_id: (account, day) for account, day, envelope_id in tables.paused_rows()}
+    for envelope in tables.envelopes():
+        fixed, state = envelope.fixed, envelope.state
+        row = queue.pop(fixed.envelope_id, None)
+        due_row = (fixed.destination, fixed.lane, fixed.flow, state.due_unix_ms)
+        if row != (due_row if state.status in QUEUE_STATUSES else None):
+            yield f"queue: envelope {fixed.envelope_id} ({state.status}) has row {row}"
+        paused_row = paused.pop(fixed.envelope_id, None)
+        release_row = (fixed.account_id, state.release_day)
+        if paused_row != (release_row if state.status is Status.PAUSED else None):
+            yield f"paused: envelope {fixed.envelope_id} ({state.status}) has row {paused_row}"
+        if state.status in FINAL_STATUSES and (state.due_unix_ms or not state.finished_unix_ms):
+            yield f"envelope: {fixed.envelope_id} is final, but due or without its end"
+    yield from (f"queue: row of envelope {each}, which is not there" for each in queue)
+    yield from (f"paused: row of envelope {each}, which is not there" for each in paused)
+
+
+def _faults_of_agenda(tables: Tables) -> Iterator[str]:
+    earliest: dict[str, int] = {}
+    for destination, _, _, due_unix_ms, _ in tables.queue_rows():
+        earliest[destination] = min(due_unix_ms, earliest.get(destination, due_unix_ms))
+    rows = Counter(row.destination for row in tables.agenda_rows())
+    for row in tables.agenda_rows():
+        if rows[row.destination] > 1:
+            yield f"agenda: {row.destination} has {rows[row.destination]} rows"
+        due = earliest.pop(row.destination, None)
+        if due is None:
+            yield f"agenda: {row.destination} has a row but no mail in the queue"
+            continue
+        record = tables.destination_record(row.destination)
+        not_before = record.not_before_unix_ms if record is not None else 0
+        if row.wake_unix_ms > max(due, not_before):
+            late_ms = row.wake_unix_ms - max(due, not_before)
+            yield f"agenda: {row.destination} is woken {late_ms} ms too late"
+    yield from (f"agenda: {each} has mail in the queue but no row" for each in earliest)
+
+
+def _faults_of_contents(tables: Tables) -> Iterator[str]:
+    needed = Counter(
+        envelope.fixed.content_id
+        for envelope in tables.envelopes()
+        if envelope.state.status not in FINAL_STATUSES
+    )
+    for content_id, references in tables.content_references():
+        if needed.pop(content_id, 0) != references:
+            yield f"content_head: {content_id} counts {references} references, which is wrong"
+    yield from (f"content_head: {each} is needed, but not there" for each in needed)
+
+
+def _faults_of_counters(
+    tables: Tables, counters: dict[CounterKey, tuple[int, ...]]
+) -> Iterator[str]:
+    # Finished envelopes are purged some day and stay in the counters: only open ones are exact.
+    tally = projections.Tally()
+    for envelope in tables.envelopes():
+        fixed, state = envelope.fixed, envelope.state
+        if state.status not in FINAL_STATUSES:
+            tally.move(
+                fixed.account_id,
+                fixed.campaign,
+                fixed.destination,
+                fixed.accepted_unix_ms,
+                None,
+                state.status,
+            )
+    open_counts = tally.deltas()
+    for key in open_counts.keys() | counters.keys():
+        counted = counters.get(key, projections.NO_COUNTS)
+        found = open_counts.get(key, projections.NO_COUNTS)
+        if any(counted[index] != found[index] for index in OPEN_INDEXES) or min(counted) < 0:
+            yield f"counter: {key} says {counted}, the envelopes {tuple(found)}"
+    totals = dict.fromkeys(Projection, projections.NO_COUNTS)
+    for key, counted in counters.items():
+        projection = Projection(key.projection)
+        totals[projection] = projections.add_counts(totals[projection], counted)
+    if len(set(totals.values())) > 1:
+        yield f"counter: the projections do not agree: {totals}"
+
+
+def _faults_of_log(tables: Tables, counters: dict[CounterKey, tuple[int, ...]]) -> Iterator[str]:
+    log = tables.whole_log()
+    if log is None:
+        return
+    events = list(log)
+    if [event.seq for event in events] != list(range(1, len(events) + 1)):
+        yield "event: the numbers have a hole"
+    finals = Counter(
+        event.envelope_id
+        for event in events
+        if event.kind == "status" and event.status in FINAL_STATUSES
+    )
+    yield from (
+        f"event: envelope {each} has {n} final events" for each, n in finals.items() if n > 1
+    )
+    last = {event.envelope_id: event for event in events if event.kind == "status"}
+    for envelope in tables.envelopes():
+        event = last.get(envelope.fixed.envelope_id)
+        if event is None or event.status is not envelope.state.status:
+            yield f"event: the last of envelope {envelope.fixed.envelope_id} tells another status"
+    if projections.rebuild(events) != counters:
+        yield "counter: a rebuild from the log gives other counts"

@@ -1,0 +1,188 @@
+"""The `lmdb:` adapter's tables, their keys and the records that only they have.
+
+Keys are big-endian, so that their order is the order of the numbers in them; times are
+milliseconds since 1970 in 64 bits; domain names are A-labels, which hold no octet 0. What is
+written here is on disk: a change of meaning needs a new `FORMAT`. Nothing here opens, reads or
+writes anything but the handles of the tables.
+"""
+
+from hashlib import blake2b
+from struct import Struct
+from typing import Any, Final
+
+import lmdb
+import msgspec
+
+from engine.spool.projections import NO_COUNTS
+from protocols.records import DestinationRecord, Status
+
+# The number of this layout. A spool with another one is refused.
+FORMAT: Final = 1
+
+# Eight pages less the page header: a longer value would waste most of a ninth.
+CHUNK_OCTETS_MAX: Final = 8 * 4096 - 16
+
+U16: Final = Struct(">H")
+U32: Final = Struct(">I")
+U64: Final = Struct(">Q")
+U32_U32: Final = Struct(">II")
+U32_U64: Final = Struct(">IQ")
+U64_U16: Final = Struct(">QH")
+U64_U64: Final = Struct(">QQ")
+QUEUE_TAIL: Final = Struct(">BIQQ")  # lane, flow, due, envelope id
+PAUSED: Final = Struct(">IIQ")  # account, day, envelope id
+RELEASE: Final = Struct(">QII")  # release, account, day
+COUNTER_HEAD: Final = Struct(">BIII")  # projection, account, period, flow
+
+# Beside the projections of `engine.spool.projections`: an account's sum, so that a live total
+# costs one row and not one for each hour of the account's life.
+ACCOUNT_TOTAL: Final = 0
+
+META_FORMAT: Final = b"format"
+META_STREAM_ID: Final = b"stream_id"
+META_START_COUNT: Final = b"start_count"
+META_MARKS: Final = b"marks"
+
+
+class Tables:
+    """The handles of all tables of one environment."""
+
+    NAMES: Final = (
+        "meta",
+        "content_head",
+        "content",
+        "envelope",
+        "queue",
+        "agenda",
+        "destination",
+        "paused",
+        "usage",
+        "release",
+        "expiry",
+        "event",
+        "hold",
+        "flow",
+        "flow_name",
+        "request",
+        "counter",
+        "by_account",
+        "by_address",
+        "garbage",
+        "account",
+        "account_name",
+        "api_key",
+        "quarantine",
+    )
+    __slots__ = NAMES
+
+    # The stubs of lmdb name no public type for a handle.
+    def __init__(self, environment: lmdb.Environment) -> None:
+        for name in self.NAMES:
+            setattr(self, name, environment.open_db(name.encode()))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+class Marks(msgspec.Struct, array_like=True):
+    """High-water marks and sums, written with every commit. Ids and places count from 1."""
+
+    time_unix_ms: int = 0
+    envelope_id: int = 0
+    content_id: int = 0
+    flow_id: int = 0
+    account_id: int = 0
+    head_seq: int = 0
+    oldest_seq: int = 1
+    event_octets: int = 0
+    sweep_envelope_id: int = 0
+    sweep_request: bytes = b""
+    quarantined: int = 0
+    garbage: int = 0
+    counts: tuple[int, ...] = NO_COUNTS
+
+
+class StoredHead(msgspec.Struct, array_like=True, gc=False):
+    """A content's head. `checksum` is the CRC-32 of all its octets."""
+
+    kind: int
+    size: int
+    needs_8bit: bool
+    needs_utf8: bool
+    checksum: int
+    references: int
+
+
+class StoredDestination(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Where the agenda row of a destination is, and what its last actor left, if there was one."""
+
+    wake_unix_ms: int | None = None
+    cause: str = ""
+    record: DestinationRecord | None = None
+
+
+class StoredFlow(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    account_id: int
+    campaign: str | None
+    weight: int = 1
+
+
+class StoredRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The answer to a request that may be repeated until `lives_until_unix_ms`."""
+
+    lives_until_unix_ms: int
+    envelopes: list[tuple[int, bytes, Status, int]]
+
+
+def chunk_key(content_id: int, chunk: int) -> bytes:
+    return U64_U16.pack(content_id, chunk)
+
+
+def queue_prefix(destination: str) -> bytes:
+    return destination.encode("ascii") + b"\0"
+
+
+def queue_key(destination: str, lane: int, flow: int, due_unix_ms: int, envelope_id: int) -> bytes:
+    tail = QUEUE_TAIL.pack(lane, flow, due_unix_ms, envelope_id)
+    return destination.encode("ascii") + b"\0" + tail
+
+
+def split_queue_key(key: bytes) -> tuple[str, int, int, int, int]:
+    """Return destination, lane, flow, due and envelope id."""
+    lane, flow, due_unix_ms, envelope_id = QUEUE_TAIL.unpack_from(key, len(key) - QUEUE_TAIL.size)
+    return key[: -QUEUE_TAIL.size - 1].decode("ascii"), lane, flow, due_unix_ms, envelope_id
+
+
+def agenda_key(wake_unix_ms: int, destination: str) -> bytes:
+    return U64.pack(wake_unix_ms) + destination.encode("ascii")
+
+
+def split_agenda_key(key: bytes) -> tuple[int, str]:
+    return U64.unpack_from(key)[0], key[8:].decode("ascii")
+
+
+def address_prefix(address: str) -> bytes:
+    """Return what the keys of an address begin with: an address may be longer than a key."""
+    return blake2b(address.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def flow_name_key(account_id: int, campaign: str | None) -> bytes:
+    name = b"" if campaign is None else b"=" + campaign.encode("utf-8", "surrogatepass")
+    return U32.pack(account_id) + blake2b(name, digest_size=16).digest()
+
+
+def account_name_key(name: str) -> bytes:
+    """Return a key for a name of any length; likewise for an API key."""
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def counter_key(
+    projection: int, account_id: int, period: int, flow: int, destination: str
+) -> bytes:
+    return COUNTER_HEAD.pack(projection, account_id, period, flow) + destination.encode("ascii")
+
+
+def split_counter_key(key: bytes) -> tuple[int, int, int, int, str]:
+    """Return projection, account, period, flow and destination."""
+    projection, account_id, period, flow = COUNTER_HEAD.unpack_from(key)
+    return projection, account_id, period, flow, key[COUNTER_HEAD.size :].decode("ascii")

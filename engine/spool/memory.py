@@ -1,0 +1,480 @@
+"""The `memory:` adapter: the model of what a spool means.
+
+Everything happens at once and in one place, so that what a call means can be read off it; the
+contract tests compare every other adapter with this one. A commit is a piece of code without an
+await. What outlives a crash is `MemoryData`; claims, listeners and the clock's stamp do not.
+"""
+
+import random
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+import trio
+
+from engine.clock import Clock, Stamp
+from engine.spool import booking, fair_turns, invariants, projections, stamps, transitions
+from engine.spool.interface import (
+    Accepted,
+    AcceptedEnvelope,
+    AcceptRequest,
+    AgendaRow,
+    AttemptResult,
+    CommitNotice,
+    Content,
+    Decision,
+    DestinationRow,
+    EnvelopeFilter,
+    EnvelopePage,
+    EventFilter,
+    EventPage,
+    Finish,
+    Group,
+    Rest,
+    RetryAt,
+    SpoolError,
+    SpoolSettings,
+    SpoolStatistics,
+    StatisticsRow,
+    Window,
+    WindowPosition,
+)
+from engine.spool.memory_data import MemoryData
+from engine.spool.memory_reads import counted, matching
+from protocols.records import (
+    FINAL_STATUSES,
+    Account,
+    ApiKey,
+    DestinationRecord,
+    Envelope,
+    EnvelopeFixed,
+    EnvelopeState,
+    Event,
+    Status,
+)
+
+# As everywhere: a commit is short, so that results of attempts never wait long for their turn.
+RELEASE_ROWS_MAX: Final = 500
+
+
+class MemorySpool:
+    """A spool over `data`. Making one on the same data again is what a restart is."""
+
+    def __init__(
+        self,
+        data: MemoryData,
+        *,
+        settings: SpoolSettings,
+        clock: Clock,
+        random: random.Random,
+    ) -> None:
+        self._data = data
+        self._settings = settings
+        self._stamp = Stamp(clock, high_water_unix_ms=data.time_high_unix_ms)
+        self._claimed: set[int] = set()
+        self._listeners: list[Callable[[CommitNotice], None]] = []
+        self._commits = 0
+        self._items_committed = 0
+        data.start_count += 1
+        data.stream_id = data.stream_id or random.randbytes(8).hex()
+
+    @property
+    def stream_id(self) -> str:
+        return self._data.stream_id
+
+    @property
+    def start_count(self) -> int:
+        return self._data.start_count
+
+    def now_unix_ms(self) -> int:
+        return self._stamp.now_unix_ms()
+
+    def add_listener(self, listener: Callable[[CommitNotice], None]) -> None:
+        self._listeners.append(listener)
+
+    # Writing.
+
+    async def accept(self, requests: Sequence[AcceptRequest]) -> list[Accepted | SpoolError]:
+        await trio.lowlevel.checkpoint()
+        commit = _Commit(self._data, self.now_unix_ms())
+        answers = [self._accept_one(commit, request) for request in requests]
+        await self._finish_commit(commit)
+        return answers
+
+    def _accept_one(self, commit: "_Commit", request: AcceptRequest) -> Accepted | SpoolError:
+        data, now_unix_ms = self._data, commit.now_unix_ms
+        account_id = request.account.account_id
+        if request.digest is not None:
+            lives_until, first = data.requests.get((account_id, request.digest), (0, None))
+            if first is not None and lives_until > now_unix_ms:
+                return replace(first, repeated=True)
+        try:
+            bookings = booking.book(
+                sum(len(message.recipients) for message in request.messages),
+                quota=request.quota,
+                zone=booking.zone_of(request.account.time_zone),
+                now_unix_ms=now_unix_ms,
+                booked_on=lambda day: data.usage.get((account_id, day), 0),
+                paused_max_ms=self._settings.paused_max_ms,
+            )
+        except SpoolError as refusal:
+            return refusal
+        for each in bookings:
+            data.usage[account_id, each.day] = (
+                data.usage.get((account_id, each.day), 0) + each.count
+            )
+        places = (each for each in bookings for _ in range(each.count))
+        accepted = Accepted(
+            [
+                commit.accept_envelope(fixed, next(places), self._settings.max_age_ms)
+                for fixed in commit.new_envelopes(request)
+            ]
+        )
+        if request.digest is not None and request.digest_lives_ms > 0:
+            lives_until = now_unix_ms + request.digest_lives_ms
+            data.requests[account_id, request.digest] = (lives_until, accepted)
+        return accepted
+
+    async def settle(
+        self, results: Sequence[AttemptResult], decisions: Sequence[Decision] = ()
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+        data, commit = self._data, _Commit(self._data, self.now_unix_ms())
+        for result in results:
+            if (envelope := data.envelope(result.envelope_id)) is not None:
+                commit.apply(
+                    envelope, transitions.apply_result(envelope, result, data.next_place())
+                )
+            self._claimed.discard(result.envelope_id)
+        for decision in decisions:
+            if isinstance(decision, Rest):
+                data.rest(decision.destination, decision.record)
+            else:
+                self._decide(commit, decision)
+        await self._finish_commit(commit)
+
+    def _decide(self, commit: "_Commit", decision: Finish | RetryAt) -> None:
+        envelope = self._data.envelope(decision.envelope_id)
+        if envelope is None:
+            return
+        if isinstance(decision, RetryAt):
+            commit.move_due(envelope, transitions.apply_retry_at(envelope, decision))
+        else:
+            is_claimed = decision.envelope_id in self._claimed
+            if is_claimed and decision.status is Status.CANCELLED:
+                return
+            commit.finish(envelope, decision)
+        self._claimed.discard(decision.envelope_id)
+
+    async def release(self, until_unix_ms: int) -> int:
+        await trio.lowlevel.checkpoint()
+        data = self._data
+        due = sorted(
+            (data.states[envelope_id].due_unix_ms, envelope_id)
+            for _, _, envelope_id in data.paused
+            if data.states[envelope_id].due_unix_ms <= until_unix_ms
+        )
+        for start in range(0, len(due), RELEASE_ROWS_MAX):
+            commit = _Commit(data, self.now_unix_ms())
+            for _, envelope_id in due[start : start + RELEASE_ROWS_MAX]:
+                envelope = data.envelope(envelope_id)
+                # Between two commits it may have been cancelled.
+                if envelope is not None:
+                    commit.apply(
+                        envelope,
+                        transitions.apply_release(
+                            envelope,
+                            commit.now_unix_ms,
+                            data.next_place(),
+                            max_age_ms=self._settings.max_age_ms,
+                        ),
+                    )
+            await self._finish_commit(commit)
+        return len(due)
+
+    async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
+        await trio.lowlevel.checkpoint()
+        data = self._data
+        commit = _Commit(data, self.now_unix_ms())
+        for envelope in list(data.envelopes()):
+            decision = transitions.expiry(envelope, now_unix_ms)
+            if decision is not None and decision.envelope_id not in self._claimed:
+                commit.finish(envelope, decision)
+        finished_min = now_unix_ms - self._settings.finished_retention_ms
+        for envelope_id, state in list(data.states.items()):
+            if state.status in FINAL_STATUSES and state.finished_unix_ms < finished_min:
+                del data.states[envelope_id], data.fixed[envelope_id]
+        for key, (lives_until, _) in list(data.requests.items()):
+            if lives_until <= now_unix_ms:
+                del data.requests[key]
+        self._trim(now_unix_ms)
+        await self._finish_commit(commit)
+        return False
+
+    def _trim(self, now_unix_ms: int) -> None:
+        data, settings = self._data, self._settings
+        at_min = now_unix_ms - settings.events_retention_ms
+        while data.events and (
+            data.events[data.oldest_seq].at_unix_ms < at_min
+            or data.event_bytes > settings.events_retention_bytes
+        ):
+            data.trim_oldest_event()
+
+    async def _finish_commit(self, commit: "_Commit") -> None:
+        data = self._data
+        data.add_to_counters(commit.tally)
+        data.time_high_unix_ms = commit.now_unix_ms
+        self._commits += 1
+        self._items_committed += len(commit.events)
+        if commit.events or commit.due_destinations:
+            notice = CommitNotice(commit.events, commit.due_destinations)
+            for listener in self._listeners:
+                listener(notice)
+        # A caller that is cancelled here has committed and will not know it, as on a disk.
+        await trio.lowlevel.checkpoint()
+
+    # Finding work.
+
+    async def due_destinations(self, until_unix_ms: int, limit: int) -> list[AgendaRow]:
+        await trio.lowlevel.checkpoint()
+        rows = [row for row in self._data.agenda.values() if row.wake_unix_ms <= until_unix_ms]
+        return sorted(rows, key=lambda row: (row.wake_unix_ms, row.destination))[:limit]
+
+    async def next_wake_unix_ms(self) -> int | None:
+        await trio.lowlevel.checkpoint()
+        return min((row.wake_unix_ms for row in self._data.agenda.values()), default=None)
+
+    async def window(
+        self, destination: str, position: WindowPosition, limit: int, now_unix_ms: int
+    ) -> Window:
+        await trio.lowlevel.checkpoint()
+        turns = fair_turns.take_turns(
+            self._data.rows_of(destination), position, limit, now_unix_ms, self._claimed
+        )
+        self._claimed.update(turns.envelope_ids)
+        envelopes = [
+            Envelope(self._data.fixed[each], self._data.states[each]) for each in turns.envelope_ids
+        ]
+        return Window(envelopes, turns.more, turns.next_due_unix_ms)
+
+    def give_back(self, envelope_ids: Iterable[int]) -> None:
+        self._claimed.difference_update(envelope_ids)
+
+    async def content(self, content_ids: Collection[int]) -> dict[int, Content]:
+        await trio.lowlevel.checkpoint()
+        contents = self._data.contents
+        return {each: contents[each] for each in content_ids if each in contents}
+
+    async def destination(self, name: str) -> DestinationRecord | None:
+        await trio.lowlevel.checkpoint()
+        return self._data.destinations.get(name)
+
+    # Accounts.
+
+    async def create_account(self, account: Account, key: ApiKey) -> Account:
+        await trio.lowlevel.checkpoint()
+        booking.zone_of(account.time_zone)
+        if any(each.name == account.name for each in self._data.accounts.values()):
+            raise SpoolError(f"account {account.name!r} exists already")
+        if key.api_key in self._data.api_keys:
+            raise SpoolError("this API key exists already")
+        account_id = len(self._data.accounts) + 1
+        created = msgspec.structs.replace(account, account_id=account_id)
+        self._data.accounts[account_id] = created
+        self._data.api_keys[key.api_key] = msgspec.structs.replace(key, account_id=account_id)
+        return created
+
+    async def accounts(self) -> list[Account]:
+        await trio.lowlevel.checkpoint()
+        return list(self._data.accounts.values())
+
+    async def api_key(self, api_key: str) -> tuple[ApiKey, Account] | None:
+        await trio.lowlevel.checkpoint()
+        key = self._data.api_keys.get(api_key)
+        return None if key is None else (key, self._data.accounts[key.account_id])
+
+    # The read side.
+
+    def head(self) -> int:
+        return self._data.head_seq
+
+    async def events(
+        self, after_seq: int, wanted: EventFilter, limit: int, scan_max: int = 1000
+    ) -> EventPage:
+        await trio.lowlevel.checkpoint()
+        data = self._data
+        gap = None
+        if after_seq + 1 < data.oldest_seq:
+            gap = (after_seq + 1, data.oldest_seq - 1)
+            after_seq = data.oldest_seq - 1
+        found: list[Event] = []
+        seq = after_seq
+        while seq < min(data.head_seq, after_seq + scan_max) and len(found) < limit:
+            seq += 1
+            if wanted.admits(data.events[seq]):
+                found.append(data.events[seq])
+        return EventPage(found, seq, gap)
+
+    async def events_at(self, seqs: Sequence[int]) -> list[Event]:
+        await trio.lowlevel.checkpoint()
+        return [self._data.events[seq] for seq in seqs if seq in self._data.events]
+
+    async def envelope(self, envelope_id: int) -> Envelope | None:
+        await trio.lowlevel.checkpoint()
+        return self._data.envelope(envelope_id)
+
+    async def find(self, wanted: EnvelopeFilter, after: int | None, limit: int) -> EnvelopePage:
+        await trio.lowlevel.checkpoint()
+        found = [
+            envelope
+            for envelope in matching(self._data, wanted)
+            if after is None or envelope.fixed.envelope_id < after
+        ]
+        page = found[:limit]
+        return EnvelopePage(page, page[-1].fixed.envelope_id if len(found) > limit else None)
+
+    async def statistics(
+        self,
+        group: Group,
+        *,
+        account_id: int | None = None,
+        from_unix_ms: int | None = None,
+        to_unix_ms: int | None = None,
+    ) -> list[StatisticsRow]:
+        await trio.lowlevel.checkpoint()
+        return counted(self._data, group, account_id, from_unix_ms, to_unix_ms)
+
+    async def destinations(
+        self, *, account_id: int | None = None, after: str = "", limit: int = 1000
+    ) -> list[DestinationRow]:
+        await trio.lowlevel.checkpoint()
+        data = self._data
+        rows = counted(data, Group.DESTINATION, account_id, None, None)
+        return [
+            DestinationRow(
+                row.key,
+                row.counts,
+                data.destinations.get(row.key, DestinationRecord()),
+                data.agenda[row.key].wake_unix_ms if row.key in data.agenda else None,
+            )
+            for row in rows
+            if row.key > after
+        ][:limit]
+
+    def spool_statistics(self) -> SpoolStatistics:
+        data = self._data
+        return SpoolStatistics(
+            envelopes_open=sum(map(len, data.queue.values())) + len(data.paused),
+            in_flight=len(self._claimed),
+            commits=self._commits,
+            items_committed=self._items_committed,
+            waiting_for_commit=0,
+            head_seq=data.head_seq,
+            oldest_seq=data.oldest_seq,
+            start_count=data.start_count,
+            quarantined=0,
+            intake_open=True,
+        )
+
+    async def check_invariants(self) -> list[str]:
+        await trio.lowlevel.checkpoint()
+        return invariants.faults_of(self._data)
+
+
+class _Commit:
+    """What one commit changes, and what is told of it afterwards."""
+
+    def __init__(self, data: MemoryData, now_unix_ms: int) -> None:
+        self.data = data
+        self.now_unix_ms = now_unix_ms
+        self.tally = projections.Tally()
+        self.events: list[Event] = []
+        self.due_destinations: set[str] = set()
+
+    def new_envelopes(self, request: AcceptRequest) -> Iterable[EnvelopeFixed]:
+        """Store the contents of a request and return its envelopes to be."""
+        data, account = self.data, request.account
+        for message in request.messages:
+            assert message.recipients, "a message without recipients has no envelope"
+            assert message.lane in fair_turns.LANES, message.lane
+            data.content_id_high += 1
+            data.contents[data.content_id_high] = Content(message.kind, message.content)
+            data.references[data.content_id_high] = len(message.recipients)
+            for recipient in message.recipients:
+                data.id_high = stamps.first_envelope_id(data.id_high, self.now_unix_ms)
+                yield EnvelopeFixed(
+                    envelope_id=data.id_high,
+                    uuid=recipient.uuid,
+                    account_id=account.account_id,
+                    account=account.name,
+                    campaign=message.campaign,
+                    flow=data.flow_of(account.account_id, message.campaign),
+                    lane=message.lane,
+                    custom_id=message.custom_id,
+                    event_payload=message.event_payload,
+                    reverse_path=message.reverse_path,
+                    recipient=recipient.recipient,
+                    address=recipient.address,
+                    destination=recipient.destination,
+                    subject=message.subject,
+                    content_id=data.content_id_high,
+                    content_size=len(message.content),
+                    needs_8bit=message.needs_8bit,
+                    needs_utf8=message.needs_utf8,
+                    accepted_unix_ms=self.now_unix_ms,
+                    variables=recipient.variables,
+                )
+
+    def accept_envelope(
+        self, fixed: EnvelopeFixed, booked: booking.Booking, max_age_ms: int
+    ) -> AcceptedEnvelope:
+        place = self.data.next_place()
+        state = transitions.accepted_state(
+            booked.release_unix_ms or self.now_unix_ms,
+            release_day=booked.day,
+            is_paused=booked.release_unix_ms > 0,
+            max_age_ms=max_age_ms,
+            seq=place.seq,
+        )
+        self._write(fixed, None, state, transitions.accepted_event(fixed, state, place))
+        return AcceptedEnvelope(fixed.envelope_id, fixed.uuid, state.status, state.due_unix_ms)
+
+    def apply(self, envelope: Envelope, change: tuple[EnvelopeState, Event] | None) -> None:
+        if change is not None:
+            self._write(envelope.fixed, envelope.state.status, *change)
+
+    def finish(self, envelope: Envelope, decision: Finish) -> None:
+        fixed, state = envelope.fixed, envelope.state
+        record = self.data.destinations.get(fixed.destination)
+        change = transitions.apply_finish(
+            envelope, decision, self.data.next_place(), destination=record
+        )
+        if change is not None and state.status is Status.PAUSED:
+            # Its place on the day that was booked is free again.
+            self.data.usage[fixed.account_id, state.release_day] -= 1
+        self.apply(envelope, change)
+
+    def move_due(self, envelope: Envelope, state: EnvelopeState | None) -> None:
+        if state is not None:
+            self._put(envelope.fixed, state)
+
+    def _write(
+        self, fixed: EnvelopeFixed, old: Status | None, state: EnvelopeState, event: Event
+    ) -> None:
+        self._put(fixed, state)
+        self.data.append_event(event)
+        self.events.append(event)
+        self.tally.move(
+            fixed.account_id,
+            fixed.campaign,
+            fixed.destination,
+            fixed.accepted_unix_ms,
+            old,
+            state.status,
+        )
+
+    def _put(self, fixed: EnvelopeFixed, state: EnvelopeState) -> None:
+        self.data.put_state(fixed, state)
+        if state.status in transitions.QUEUE_STATUSES and state.due_unix_ms <= self.now_unix_ms:
+            self.due_destinations.add(fixed.destination)

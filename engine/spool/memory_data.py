@@ -1,0 +1,195 @@
+"""The tables of the `memory:` adapter: what a disk would keep, as plain dictionaries.
+
+The tables are those of the layout on disk, one for one, each in the form that is easiest to see
+through; nothing here is fast. The methods are the steps that several calls share. Times are
+arguments, and nothing here is told to listeners: that is `engine.spool.memory`.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from engine.spool import agenda, projections, transitions
+from engine.spool.fair_turns import earliest_due_unix_ms
+from engine.spool.interface import Accepted, AgendaRow, Content
+from engine.spool.projections import CounterKey
+from protocols.records import (
+    FINAL_STATUSES,
+    Account,
+    ApiKey,
+    DestinationRecord,
+    Envelope,
+    EnvelopeFixed,
+    EnvelopeState,
+    Event,
+    Status,
+    pack_record,
+)
+
+# (lane, flow, due_unix_ms, envelope_id)
+QueueRow = tuple[int, int, int, int]
+
+
+@dataclass(slots=True)
+class MemoryData:
+    """Everything that outlives a crash. Made fresh, it is an empty spool."""
+
+    stream_id: str = ""
+    start_count: int = 0
+    time_high_unix_ms: int = 0
+    id_high: int = 0
+    content_id_high: int = 0
+    head_seq: int = 0
+    oldest_seq: int = 1
+    event_bytes: int = 0
+    contents: dict[int, Content] = field(default_factory=dict)
+    references: dict[int, int] = field(default_factory=dict)
+    fixed: dict[int, EnvelopeFixed] = field(default_factory=dict)
+    states: dict[int, EnvelopeState] = field(default_factory=dict)
+    queue: dict[str, list[QueueRow]] = field(default_factory=dict)
+    agenda: dict[str, AgendaRow] = field(default_factory=dict)
+    destinations: dict[str, DestinationRecord] = field(default_factory=dict)
+    paused: set[tuple[int, int, int]] = field(default_factory=set)
+    usage: dict[tuple[int, int], int] = field(default_factory=dict)
+    events: dict[int, Event] = field(default_factory=dict)
+    flows: dict[tuple[int, str | None], int] = field(default_factory=dict)
+    requests: dict[tuple[int, bytes], tuple[int, Accepted]] = field(default_factory=dict)
+    counters: dict[CounterKey, tuple[int, ...]] = field(default_factory=dict)
+    accounts: dict[int, Account] = field(default_factory=dict)
+    api_keys: dict[str, ApiKey] = field(default_factory=dict)
+
+    def envelope(self, envelope_id: int) -> Envelope | None:
+        state = self.states.get(envelope_id)
+        return None if state is None else Envelope(self.fixed[envelope_id], state)
+
+    def flow_of(self, account_id: int, campaign: str | None) -> int:
+        return self.flows.setdefault((account_id, campaign), len(self.flows) + 1)
+
+    def account_name(self, account_id: int) -> str:
+        account = self.accounts.get(account_id)
+        return account.name if account is not None else str(account_id)
+
+    def next_place(self) -> transitions.Place:
+        return transitions.Place(self.head_seq + 1, self.start_count)
+
+    def append_event(self, event: Event) -> None:
+        assert event.seq == self.head_seq + 1, event
+        self.head_seq = event.seq
+        self.events[event.seq] = event
+        self.event_bytes += len(pack_record(event))
+
+    def trim_oldest_event(self) -> None:
+        self.event_bytes -= len(pack_record(self.events.pop(self.oldest_seq)))
+        self.oldest_seq += 1
+
+    def put_state(self, fixed: EnvelopeFixed, state: EnvelopeState) -> None:
+        """Store a state and make the rows that lead to the envelope agree with it."""
+        self._remove_rows(fixed)
+        self.fixed[fixed.envelope_id] = fixed
+        self.states[fixed.envelope_id] = state
+        if state.status in transitions.QUEUE_STATUSES:
+            row = (fixed.lane, fixed.flow, state.due_unix_ms, fixed.envelope_id)
+            insort(self.queue.setdefault(fixed.destination, []), row)
+            self.agenda[fixed.destination] = agenda.row_after_arrival(
+                fixed.destination,
+                state.due_unix_ms,
+                self.agenda.get(fixed.destination),
+                self.destinations.get(fixed.destination),
+            )
+        elif fixed.destination not in self.queue:
+            self.agenda.pop(fixed.destination, None)
+        if state.status is Status.PAUSED:
+            self.paused.add((fixed.account_id, state.release_day, fixed.envelope_id))
+        if state.status in FINAL_STATUSES:
+            self._drop_reference(fixed.content_id)
+
+    def _remove_rows(self, fixed: EnvelopeFixed) -> None:
+        old = self.states.get(fixed.envelope_id)
+        if old is None:
+            return
+        self.paused.discard((fixed.account_id, old.release_day, fixed.envelope_id))
+        if old.status in transitions.QUEUE_STATUSES:
+            rows = self.queue[fixed.destination]
+            rows.remove((fixed.lane, fixed.flow, old.due_unix_ms, fixed.envelope_id))
+            if not rows:
+                del self.queue[fixed.destination]
+
+    def _drop_reference(self, content_id: int) -> None:
+        self.references[content_id] -= 1
+        if self.references[content_id] == 0:
+            del self.references[content_id], self.contents[content_id]
+
+    def rest(self, destination: str, record: DestinationRecord) -> None:
+        """Store what a resting actor remembers, and the truth about when to look again."""
+        self.destinations[destination] = record
+        earliest = earliest_due_unix_ms(self.rows_of(destination))
+        row = agenda.row_at_rest(destination, earliest, record)
+        if row is None:
+            self.agenda.pop(destination, None)
+        else:
+            self.agenda[destination] = row
+
+    def add_to_counters(self, tally: projections.Tally) -> None:
+        for key, delta in tally.deltas().items():
+            self.counters[key] = projections.add_counts(
+                self.counters.get(key, projections.NO_COUNTS), delta
+            )
+
+    def rows_of(self, destination: str) -> "MemoryRows":
+        return MemoryRows(self.queue.get(destination, []))
+
+    # The tables as `engine.spool.invariants` walks them.
+
+    def envelopes(self) -> Iterator[Envelope]:
+        return (Envelope(self.fixed[each], self.states[each]) for each in sorted(self.states))
+
+    def queue_rows(self) -> Iterator[tuple[str, int, int, int, int]]:
+        return ((name, *row) for name in sorted(self.queue) for row in self.queue[name])
+
+    def paused_rows(self) -> Iterator[tuple[int, int, int]]:
+        return iter(sorted(self.paused))
+
+    def agenda_rows(self) -> Iterator[AgendaRow]:
+        return iter(self.agenda.values())
+
+    def destination_record(self, destination: str) -> DestinationRecord | None:
+        return self.destinations.get(destination)
+
+    def counter_rows(self) -> Iterator[tuple[CounterKey, tuple[int, ...]]]:
+        return iter(self.counters.items())
+
+    def content_references(self) -> Iterator[tuple[int, int]]:
+        return iter(self.references.items())
+
+    def whole_log(self) -> Iterator[Event] | None:
+        return iter(self.events.values()) if self.oldest_seq == 1 else None
+
+
+_named: dict[str, MemoryData] = {}
+
+
+def data_named(name: str) -> MemoryData:
+    """Return the data of that name, the same again in this process; fresh data for "".
+
+    A name stands in for the directory on a disk: it is how a restarted engine finds its mail.
+    """
+    return _named.setdefault(name, MemoryData()) if name else MemoryData()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRows:
+    """One destination's queue rows, in the form `engine.spool.fair_turns` asks for."""
+
+    rows: list[QueueRow]
+
+    def first_flow(self, lane: int, flow_min: int) -> int | None:
+        place = bisect_left(self.rows, (lane, flow_min, -1, -1))
+        if place < len(self.rows) and self.rows[place][0] == lane:
+            return self.rows[place][1]
+        return None
+
+    def flow_rows(self, lane: int, flow: int, after: tuple[int, int]) -> Iterator[tuple[int, int]]:
+        place = bisect_right(self.rows, (lane, flow, *after))
+        while place < len(self.rows) and self.rows[place][:2] == (lane, flow):
+            yield self.rows[place][2:]
+            place += 1

@@ -1,0 +1,72 @@
+"""The read side of the `memory:` adapter: listings and statistics, by looking at everything."""
+
+from collections.abc import Iterable, Iterator
+
+from engine.spool import projections
+from engine.spool.interface import EnvelopeFilter, Group, StatisticsRow
+from engine.spool.memory_data import MemoryData
+from engine.spool.projections import DAY_MS, HOUR_MS, CounterKey
+from protocols.records import Envelope
+
+
+def matching(data: MemoryData, wanted: EnvelopeFilter) -> Iterator[Envelope]:
+    """Yield the envelopes that a filter admits, newest first."""
+    return (each for each in reversed(list(data.envelopes())) if wanted.admits(each))
+
+
+def counted(
+    data: MemoryData,
+    group: Group,
+    account_id: int | None,
+    from_unix_ms: int | None,
+    to_unix_ms: int | None,
+) -> list[StatisticsRow]:
+    """Return counts by status, sorted by key; see `Spool.statistics` for the range."""
+    has_range = from_unix_ms is not None or to_unix_ms is not None
+    if group is Group.CAMPAIGN and has_range:
+        # No counter has campaign and time; the envelopes that are kept have both.
+        tally = projections.Tally()
+        wanted = EnvelopeFilter(
+            account_id=account_id, from_unix_ms=from_unix_ms, to_unix_ms=to_unix_ms
+        )
+        for envelope in matching(data, wanted):
+            fixed, status = envelope.fixed, envelope.state.status
+            tally.move(
+                fixed.account_id,
+                fixed.campaign,
+                fixed.destination,
+                fixed.accepted_unix_ms,
+                None,
+                status,
+            )
+        counters: Iterable[tuple[CounterKey, Iterable[int]]] = tally.deltas().items()
+    else:
+        counters = data.counters.items()
+    projection, period_ms = projections.source_of(group, has_range=has_range)
+    rows = {"total": projections.NO_COUNTS} if group is Group.TOTAL else {}
+    for key, counts in counters:
+        if key.projection != projection or account_id not in (None, key.account_id):
+            continue
+        if period_ms and not projections.overlaps(
+            key.period * period_ms, period_ms, from_unix_ms, to_unix_ms
+        ):
+            continue
+        text = _key_text(data, group, key)
+        rows[text] = projections.add_counts(rows.get(text, projections.NO_COUNTS), counts)
+    return [StatisticsRow(text, rows[text]) for text in sorted(rows)]
+
+
+def _key_text(data: MemoryData, group: Group, key: CounterKey) -> str:
+    match group:
+        case Group.TOTAL:
+            return "total"
+        case Group.DESTINATION:
+            return key.destination
+        case Group.ACCOUNT:
+            return data.account_name(key.account_id)
+        case Group.CAMPAIGN:
+            return key.campaign
+        case Group.HOUR:
+            return projections.hour_text(key.period)
+        case Group.DAY:
+            return projections.day_text(key.period * HOUR_MS // DAY_MS)
