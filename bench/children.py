@@ -100,3 +100,27 @@ class Subscribers(Child):
 
     def report(self) -> dict[str, Any]:
         return self.ask("report")
+
+
+class Loader(Child):
+    """Hands in mail over HTTP when it is told to `go`; see `bench.loader` for the sizes."""
+
+    def __init__(self, port: int, authorization: str, **sizes: int | str) -> None:
+        texts = [f"--{name.replace('_', '-')}={value}" for name, value in sizes.items()]
+        super().__init__(
+            "bench.loader", f"--port={port}", f"--authorization={authorization}", *texts
+        )
+
+    def go(self) -> dict[str, Any]:
+        """Hand all of it in; return what was accepted and how long it took."""
+        return self.ask("go")
+
+
+class Receiver(Child):
+    """A receiver with manners on one address; `traits` are those of `receivers`' command line."""
+
+    def __init__(self, address: str, port: int, **traits: float) -> None:
+        texts = [f"--{name.replace('_', '-')}={value}" for name, value in traits.items()]
+        super().__init__(
+            "engine.rehearsal.receivers", f"--address={address}", f"--port={port}", *texts
+        )

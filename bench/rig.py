@@ -1,5 +1,6 @@
 """One engine with what it needs around it: DNS, configuration, account, a queue to drain."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.children import NameServer, Sink
+from bench.children import NameServer, Sink, Subscribers
 from bench.report import Report
 from engine.rehearsal.engine_process import (
     Credentials,
@@ -21,7 +22,7 @@ from engine.rehearsal.engine_process import (
 ACCOUNT = "bench"
 # How often the sink is asked while its first message is waited for: the cost of
 # starting the engine must not be counted for the messages.
-FIRST_MESSAGE_POLL_S = 0.02
+SOON_S = 0.02
 PROGRESS_POLL_S = 0.1
 # Nothing moves for so long: the run has failed, and waiting on would hide it.
 STANDSTILL_S = 60.0
@@ -127,7 +128,7 @@ def wait_for(
 
 def wait_for_first(engine: EngineProcess, sink: Sink) -> Baseline:
     """Wait until `sink` has its first message from the engine, which has just been started."""
-    seen = wait_for(engine, sink, lambda report: report["recipients"] > 0, FIRST_MESSAGE_POLL_S)
+    seen = wait_for(engine, sink, lambda report: report["recipients"] > 0, SOON_S)
     return Baseline(seen["recipients"], engine.cpu_s(), seen["cpu_s"])
 
 
@@ -170,3 +171,23 @@ def wait_until_settled(engine: EngineProcess, credentials: Credentials) -> dict[
             time.sleep(PROGRESS_POLL_S)
     finally:
         client.close()
+
+
+def check_loader(done: dict[str, Any], messages: int) -> None:
+    """Raise EngineFailed unless all that was handed in was taken."""
+    if done["accepted"] != messages:
+        raise EngineFailed(f"only {done['accepted']} of {messages} were taken: {done['faults']}")
+
+
+def wait_for_events(subscribers: Subscribers, delivered: int) -> None:
+    """Wait until the subscribers have so many `delivered` events in all."""
+    deadline = time.monotonic() + STANDSTILL_S
+    while subscribers.report()["by_status"].get("delivered", 0) < delivered:
+        if time.monotonic() > deadline:
+            raise EngineFailed(f"the subscribers lack events: {subscribers.report()}")
+        time.sleep(PROGRESS_POLL_S)
+
+
+def remove(place: Path) -> None:
+    """Give the disk back before the next case; a spool of a million takes a gigabyte."""
+    shutil.rmtree(place)
