@@ -1,5 +1,47 @@
 """The command line: one command a module, imported when it is called.
 
-Nothing here decides anything about mail. A command reads the configuration, calls a room or talks
-to the running engine, prints, and ends with 0 (done), 1 (refused or failed) or 2 (wrong usage).
+Nothing here decides anything about mail. A command reads the configuration, asks the engine (or,
+when it is stopped, the spool), prints, and ends with 0 (done), 1 (refused or failed, with the
+reason on stderr) or 2 (wrong usage).
 """
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from engine.cli.options import config_option
+
+# Name to what `--help` says of it. Importing the modules for their first lines would bring trio,
+# dnspython and TLS along: half a second for a list of words.
+COMMANDS: Final = {
+    "serve": "Run the engine.",
+    "account": "Create and list accounts.",
+    "queue": "List destinations with waiting mail, and why it waits.",
+    "events": "Print status changes, also as they happen.",
+}
+
+
+class CommandModules(click.Group):
+    """A group whose commands are modules of this package, each with a `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"engine.cli.{cmd_name}").command
+        assert isinstance(command, click.Command), cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=CommandModules, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="eilpost")
+@config_option
+def main() -> None:
+    """Eilpost sends mail and can say, for every single one, where it is and why."""

@@ -1,0 +1,139 @@
+"""The operator's way to the engine: HTTP over `data_dir/control.sock`.
+
+The socket has mode 0600 and asks for no credentials: whoever may open it is the operator. The
+routes are those of the HTTP port, with all accounts visible. Plain blocking code, because a command
+that asks one question and prints the answer needs no loop.
+"""
+
+import http.client
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import urlencode
+
+import msgspec
+
+from engine.config import Config
+from engine.http_server.unix_socket import unix_socket_address
+
+# An answer that takes longer than this is a hung engine. Long polls say how long they wait.
+ANSWER_S_MAX: Final = 60.0
+
+
+class EngineStopped(Exception):
+    """Nobody listens on the control socket."""
+
+
+class EngineRefused(Exception):
+    """The engine answered with an error; the text is its reason."""
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP over a socket in the file system."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        try:
+            with unix_socket_address(self._path) as address:
+                self.sock.connect(address)
+        except OSError:
+            self.sock.close()
+            raise
+
+
+class Asked(Protocol):
+    """Whoever answers: the running engine, or the stopped one's spool."""
+
+    def get(self, route: str, **query: object) -> Any:
+        """Return the decoded answer; what is None is left out of the query, lists are repeated."""
+        ...
+
+    def post(self, route: str, body: object) -> Any:
+        """Send `body` as JSON and return the decoded answer."""
+        ...
+
+
+def pages(asked: Asked, route: str, items: str, **query: object) -> Iterator[dict[str, Any]]:
+    """Go through all pages of a listing and give its items one by one."""
+    after: str | None = None
+    while True:
+        page = asked.get(route, after=after, **query)
+        yield from page[items]
+        after = page["after"]
+        if after is None:
+            return
+
+
+class Control:
+    """One kept connection to the running engine."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = _SocketConnection(path, ANSWER_S_MAX)
+        self._path = path
+
+    def get(self, route: str, **query: object) -> Any:
+        return self._ask("GET", target_of(route, query), b"")
+
+    def post(self, route: str, body: object) -> Any:
+        return self._ask("POST", route, msgspec.json.encode(body))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _ask(self, method: str, target: str, body: bytes) -> Any:
+        headers = {"Content-Type": "application/json"} if body else {}
+        try:
+            self._connection.request(method, target, body, headers)
+            response = self._connection.getresponse()
+            octets = response.read()
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
+            raise EngineStopped(f"the engine is not running: nobody at {self._path}") from error
+        except PermissionError as error:
+            raise EngineRefused(f"{self._path}: {error.strerror}") from error
+        except TimeoutError as error:
+            raise EngineRefused(f"{self._path}: no answer within {ANSWER_S_MAX:.0f} s") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineStopped(f"the engine ended while it was asked: {error!r}") from error
+        return decoded(response.status, octets)
+
+
+def target_of(route: str, query: Mapping[str, object]) -> str:
+    """Return route and query as a request target."""
+    given = {name: value for name, value in query.items() if value is not None}
+    return f"{route}?{urlencode(given, doseq=True)}" if given else route
+
+
+def decoded(status: int, octets: bytes) -> Any:
+    """Return an answer's JSON; raises EngineRefused with its reason if it is an error."""
+    try:
+        answer = msgspec.json.decode(octets) if octets else None
+    except msgspec.DecodeError as error:
+        raise EngineRefused(f"the engine's answer ({status}) is no JSON") from error
+    if status >= 400:
+        fault = answer.get("error", {}) if isinstance(answer, dict) else {}
+        raise EngineRefused(fault.get("message") or f"the engine answered {status}")
+    return answer
+
+
+@contextmanager
+def running_engine(path: Path) -> Iterator[Control]:
+    """Open the control socket; raises EngineStopped if nobody listens there."""
+    control = Control(path)
+    try:
+        yield control
+    finally:
+        control.close()
+
+
+@contextmanager
+def engine(config: Config) -> Iterator[Asked]:
+    """Open the way to the engine of this configuration."""
+    with running_engine(config.control_socket) as control:
+        yield control
