@@ -1,0 +1,114 @@
+"""What goes into an SMTP session and what comes out of it, as values.
+
+`smtp_client` turns the ones into the others; `engine.delivery.connection` and the
+actors only see these. The one decision here needs no session: what EHLO already
+told that the server cannot take.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, TypeAlias
+
+import msgspec
+
+from protocols.capabilities import Capabilities
+from protocols.content import has_bare_line_ending
+from protocols.outcomes import Bounced, Deferred, Outcome, refused_locally
+from protocols.records import Reason
+from protocols.smtp_states import TRANSACTION_TRANSITIONS, TransactionEvent, TransactionState
+
+
+class TlsPolicy(Enum):
+    """How much encryption a session must have; the words of the configuration."""
+
+    NONE = "none"
+    OPPORTUNISTIC = "opportunistic"  # where the server offers it; in plain text else
+    REQUIRED = "required"  # or the session fails
+
+
+class Transaction(msgspec.Struct, frozen=True):
+    """One content for one or more recipients under one reverse path.
+
+    `recipients` are (envelope_id, address for RCPT TO without brackets), at
+    least one. `reverse_path` is "" for the null sender. `content` is the whole
+    mail with CRLF line ends, not dot-stuffed.
+    """
+
+    reverse_path: str
+    recipients: Sequence[tuple[int, str]]
+    content: bytes
+    needs_8bit: bool = False
+    needs_utf8: bool = False
+
+
+class SessionReady(msgspec.Struct, frozen=True):
+    """EHLO and, as the policy asks, TLS are done: transactions may be sent."""
+
+    capabilities: Capabilities
+
+
+class StartTls(msgspec.Struct, frozen=True):
+    """Do the TLS handshake now, then call `tls_started()`."""
+
+
+class EnvelopeOutcome(msgspec.Struct, frozen=True, gc=False):
+    """What came of one envelope; exactly one of these for each that was sent."""
+
+    envelope_id: int
+    outcome: Outcome
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """The session is over: close the connection. `cause` says why, in an outcome's words."""
+
+    cause: Deferred
+
+
+Result: TypeAlias = SessionReady | StartTls | EnvelopeOutcome | Closed
+
+# Two transactions can be under way: the one whose final dot is unanswered, and
+# the envelope behind it. One means no overlap, for servers that stumble.
+PIPELINE_DEPTH_MAX: Final = 2
+
+
+def refusal_known_beforehand(
+    transaction: Transaction, capabilities: Capabilities
+) -> Bounced | None:
+    """Return why this server cannot take the mail, as far as EHLO told; None if it may."""
+    size = len(transaction.content)
+    if capabilities.size_max is not None and size > capabilities.size_max:
+        what = f"not sent: {size} octets, the server takes {capabilities.size_max}"
+        return refused_locally(552, "5.3.4", what, Reason.SIZE)
+    if transaction.needs_utf8 and not capabilities.smtputf8:
+        what = "not sent: it needs SMTPUTF8, which the server does not offer"
+        return refused_locally(553, "5.6.7", what, Reason.PROTOCOL)
+    if transaction.needs_8bit and not capabilities.eight_bit_mime:
+        what = "not sent: the content needs 8BITMIME, which the server does not offer"
+        return refused_locally(554, "5.6.3", what, Reason.PROTOCOL)
+    if has_bare_line_ending(transaction.content):
+        what = "not sent: the content has a bare CR or LF"
+        return refused_locally(554, "5.6.0", what, Reason.PROTOCOL)
+    return None
+
+
+class InPipe:
+    """A transaction under way: `smtp_client`'s own bookkeeping, changed by it alone."""
+
+    __slots__ = ("accepted", "answered", "replied", "state", "transaction")
+
+    def __init__(self, transaction: Transaction) -> None:
+        self.transaction = transaction
+        self.state = TransactionState.ENVELOPE
+        self.accepted: list[int] = []  # envelopes whose RCPT got 2yz and that have no outcome
+        self.answered = 0  # RCPT replies counted
+        self.replied = False  # MAIL was answered: the attempt has begun
+
+    def step(self, event: TransactionEvent) -> None:
+        self.state = TRANSACTION_TRANSITIONS[self.state][event]
+
+    def unsettled(self) -> list[int]:
+        """Return the envelopes without an outcome."""
+        if self.state in (TransactionState.FAILED, TransactionState.DONE):
+            return []
+        rest = self.transaction.recipients[self.answered :]
+        return [*self.accepted, *(envelope_id for envelope_id, _ in rest)]
