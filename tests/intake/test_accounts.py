@@ -1,0 +1,156 @@
+"""Accounts: credentials that are right pass, any others do not, and secrets are not kept."""
+
+import os
+import random
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from engine.clock import SystemClock
+from engine.config import Config, Plan
+from engine.intake.accounts import (
+    VERIFIED_MAX,
+    VERIFIED_S,
+    AccountRefused,
+    Accounts,
+    NewAccount,
+    create_account,
+    quota_of,
+)
+from engine.spool import open_spool
+from engine.spool.interface import Quota, Spool, SpoolError, SpoolSettings
+from protocols.records import Account, ApiKey, pack_record
+
+PLANS = Config(plans=(Plan(name="small", messages_per_day=10, messages_per_month=100),))
+
+
+@pytest.fixture
+async def spool() -> AsyncIterator[Spool]:
+    async with open_spool(
+        "memory:",
+        Path(),
+        settings=SpoolSettings(),
+        clock=SystemClock(),
+        run_blocking=trio.to_thread.run_sync,
+        random=random.Random(1),
+    ) as opened:
+        yield opened
+
+
+async def create(spool: Spool, name: str = "ann", plan: str = "") -> NewAccount:
+    return await create_account(
+        spool, PLANS, name, plan=plan, now_unix_ms=1, random_octets=os.urandom
+    )
+
+
+class CountingSpool:
+    """A spool that holds one key, counts how often it is asked, and can suspend the account."""
+
+    def __init__(self, key: ApiKey, account: Account) -> None:
+        self.found = (key, account)
+        self.asked = 0
+
+    async def api_key(self, api_key: str) -> tuple[ApiKey, Account] | None:
+        self.asked += 1
+        await trio.lowlevel.checkpoint()
+        return self.found if api_key == self.found[0].api_key else None
+
+
+async def test_the_right_credentials_name_the_account(spool: Spool) -> None:
+    ann, bob = await create(spool, "ann"), await create(spool, "bob")
+    accounts = Accounts(spool)
+    assert await accounts.authenticate(ann.api_key, ann.secret_key) == ann.account
+    assert await accounts.authenticate(bob.api_key, bob.secret_key) == bob.account
+    assert {account.name for account in await spool.accounts()} == {"ann", "bob"}
+
+
+async def test_any_other_credentials_do_not(spool: Spool) -> None:
+    ann, bob = await create(spool, "ann"), await create(spool, "bob")
+    accounts = Accounts(spool)
+    await accounts.authenticate(ann.api_key, ann.secret_key)
+    for api_key, secret in [
+        (ann.api_key, bob.secret_key),
+        (ann.api_key, ""),
+        (ann.api_key, ann.secret_key + "0"),
+        (ann.api_key, ann.secret_key.upper()),
+        (ann.api_key.upper() + "x", ann.secret_key),
+        ("", ""),
+        ("\0", "\ud800"),
+        ("ann", ann.secret_key),
+    ]:
+        assert await accounts.authenticate(api_key, secret) is None
+
+
+async def test_secrets_have_160_bits_and_are_kept_as_a_digest_only(spool: Spool) -> None:
+    ann = await create(spool)
+    found = await spool.api_key(ann.api_key)
+    assert found is not None
+    assert len(bytes.fromhex(ann.secret_key)) == 20
+    assert ann.secret_key.encode() not in pack_record(found[0]) + pack_record(found[1])
+    assert len(found[0].secret_sha256) == 32
+    assert ann.secret_key != (await create(spool, "bob")).secret_key
+
+
+async def test_a_verified_account_is_remembered_for_a_while(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+
+    account = Account(account_id=1, name="ann", plan="", created_unix_ms=1)
+    key = ApiKey("key", 1, sha256(b"secret").digest(), 1)
+    spool = CountingSpool(key, account)
+    accounts = Accounts(spool)  # type: ignore[arg-type]  # only the one call is needed
+    for _ in range(3):
+        assert await accounts.authenticate("key", "secret") == account
+    assert spool.asked == 1
+    spool.found = (
+        key,
+        Account(account_id=1, name="ann", plan="", created_unix_ms=1, disabled=True),
+    )
+    assert await accounts.authenticate("key", "wrong") is None
+    assert await accounts.authenticate("key", "secret") == account
+    await trio.sleep(VERIFIED_S)
+    assert await accounts.authenticate("key", "secret") is None
+
+
+async def test_what_is_remembered_is_bounded(spool: Spool) -> None:
+    made = [await create(spool, f"account {n}") for n in range(VERIFIED_MAX + 2)]
+    accounts = Accounts(spool)
+    for each in made:
+        assert await accounts.authenticate(each.api_key, each.secret_key) == each.account
+    assert len(accounts._verified) == VERIFIED_MAX
+    assert await accounts.authenticate(made[0].api_key, made[0].secret_key) == made[0].account
+
+
+async def test_names_are_taken_once(spool: Spool) -> None:
+    await create(spool, "ann")
+    with pytest.raises(SpoolError):
+        await create(spool, "ann")
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ann", "ann ", "a\nb", "a\0", "x" * 65, "a\u2028b", "\ud800"]
+)
+async def test_names_that_would_break_a_line_are_refused(spool: Spool, name: str) -> None:
+    with pytest.raises(AccountRefused, match="name"):
+        await create(spool, name)
+    assert await spool.accounts() == []
+
+
+async def test_plans_are_those_of_the_configuration(spool: Spool) -> None:
+    small = await create(spool, "small one", "small")
+    free = await create(spool, "free one", "free")
+    none = await create(spool, "no plan")
+    with pytest.raises(AccountRefused, match="known are: free, small"):
+        await create(spool, "other", "large")
+    assert quota_of(small.account, PLANS) == Quota(10, 100)
+    assert quota_of(free.account, PLANS) == Quota(200, 6000)
+    assert quota_of(none.account, PLANS) == Quota(None, None)
+
+
+async def test_a_plan_that_is_gone_does_not_become_no_limit(spool: Spool) -> None:
+    small = await create(spool, "small one", "small")
+    assert quota_of(small.account, Config()) == Quota(200, 6000)
