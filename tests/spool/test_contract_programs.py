@@ -1,0 +1,376 @@
+"""Random programs of calls: the adapter does what the model does, and every invariant holds.
+
+A program is a list of steps that name what they act on by number, so that it shrinks well. Each
+step runs on the adapter and on the model; then everything that can be seen is compared. What the
+contract leaves open (numbers of contents, the order of events inside one commit) is not.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.spool.interface import (
+    Accepted,
+    AttemptResult,
+    CommitNotice,
+    EventFilter,
+    Finish,
+    Group,
+    NewMessage,
+    NewRecipient,
+    Quota,
+    Rest,
+    RetryAt,
+    Spool,
+    SpoolSettings,
+    WindowPosition,
+)
+from protocols.records import (
+    FINAL_STATUSES,
+    Account,
+    DestinationRecord,
+    Event,
+    Reason,
+    Status,
+)
+from tests.spool import harness as h
+
+DESTINATIONS = ("one.test", "two.test", "three.test")
+SETTINGS = SpoolSettings(
+    max_age_ms=3 * h.DAY_MS,
+    paused_max_ms=5 * h.DAY_MS,
+    finished_retention_ms=2 * h.DAY_MS,
+    events_retention_ms=4 * h.DAY_MS,
+    disk_free_bytes_min=0,
+)
+
+Step = tuple[str, Any]
+
+messages = st.tuples(
+    st.lists(st.sampled_from(DESTINATIONS), min_size=1, max_size=4),
+    st.sampled_from([None, "spring", "autumn"]),
+    st.sampled_from([0, 1, 1]),
+)
+accepts = st.tuples(
+    st.just("accept"),
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.lists(messages, min_size=1, max_size=3),
+            st.sampled_from([Quota(), Quota(per_day=3), Quota(per_day=4, per_month=9)]),
+            st.sampled_from([None, None, b"a" * 16, b"b" * 16]),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+windows = st.tuples(st.just("window"), st.tuples(st.sampled_from(DESTINATIONS), st.integers(1, 6)))
+outcomes = st.sampled_from(
+    ["delivered", "deferred", "hard", "soft", "back", "finish", "retry", "keep"]
+)
+settles = st.tuples(st.just("settle"), st.lists(outcomes, max_size=8))
+rests = st.tuples(
+    st.just("rest"), st.tuples(st.sampled_from(DESTINATIONS), st.sampled_from([0, h.HOUR_MS]))
+)
+cancels = st.tuples(st.just("cancel"), st.integers(0, 30))
+retries = st.tuples(
+    st.just("retry"), st.tuples(st.integers(0, 30), st.sampled_from([-h.HOUR_MS, 0, h.HOUR_MS]))
+)
+clocks = st.tuples(
+    st.just("clock"),
+    st.sampled_from([1, h.SECOND_MS, h.HOUR_MS, h.DAY_MS, 4 * h.DAY_MS, -h.DAY_MS]),
+)
+plain = st.sampled_from([("release", 0), ("sweep", 0), ("repeat", 0), ("crash", 0), ("page", 2)])
+programs = st.lists(
+    st.one_of(accepts, accepts, windows, windows, settles, settles, rests, cancels, retries, clocks)
+    | plain,
+    min_size=4,
+    max_size=24,
+)
+
+
+class Crash(Exception):
+    """Ends a life of both spools in the middle."""
+
+
+class Pair:
+    """The adapter and the model, going through the same program."""
+
+    def __init__(self, adapter: h.Harness, model: h.Harness) -> None:
+        self.harnesses = (adapter, model)
+        model.clock = adapter.clock
+        self.clock = adapter.clock
+        self.accounts: list[Account] = []
+        self.accepted = 0
+        self.ids: list[int] = []
+        self.last_results: list[AttemptResult] = []
+
+    async def run(self, program: Sequence[Step]) -> None:
+        steps = iter(program)
+        is_running = True
+        while is_running:
+            try:
+                await self._live(steps)
+                is_running = False
+            except Crash:
+                continue
+
+    async def _live(self, steps: Any) -> None:
+        async with AsyncExitStack() as stack:
+            spools = [await stack.enter_async_context(each.open()) for each in self.harnesses]
+            self.adapter, self.model = spools
+            self.positions: dict[tuple[int, str], WindowPosition] = {}
+            self.claimed: list[Any] = []
+            self.told: list[Event] = []
+            self.adapter.add_listener(self._hear)
+            if not self.accounts:
+                for name, zone in (("acme", "UTC"), ("bolt", "America/New_York")):
+                    made = [await h.make_account(spool, name, zone) for spool in spools]
+                    assert made[0] == made[1]
+                    self.accounts.append(made[0])
+            await self._compare()
+            for name, argument in steps:
+                await getattr(self, f"do_{name}")(argument)
+                await self._compare()
+
+    def _hear(self, notice: CommitNotice) -> None:
+        self.told += notice.events
+
+    async def _both(self, call: Any) -> Any:
+        """Do `call` on both; return the adapter's answer, which must be the model's."""
+        adapters_answer, models_answer = await call(self.adapter), await call(self.model)
+        assert adapters_answer == models_answer
+        return adapters_answer
+
+    # Steps.
+
+    async def do_accept(self, requests: Any) -> None:
+        made = []
+        for account, parts, quota, digest in requests:
+            made.append(
+                h.request_of(
+                    self.accounts[account],
+                    *(self._message(*part) for part in parts),
+                    quota=quota,
+                    digest=digest,
+                )
+            )
+
+        async def call(spool: Spool) -> Any:
+            answers = await spool.accept(made)
+            return [each if isinstance(each, Accepted) else type(each) for each in answers]
+
+        for answer in await self._both(call):
+            if isinstance(answer, Accepted) and not answer.repeated:
+                new = [each.envelope_id for each in answer.envelopes]
+                assert new == sorted(new)
+                assert not self.ids or new[0] > self.ids[-1]
+                self.ids += new
+
+    def _message(self, names: list[str], campaign: str | None, lane: int) -> NewMessage:
+        people: list[NewRecipient] = h.recipients(*(f"r@{name}" for name in names))
+        content = people[0].uuid * 3
+        return NewMessage(content, people, "", campaign=campaign, lane=lane, subject="Hello")
+
+    async def do_window(self, argument: tuple[str, int]) -> None:
+        destination, limit = argument
+        now_unix_ms = self.model.now_unix_ms()
+        windows = []
+        for number, spool in enumerate((self.adapter, self.model)):
+            position = self.positions.setdefault((number, destination), WindowPosition())
+            windows.append(await spool.window(destination, position, limit, now_unix_ms))
+        seen = [
+            (
+                [each.fixed.envelope_id for each in window.envelopes],
+                window.more,
+                window.next_due_unix_ms,
+            )
+            for window in windows
+        ]
+        assert seen[0] == seen[1]
+        assert not {each.fixed.envelope_id for each in self.claimed} & set(seen[0][0])
+        self.claimed += windows[0].envelopes
+
+    async def do_settle(self, outcomes: list[str]) -> None:
+        now_unix_ms = self.model.now_unix_ms()
+        results: list[AttemptResult] = []
+        decisions: list[Any] = []
+        back: list[int] = []
+        for envelope, outcome in zip(self.claimed[:], outcomes, strict=False):
+            envelope_id = envelope.fixed.envelope_id
+            statuses = {
+                "delivered": Status.DELIVERED,
+                "deferred": Status.DEFERRED,
+                "hard": Status.HARD_BOUNCED,
+                "soft": Status.SOFT_BOUNCED,
+            }
+            if outcome == "keep":
+                continue
+            self.claimed.remove(envelope)
+            if outcome in statuses:
+                due = now_unix_ms + h.HOUR_MS if outcome == "deferred" else 0
+                result = h.result_of(self.model, envelope, statuses[outcome], due_unix_ms=due)
+                results.append(result)
+            elif outcome == "finish":
+                decisions.append(
+                    Finish(envelope_id, Status.HARD_BOUNCED, now_unix_ms, Reason.NULL_MX)
+                )
+            elif outcome == "retry":
+                decisions.append(RetryAt(envelope_id, now_unix_ms + 5 * h.SECOND_MS))
+            else:
+                back.append(envelope_id)
+        for spool in (self.adapter, self.model):
+            await spool.settle(results, decisions)
+            spool.give_back(back)
+        self.last_results = results or self.last_results
+
+    async def do_repeat(self, _: int) -> None:
+        head = self.adapter.head()
+        for spool in (self.adapter, self.model):
+            await spool.settle(self.last_results)
+        assert self.adapter.head() == head
+
+    async def do_rest(self, argument: tuple[str, int]) -> None:
+        destination, wait_ms = argument
+        record = DestinationRecord()
+        if wait_ms:
+            not_before = self.model.now_unix_ms() + wait_ms
+            record = DestinationRecord(not_before, "destination_unreachable", 1, 1, "no route")
+        for spool in (self.adapter, self.model):
+            await spool.settle([], [Rest(destination, record)])
+        assert await self.adapter.destination(destination) or record == DestinationRecord()
+
+    async def do_cancel(self, number: int) -> None:
+        if self.ids:
+            envelope_id = self.ids[-1 - number % len(self.ids)]
+            now_unix_ms = self.model.now_unix_ms()
+            for spool in (self.adapter, self.model):
+                await spool.settle([], [Finish(envelope_id, Status.CANCELLED, now_unix_ms, None)])
+
+    async def do_retry(self, argument: tuple[int, int]) -> None:
+        number, shift_ms = argument
+        claimed = {each.fixed.envelope_id for each in self.claimed}
+        unclaimed = [each for each in self.ids if each not in claimed]
+        if unclaimed:
+            due_unix_ms = self.model.now_unix_ms() + shift_ms
+            retry = RetryAt(unclaimed[-1 - number % len(unclaimed)], due_unix_ms)
+            for spool in (self.adapter, self.model):
+                await spool.settle([], [retry])
+
+    async def do_clock(self, shift_ms: int) -> None:
+        # A step back goes unnoticed by a spool that did not look before it, so both look.
+        before = [spool.now_unix_ms() for spool in (self.adapter, self.model)]
+        self.clock.now += shift_ms
+        after = [spool.now_unix_ms() for spool in (self.adapter, self.model)]
+        assert after[0] == after[1] >= max(before)
+
+    async def do_release(self, _: int) -> None:
+        now_unix_ms = self.model.now_unix_ms()
+        await self._both(lambda spool: spool.release(now_unix_ms))
+
+    async def do_sweep(self, _: int) -> None:
+        await h.sweep_all(self.adapter)
+        await h.sweep_all(self.model)
+
+    async def do_crash(self, _: int) -> None:
+        raise Crash
+
+    async def do_page(self, limit: int) -> None:
+        whole = [each.seq for each in await h.all_events(self.adapter)]
+        seq = whole[0] - 1 if whole else 0
+        paged: list[int] = []
+        while seq < self.adapter.head():
+            page = await self.adapter.events(seq, EventFilter(), limit)
+            paged += [each.seq for each in page.events]
+            seq = page.seq
+        assert paged == whole
+
+    # What is seen after each step.
+
+    async def _compare(self) -> None:
+        assert await self.adapter.check_invariants() == []
+        assert await self.model.check_invariants() == []
+        seen = [await _seen(spool) for spool in (self.adapter, self.model)]
+        assert seen[0] == seen[1]
+        [total] = await self.adapter.statistics(Group.TOTAL)
+        assert sum(total.counts) == len(self.ids)
+        events = await h.all_events(self.adapter)
+        seqs = [each.seq for each in events]
+        assert seqs == list(range(seqs[0], self.adapter.head() + 1)) if seqs else True
+        finals = Counter(each.envelope_id for each in events if each.status in FINAL_STATUSES)
+        assert max(finals.values(), default=0) <= 1
+        told = [each.seq for each in self.told]
+        assert told == sorted(set(told))
+        assert not told or told[-1] == self.adapter.head()
+
+
+async def _seen(spool: Spool) -> dict[str, Any]:
+    """Everything that the read side shows, without what the contract leaves open."""
+    envelopes = []
+    for envelope in await h.all_envelopes(spool):
+        fixed, state = envelope.fixed, envelope.state
+        story = [_plain(each) for each in await spool.events_at(state.event_seqs)]
+        is_open = state.status not in FINAL_STATUSES
+        content = (await spool.content([fixed.content_id])).get(fixed.content_id)
+        envelopes.append(
+            (
+                msgspec.structs.replace(fixed, content_id=0),
+                msgspec.structs.replace(state, event_seqs=[]),
+                story,
+                content if is_open else None,
+            )
+        )
+    rows = {group: await spool.statistics(group) for group in Group}
+    of_one = {group: await spool.statistics(group, account_id=1) for group in Group}
+    statistics = spool.spool_statistics()
+    far = 2**60
+    return {
+        "envelopes": envelopes,
+        "events": Counter(_plain(each) for each in await h.all_events(spool)),
+        "statistics": rows,
+        "statistics of one": of_one,
+        "destinations": await spool.destinations(),
+        "destinations of one": await spool.destinations(account_id=1),
+        "agenda": await spool.due_destinations(far, 100),
+        "next wake": await spool.next_wake_unix_ms(),
+        "head": spool.head(),
+        "counts": (statistics.envelopes_open, statistics.in_flight, statistics.head_seq),
+        "oldest": statistics.oldest_seq,
+        "start": spool.start_count,
+    }
+
+
+def _plain(event: Event) -> str:
+    return repr(msgspec.structs.replace(event, seq=0))
+
+
+async def _run(adapter: str, program: Sequence[Step]) -> None:
+    with h.data_directory() as directory:
+        pair = Pair(
+            h.Harness(adapter, directory, SETTINGS), h.Harness("memory", directory, SETTINGS)
+        )
+        await pair.run(program)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", h.ADAPTERS)
+def test_every_program_means_the_same_as_on_the_model(adapter: str) -> None:
+    @settings(
+        max_examples=100,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(programs)
+    def check(program: list[Step]) -> None:
+        trio.run(_run, adapter, program, clock=trio.testing.MockClock())
+
+    check()
