@@ -59,6 +59,8 @@ from protocols.transactions import (
     refusal_known_beforehand,
 )
 
+__all__ = ["Closed", "EnvelopeOutcome", "Result", "SessionReady", "SmtpClient", "Transaction"]
+
 
 class SmtpClient:
     """One session, from the banner to QUIT. Not to be used again after `Closed`."""
@@ -95,6 +97,7 @@ class SmtpClient:
         self.capabilities = NO_CAPABILITIES
         self.tls_active = False
         self.transactions_completed = 0
+        self.replies_counted = 0
         # Learned from "too many recipients"; None as long as nobody complained.
         self.recipients_max: int | None = None
 
@@ -213,19 +216,48 @@ class SmtpClient:
         self._say(commands.QUIT, Stage.QUIT, None)
 
     def connection_lost(
-        self, what: str, *, reason: Reason = Reason.CONNECTION, octets_unsent: int = 0
+        self,
+        what: str,
+        *,
+        reason: Reason = Reason.CONNECTION,
+        octets_unsent: int = 0,
+        last_words: bytes = b"",
     ) -> list[Result]:
-        """The connection ended, by whomever; `what` completes "(... )" in the reply.
+        """The connection ended, by whomever; `what` is for the reply text.
 
         `octets_unsent` is how many of the last `data_to_send()` certainly did not
         leave: if the final dot is among them, the mail was not delivered for
-        sure; else nobody knows (`outcome_unknown`).
+        sure; else nobody knows (`outcome_unknown`). `last_words` were read after
+        the end was noticed.
         """
+        told: list[Result] = []
+        if last_words:
+            dot_unsent = self._octets_after_dot is not None and (
+                not self._dot_given_out or octets_unsent > self._octets_after_dot
+            )
+            told = self._last_words(last_words) if dot_unsent else self.receive(last_words)
         if self.is_closed:
-            return []
-        results = self._results = []
+            return told
+        results = self._results = told
         stage = self.waiting_for or Stage.QUIT
         self._end(lost(what, stage=stage, reason=reason), octets_unsent=octets_unsent)
+        return results
+
+    def _last_words(self, data: bytes) -> list[Result]:
+        """Read a refusal that came before the end of the content.
+
+        Only a refusal: a 2yz to a content that was not sent whole is a lie.
+        """
+        results = self._results = []
+        try:
+            reply = next(self._parser.receive(data), None)
+        except RemoteProtocolError:
+            return results
+        if reply is not None and reply.code >= 400:
+            pipe = self._pipe[0]
+            outcome = outcome_of(reply, stage=Stage.DOT, recipients=len(pipe.accepted))
+            self._settle(pipe.accepted, outcome)
+            pipe.accepted = []
         return results
 
     # Replies.
@@ -240,6 +272,7 @@ class SmtpClient:
                 return
             raise RemoteProtocolError(f"reply to no command: {reply.on_one_line}")
         self._awaited -= 1
+        self.replies_counted += 1
         stage, pipe = self._expected.popleft()
         if reply.code == 421:
             self._end_by_reply(reply, stage, pipe)
