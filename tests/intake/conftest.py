@@ -18,6 +18,7 @@ from engine.clock import SystemClock
 from engine.config import Config, Delivery
 from engine.http_server import HttpServer, HttpSettings, OperatorSessions
 from engine.intake.accounts import Accounts, NewAccount, create_account
+from engine.intake.accounts_http import AccountsDoor
 from engine.intake.send import SendDoor
 from engine.spool import open_spool
 from engine.spool.interface import EnvelopeFilter, Spool, SpoolSettings
@@ -117,9 +118,10 @@ async def open_door(
             random_octets=os.urandom,
             run_blocking=trio.to_thread.run_sync,
         )
+        accounts_door = AccountsDoor(spool, config, clock=clock, random_octets=os.urandom)
         server = HttpServer(
             HttpSettings(listen=("127.0.0.1:0",), control_socket=control),
-            send_door.routes(),
+            [*send_door.routes(), *accounts_door.routes()],
             authenticate=Accounts(spool).authenticate,
             operators=OperatorSessions(
                 now_unix_ms=clock.now_unix_ms, secret_text=lambda: os.urandom(20).hex()
