@@ -9,11 +9,9 @@ final dot and MAIL, RCPT and DATA of the next travel together, so that a mail
 costs one round trip. More is not possible without CHUNKING: nothing may follow
 DATA before its 354.
 
-    client = SmtpClient("out.example")
-    client.receive(b"220 mx.example\\r\\n")        -> []
-    client.data_to_send()                          -> [b"EHLO out.example\\r\\n"]
-    client.receive(b"250 mx.example\\r\\n")        -> [SessionReady(capabilities)]
-    client.send(Transaction("a@out.example", [(17, "b@mx.example")], b"Subject: hi\\r\\n"))
+    client.receive(b"250 mx.example\\r\\n")    -> [SessionReady(capabilities)]
+    client.send(Transaction("a@out.example", [(17, "b@mx.example")], content))
+    client.data_to_send()                      -> [b"MAIL FROM:...", b"RCPT TO:...", b"DATA"]
 """
 
 from collections import deque
@@ -56,6 +54,8 @@ from protocols.transactions import (
     StartTls,
     TlsPolicy,
     Transaction,
+    envelope_commands,
+    recipients_fit_for_wire,
     refusal_known_beforehand,
 )
 
@@ -102,10 +102,6 @@ class SmtpClient:
         self.recipients_max: int | None = None
 
     # What a driver asks.
-
-    @property
-    def state(self) -> ClientState:
-        return self._state
 
     @property
     def is_closed(self) -> bool:
@@ -156,7 +152,7 @@ class SmtpClient:
                 EnvelopeOutcome(envelope_id, refused) for envelope_id, _ in transaction.recipients
             ]
         try:
-            lines = self._envelope_lines(transaction)
+            lines = envelope_commands(transaction, self.capabilities)
         except LocalProtocolError as error:
             return self._send_what_is_fit(transaction, str(error))
         pipe = InPipe(transaction)
@@ -427,30 +423,9 @@ class SmtpClient:
         else:
             self._say(commands.RSET, Stage.RSET, None)
 
-    def _envelope_lines(self, transaction: Transaction) -> list[bytes]:
-        lines = [
-            commands.mail(
-                transaction.reverse_path,
-                self.capabilities,
-                size_octets=len(transaction.content),
-                needs_8bit=transaction.needs_8bit,
-                needs_utf8=transaction.needs_utf8,
-            )
-        ]
-        utf8 = transaction.needs_utf8
-        lines += [commands.rcpt(address, utf8=utf8) for _, address in transaction.recipients]
-        return lines
-
     def _send_what_is_fit(self, transaction: Transaction, what: str) -> list[Result]:
         """Refuse the recipients whose address is unfit for the wire and send the others."""
-        utf8 = transaction.needs_utf8
-        reverse_path = transaction.reverse_path
-        sender_is_fit = not reverse_path or commands.is_wire_address(reverse_path, utf8=utf8)
-        fit = [
-            pair
-            for pair in transaction.recipients
-            if sender_is_fit and commands.is_wire_address(pair[1], utf8=utf8)
-        ]
+        fit = recipients_fit_for_wire(transaction)
         refused = refused_locally(553, "5.1.3", f"not sent: {what}", Reason.PROTOCOL)
         results: list[Result] = [
             EnvelopeOutcome(pair[0], refused) for pair in transaction.recipients if pair not in fit

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from protocols import commands
 from protocols.capabilities import Capabilities
 from protocols.content import has_bare_line_ending
 from protocols.outcomes import Bounced, Deferred, Outcome, refused_locally
@@ -89,6 +90,31 @@ def refusal_known_beforehand(
         what = "not sent: the content has a bare CR or LF"
         return refused_locally(554, "5.6.0", what, Reason.PROTOCOL)
     return None
+
+
+def envelope_commands(transaction: Transaction, capabilities: Capabilities) -> list[bytes]:
+    """Return MAIL and one RCPT a recipient. Raises LocalProtocolError for an unfit address."""
+    utf8 = transaction.needs_utf8
+    lines = [
+        commands.mail(
+            transaction.reverse_path,
+            capabilities,
+            size_octets=len(transaction.content),
+            needs_8bit=transaction.needs_8bit,
+            needs_utf8=utf8,
+        )
+    ]
+    lines += [commands.rcpt(address, utf8=utf8) for _, address in transaction.recipients]
+    return lines
+
+
+def recipients_fit_for_wire(transaction: Transaction) -> list[tuple[int, str]]:
+    """Return the recipients whose address can stand in a command; none if the sender's cannot."""
+    utf8 = transaction.needs_utf8
+    sender = transaction.reverse_path
+    if sender and not commands.is_wire_address(sender, utf8=utf8):
+        return []
+    return [pair for pair in transaction.recipients if commands.is_wire_address(pair[1], utf8=utf8)]
 
 
 class InPipe:
