@@ -26,7 +26,7 @@ from engine.intake.accounts import quota_of
 from engine.intake.send_build import BUILT_OCTETS_MAX, BatchBuilder, BuiltMessage
 from engine.intake.send_check import Draft, MessageChecker, merged
 from engine.intake.send_errors import SendError
-from engine.intake.send_request import decode_send_request
+from engine.intake.send_request import MESSAGES_MAX, decode_send_request
 from engine.spool import RunBlocking
 from engine.spool.interface import (
     Accepted,
@@ -39,7 +39,6 @@ from engine.spool.interface import (
 from protocols.records import Account, Status
 
 PATH: Final = "/v3.1/send"
-MESSAGES_MAX: Final = 50
 # 15 MB of attachments are 20 MB of base64; what else is in a request is small beside it.
 REQUEST_OCTETS_MAX: Final = 32 * 1024 * 1024
 # A batch of 50 usual messages takes the loop 3 ms and a thread would gain nothing. Several

@@ -17,7 +17,12 @@ import msgspec
 
 from engine.intake import send_errors
 from engine.intake.send_errors import SendError
-from engine.intake.send_request import AttachmentIn, EmailIn, MessageIn
+from engine.intake.send_request import (
+    ERRORS_PER_MESSAGE_MAX,
+    AttachmentIn,
+    EmailIn,
+    MessageIn,
+)
 from protocols.addresses import Address, parse_address
 from protocols.header_fields import Mailbox, name_fault, text_fault, value_fault
 from protocols.mime import Attachment, is_content_id, is_content_type
@@ -132,7 +137,7 @@ class MessageChecker:
         extra_fields = _headers(message, errors) if message.headers else ()
         _check_options(message, errors)
         if errors or from_ is None:
-            return errors
+            return errors[:ERRORS_PER_MESSAGE_MAX]
         return Draft(
             from_=from_,
             sender=sender,

@@ -84,6 +84,15 @@ class _PlainRequest(_In, frozen=True):
     advance_error_handling: bool | None = None
 
 
+MESSAGES_MAX: Final = 50
+# A value of two octets becomes an object of two hundred, so the body's limit alone would let 32 MB
+# become several gigabytes. Fifty messages with all that is allowed in them have half as many parts.
+PARTS_MAX: Final = 100_000
+# Who made fifty mistakes in one message has made one, and the answer would outgrow the request.
+ERRORS_PER_MESSAGE_MAX: Final = 50
+
+# Possessive, because a text of 20 MB must not leave a step to go back to at each character.
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _decoder: Final = msgspec.json.Decoder(_PlainRequest)
 _loose_decoder: Final = msgspec.json.Decoder()
 
@@ -91,8 +100,11 @@ _loose_decoder: Final = msgspec.json.Decoder()
 def decode_send_request(body: bytes) -> SendRequest | SendError:
     """Return the request in `body`, or what is wrong with it as a whole; never raises.
 
-    Nesting is bounded by the decoder, and a name given twice counts as the last one.
+    Nesting is bounded by the decoder, and a name given twice counts as the last one. Of the
+    messages one above the limit is read: enough for the caller to see that there are too many.
     """
+    if _has_too_many_parts(body):
+        return send_errors.too_many(PARTS_MAX, "Messages")
     try:
         plain = _decoder.decode(body)
     except msgspec.ValidationError:
@@ -100,11 +112,30 @@ def decode_send_request(body: bytes) -> SendRequest | SendError:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return send_errors.MALFORMED_JSON
     return SendRequest(
-        list(plain.messages) if plain.messages is not None else None,
+        list(plain.messages[: MESSAGES_MAX + 1]) if plain.messages is not None else None,
         plain.globals_,
         plain.sandbox_mode,
         plain.advance_error_handling,
     )
+
+
+def _has_too_many_parts(body: bytes) -> bool:
+    if _parts(body, 0, len(body)) <= PARTS_MAX:
+        return False
+    # Texts have commas and braces too; the slower look between them is for few requests.
+    parts = end = 0
+    for number, string in enumerate(_STRING.finditer(body)):
+        parts += _parts(body, end, string.start())
+        # A part has at most a name and a value; more strings than that are no JSON at all.
+        if parts > PARTS_MAX or number > 2 * PARTS_MAX:
+            return True
+        end = string.end()
+    return parts + _parts(body, end, len(body)) > PARTS_MAX
+
+
+def _parts(octets: bytes, start: int, end: int) -> int:
+    """Count what begins a value, give or take the first of each container."""
+    return sum(octets.count(sign, start, end) for sign in (b",", b"{", b"["))
 
 
 def _read_loosely(body: bytes) -> SendRequest | SendError:
@@ -133,7 +164,7 @@ def _read_loosely(body: bytes) -> SendRequest | SendError:
     if messages is not None and not isinstance(messages, list):
         return send_errors.wrong_type("array", "Messages")
     return SendRequest(
-        None if messages is None else [_read_message(message) for message in messages],
+        None if messages is None else [_read_message(one) for one in messages[: MESSAGES_MAX + 1]],
         found.get("Globals"),
         found["SandboxMode"],
         found["AdvanceErrorHandling"],
@@ -148,6 +179,8 @@ def _read_message(value: object) -> MessageIn | list[SendError]:
     errors: list[SendError] = []
     found: dict[str, Any] = {}
     for given, content in value.items():
+        if len(errors) == ERRORS_PER_MESSAGE_MAX:
+            break
         name = names.get(given.lower())
         if name is None:
             errors.append(send_errors.unknown_property(given))
