@@ -27,8 +27,8 @@ QUANTUM_ENVELOPES: Final = 32
 LANE_0_RUN_MAX: Final = 7
 
 # A destination can have thousands of flows that all wait for a retry. A window that has something
-# to show looks into no more of them than this, which costs it about a quarter of a millisecond;
-# the next window goes on where this one stopped.
+# to show looks into no more of them than this in a lane, which costs it about a quarter of a
+# millisecond; the next window goes on where this one stopped.
 FLOWS_VISITED_MAX: Final = 256
 
 BEFORE_ALL_ROWS: Final = (-1, -1)
@@ -67,12 +67,12 @@ def take_turns(
     claimed: Collection[int],
 ) -> Turns:
     """Return up to `limit` ids (at least 1) that are due and not `claimed`; move `position` on."""
-    look = _Look(rows, position, now_unix_ms, claimed, flows_left=FLOWS_VISITED_MAX)
+    look = _Look(rows, position, now_unix_ms, claimed, flows_max=FLOWS_VISITED_MAX)
     turns = _take(look, limit)
     if turns.envelope_ids or not look.cut_short:
         return turns
     # An empty window has to be the truth, whatever it costs: the actor will rest on it.
-    return _take(_Look(rows, position, now_unix_ms, claimed, flows_left=None), limit)
+    return _take(_Look(rows, position, now_unix_ms, claimed, flows_max=None), limit)
 
 
 def earliest_due_unix_ms(rows: QueueRows) -> int | None:
@@ -114,7 +114,7 @@ class _Look:
 
     __slots__ = (
         "_claimed",
-        "_flows_left",
+        "_flows_max",
         "_now_unix_ms",
         "_rows",
         "cut_short",
@@ -129,13 +129,13 @@ class _Look:
         now_unix_ms: int,
         claimed: Collection[int],
         *,
-        flows_left: int | None,
+        flows_max: int | None,
     ) -> None:
         self._rows = rows
         self.position = position
         self._now_unix_ms = now_unix_ms
         self._claimed = claimed
-        self._flows_left = flows_left
+        self._flows_max = flows_max
         self.cut_short = False
         self.next_due_unix_ms: int | None = None
 
@@ -147,26 +147,33 @@ class _Look:
         fresh = self._flows_in_turn(lane)
         seen: deque[int] = deque()  # flows of this window that may have more, in turn
         reached: dict[int, tuple[int, int]] = {}
+        lively = position.lively[lane]
         while True:
             flow = next(fresh, None)
             is_fresh = flow is not None
             if flow is None:
-                if not seen:
+                if seen:
+                    flow = seen.popleft()
+                elif self.cut_short and lively is not None:
+                    # Nothing among so many: to look on for another flow with mail would cost each
+                    # window a walk over all that sleep, and last time this one had some.
+                    flow, lively = lively, None
+                else:
                     return
-                flow = seen.popleft()
             if flow != position.flow[lane]:
                 position.turn_taken[lane] = 0
                 # After a cut the position stays where the next window has to go on looking.
                 if is_fresh or not self.cut_short:
                     position.flow[lane] = flow
             for row in self._rows.flow_rows(lane, flow, reached.get(flow, BEFORE_ALL_ROWS)):
+                if row[1] in claimed:
+                    continue
                 if row[0] > self._now_unix_ms:
                     self._note_due(row[0])
                     break
                 reached[flow] = row
-                if row[1] in claimed:
-                    continue
                 yield row[1]
+                position.lively[lane] = flow
                 if position.turn_taken[lane] >= QUANTUM_ENVELOPES:
                     seen.append(flow)
                     break
@@ -176,14 +183,14 @@ class _Look:
     def _flows_in_turn(self, lane: int) -> Iterator[int]:
         """Yield each flow of the lane once, from the position on and round the end."""
         start = self.position.flow[lane]
+        visited = 0
         for flow_min, flow_end in ((start, None), (0, start)):
             flow = self._rows.first_flow(lane, flow_min)
             while flow is not None and (flow_end is None or flow < flow_end):
-                if self._flows_left is not None:
-                    if self._flows_left == 0:
-                        self.cut_short = True
-                        return
-                    self._flows_left -= 1
+                if visited == self._flows_max:
+                    self.cut_short = True
+                    return
+                visited += 1
                 yield flow
                 flow = self._rows.first_flow(lane, flow + 1)
 

@@ -131,12 +131,14 @@ class AgendaRow:
 class WindowPosition:
     """Whose turn it is among the flows of a destination. Kept by the actor, lost with it.
 
-    Only `engine.spool.fair_turns` reads or writes it. By lane: the flow whose turn it is and how
-    many envelopes it has had in this turn; and how many of lane 0 went since the last of lane 1.
+    Only `engine.spool.fair_turns` reads or writes it. By lane: the flow whose turn it is, how
+    many envelopes it has had in this turn, and a flow that had mail lately; and how many of lane 0
+    went since the last of lane 1.
     """
 
     flow: list[int] = field(default_factory=lambda: [0, 0])
     turn_taken: list[int] = field(default_factory=lambda: [0, 0])
+    lively: list[int | None] = field(default_factory=lambda: [None, None])
     lane_0_run: int = 0
 
 
