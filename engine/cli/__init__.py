@@ -16,6 +16,7 @@ from engine.cli.options import config_option
 # dnspython and TLS along: half a second for a list of words.
 COMMANDS: Final = {
     "serve": "Run the engine.",
+    "demo": "Show the engine at work with simulated receivers.",
     "account": "Create and list accounts.",
     "queue": "List destinations with waiting mail, and why it waits.",
     "events": "Print status changes, also as they happen.",

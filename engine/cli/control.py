@@ -84,6 +84,16 @@ class Control:
     def post(self, route: str, body: object) -> Any:
         return self._ask("POST", route, msgspec.json.encode(body))
 
+    def answers(self) -> bool:
+        """Say whether somebody listens."""
+        try:
+            self._connection.connect()
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            return False
+        except OSError as error:
+            raise EngineRefused(f"{self._path}: {error.strerror}") from error
+        return True
+
     def close(self) -> None:
         self._connection.close()
 
@@ -134,6 +144,11 @@ def running_engine(path: Path) -> Iterator[Control]:
 
 @contextmanager
 def engine(config: Config) -> Iterator[Asked]:
-    """Open the way to the engine of this configuration."""
+    """Open the way to the engine of this configuration, whether it runs or not."""
     with running_engine(config.control_socket) as control:
-        yield control
+        if control.answers():
+            yield control
+            return
+    from engine.cli.stopped import StoppedEngine
+
+    yield StoppedEngine(config)

@@ -54,7 +54,12 @@ def failures(*expected: type[Exception]) -> Iterator[None]:
     try:
         yield
     except* expected as group:
-        raise click.ClickException("; ".join(dict.fromkeys(_texts(group)))) from group
+        raise click.ClickException(text_of(group)) from group
+
+
+def text_of(group: BaseExceptionGroup[Exception]) -> str:
+    """Return what the exceptions of a group say, each text once."""
+    return "; ".join(dict.fromkeys(_texts(group)))
 
 
 def _texts(group: BaseExceptionGroup[Exception]) -> Iterator[str]:
