@@ -25,8 +25,8 @@ from protocols.header_fields import (
     value_field,
 )
 
-# RFC 2045 6.8: base64 lines have at most 76 characters.
-_BASE64_LINE: Final = 76
+# RFC 2045 6.7 and 6.8: lines have at most 76 characters in both encodings.
+_ENCODED_LINE: Final = 76
 _TOKEN: Final = r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+"
 _CONTENT_TYPE: Final = re.compile(
     rf'({_TOKEN}/{_TOKEN})((?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"[ !#-\[\]-~]*"))*)[ \t]*;?',
@@ -211,7 +211,7 @@ def encode_base64(octets: bytes) -> bytes:
     """Return base64 in CRLF lines of 76, without a line end after the last."""
     whole = binascii.b2a_base64(octets, newline=False)
     return b"\r\n".join(
-        [whole[start : start + _BASE64_LINE] for start in range(0, len(whole), _BASE64_LINE)]
+        [whole[start : start + _ENCODED_LINE] for start in range(0, len(whole), _ENCODED_LINE)]
     )
 
 
@@ -228,7 +228,7 @@ def _text_part(subtype: str, text: str) -> bytes:
         high = len(octets) - len(octets.translate(None, _HIGH_OCTETS))
         # Quoted-printable adds two octets for each encoded one, base64 a third to all.
         if high * 6 <= len(octets):
-            encoding, body = b"quoted-printable", binascii.b2a_qp(octets, istext=True)
+            encoding, body = b"quoted-printable", _encode_quoted_printable(octets)
         else:
             encoding, body = b"base64", encode_base64(octets.replace(b"\n", b"\r\n"))
     if encoding != b"base64":
@@ -238,6 +238,16 @@ def _text_part(subtype: str, text: str) -> bytes:
         encoding,
         body,
     )
+
+
+def _encode_quoted_printable(octets: bytes) -> bytes:
+    """Return RFC 2045 6.7 lines of at most 76, ending in LF like those of `octets`."""
+    lines = binascii.b2a_qp(octets, istext=True).split(b"\n")
+    for number, line in enumerate(lines):
+        # The library encodes white space at a line's end after it has measured the line.
+        if len(line) > _ENCODED_LINE:
+            lines[number] = line[:-3] + b"=\n" + line[-3:]
+    return b"\n".join(lines)
 
 
 def _has_controls(octets: bytes) -> bool:

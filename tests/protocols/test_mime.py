@@ -168,6 +168,21 @@ def test_text_is_encoded_only_where_it_must_be(text: str, encoding: str) -> None
     assert text_of(parsed).removesuffix("\r\n") == with_crlf(text).removesuffix("\r\n")
 
 
+@given(st.text(st.sampled_from("aaaaü= \t\n.\0"), max_size=500))
+def test_encoded_lines_keep_to_76_and_no_white_space_ends_one(text: str) -> None:
+    head, _, body = build(message(text + "ü" + "a" * 40)).partition(b"\r\n\r\n")
+    assert b"quoted-printable" in head or b"base64" in head
+    assert all(len(line) <= 76 for line in body.split(b"\r\n"))
+    assert not any(line.endswith((b" ", b"\t")) for line in body.split(b"\r\n"))
+
+
+def test_white_space_encoded_at_the_end_of_a_full_line_gets_a_line_of_its_own() -> None:
+    text = "ü" + "a" * 69 + " \nmore"
+    body = build(message(text)).partition(b"\r\n\r\n")[2]
+    assert max(map(len, body.split(b"\r\n"))) <= 76
+    assert text_of(read(build(message(text)))) == with_crlf(text) + "\r\n"
+
+
 def test_a_single_text_gets_the_missing_line_end_and_no_second_one() -> None:
     assert build(message("end")).endswith(b"\r\n\r\nend\r\n")
     assert build(message("end\n")).endswith(b"\r\n\r\nend\r\n")
