@@ -130,11 +130,17 @@ async def accept(spool: Spool, account: Account, *messages: NewMessage, **fields
 
 
 async def accept_many(
-    spool: Spool, account: Account, count: int, *, at: str = "one.test", **fields: Any
+    spool: Spool,
+    account: Account,
+    count: int,
+    *,
+    at: str = "one.test",
+    quota: Quota | None = None,
+    **fields: Any,
 ) -> list[int]:
     """Accept one message to `count` recipients at one destination; return the envelope ids."""
     addresses = [f"r{number}@{at}" for number in range(count)]
-    answer = await accept(spool, account, message(*addresses, **fields))
+    answer = await accept(spool, account, message(*addresses, **fields), quota=quota)
     return [each.envelope_id for each in answer.envelopes]
 
 
