@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import blake2b
 
+from protocols.smtp_server import ServerSettings
+
 
 class Stage(Enum):
     """The points of a session where a receiver can misbehave, in the order they are met."""
@@ -87,7 +89,7 @@ class Behaviour:
     # Connections beyond this get 421 instead of a banner.
     connections_max: int | None = None
     mischief: Mischief | None = None
-    extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 52428800")
+    settings: ServerSettings = field(default_factory=ServerSettings)
 
     def is_down(self, now_s: float) -> bool:
         return any(start <= now_s < end for start, end in self.down_s)
