@@ -109,8 +109,7 @@ class SmtpClient:
         return self._state is ClientState.CLOSED
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no reply is outstanding."""
+    def is_idle(self) -> bool:  # no reply is outstanding
         return not self._expected
 
     @property
@@ -207,7 +206,9 @@ class SmtpClient:
         self._say(self._ehlo, Stage.EHLO, None)
 
     def quit(self) -> None:
-        """Say QUIT; the reply is waited for at the caller's pleasure."""
+        """Say QUIT. The session must be idle."""
+        if self._expected:
+            raise LocalProtocolError("QUIT with replies outstanding")
         self._step(ClientEvent.QUIT)
         self._say(commands.QUIT, Stage.QUIT, None)
 
@@ -427,12 +428,10 @@ class SmtpClient:
         """Refuse the recipients whose address is unfit for the wire and send the others."""
         fit = recipients_fit_for_wire(transaction)
         refused = refused_locally(553, "5.1.3", f"not sent: {what}", Reason.PROTOCOL)
-        results: list[Result] = [
-            EnvelopeOutcome(pair[0], refused) for pair in transaction.recipients if pair not in fit
-        ]
-        if fit:
-            results += self.send(msgspec.structs.replace(transaction, recipients=fit))
-        return results
+        unfit = [pair[0] for pair in transaction.recipients if pair not in fit]
+        results: list[Result] = [EnvelopeOutcome(envelope_id, refused) for envelope_id in unfit]
+        rest = msgspec.structs.replace(transaction, recipients=fit)
+        return results + self.send(rest) if fit else results
 
     # The end.
 
