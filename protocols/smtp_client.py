@@ -73,19 +73,17 @@ class SmtpClient:
         pipeline_depth: int = PIPELINE_DEPTH_MAX,
     ) -> None:
         """Raises LocalProtocolError when `ehlo_name` is no host name."""
-        if not 1 <= pipeline_depth <= PIPELINE_DEPTH_MAX:
-            raise LocalProtocolError(f"pipeline depth {pipeline_depth} is not 1 or 2")
+        assert 1 <= pipeline_depth <= PIPELINE_DEPTH_MAX, pipeline_depth
         self._ehlo = commands.ehlo(ehlo_name)
         self._helo = commands.helo(ehlo_name)
         self._tls_policy = tls
         self._depth = pipeline_depth
         self._state = ClientState.BANNER
         self._parser = ReplyParser()
-        # What each reply to come will answer, oldest first. A reply is counted
-        # against this queue and never recognised by its text (RFC 2920 3.1).
+        # What each reply to come answers, oldest first: replies are counted, and
+        # never recognised by their text (RFC 2920 3.1).
         self._expected: deque[tuple[Stage, InPipe | None]] = deque([(Stage.BANNER, None)])
-        # How many of them belong to octets that were given out for sending: a
-        # reply to a command that nobody has sent is no reply.
+        # How many of these were given out for sending: the others can have no reply yet.
         self._awaited = 1
         self._out: list[bytes] = []
         # What follows the unanswered final dot; None when there is no such dot.
@@ -229,9 +227,7 @@ class SmtpClient:
         """
         told: list[Result] = []
         if last_words:
-            dot_unsent = self._octets_after_dot is not None and (
-                not self._dot_given_out or octets_unsent > self._octets_after_dot
-            )
+            dot_unsent = self._octets_after_dot is not None and not self._dot_left(octets_unsent)
             told = self._last_words(last_words) if dot_unsent else self.receive(last_words)
         if self.is_closed:
             return told
@@ -241,10 +237,7 @@ class SmtpClient:
         return results
 
     def _last_words(self, data: bytes) -> list[Result]:
-        """Read a refusal that came before the end of the content.
-
-        Only a refusal: a 2yz to a content that was not sent whole is a lie.
-        """
+        """Read a refusal that came before the end of the content; a yes would be a lie."""
         results = self._results = []
         try:
             reply = next(self._parser.receive(data), None)
@@ -256,6 +249,10 @@ class SmtpClient:
             self._settle(pipe.accepted, outcome)
             pipe.accepted = []
         return results
+
+    def _dot_left(self, octets_unsent: int) -> bool:
+        """Whether the final dot under way may have reached the server."""
+        return self._dot_given_out and octets_unsent <= (self._octets_after_dot or 0)
 
     # Replies.
 
@@ -406,9 +403,9 @@ class SmtpClient:
         self._expected.append((stage, pipe))
 
     def _say_next_rcpt(self, pipe: InPipe) -> None:
-        _, address = pipe.transaction.recipients[pipe.answered]
-        utf8 = pipe.transaction.needs_utf8
-        self._say(commands.rcpt(address, utf8=utf8), Stage.RCPT, pipe)
+        transaction = pipe.transaction
+        _, address = transaction.recipients[pipe.answered]
+        self._say(commands.rcpt(address, utf8=transaction.needs_utf8), Stage.RCPT, pipe)
 
     def _finish_envelope(self, pipe: InPipe) -> None:
         """End a transaction whose DATA was refused or never sent."""
@@ -484,13 +481,10 @@ class SmtpClient:
         before its first reply, or a server that always does so would be tried
         for ever; later ones have an attempt only once MAIL was answered.
         """
-        dot_may_have_arrived = self._dot_given_out and octets_unsent <= (
-            self._octets_after_dot or 0
-        )
         for pipe in self._pipe:
             outcome: Outcome = cause
             if pipe.state is TransactionState.CONTENT:
-                if dot_may_have_arrived:
+                if self._dot_left(octets_unsent):
                     outcome = Deferred("4.4.2", cause.reply, Reason.OUTCOME_UNKNOWN, Stage.DOT)
             elif not pipe.replied and self.transactions_completed:
                 outcome = Unattempted(cause.reply, cause.reason)

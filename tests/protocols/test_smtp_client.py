@@ -568,7 +568,7 @@ def test_our_own_misuse_is_told_apart() -> None:
         client.tls_started()
     with pytest.raises(LocalProtocolError):
         SmtpClient("bad name\r\n")
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(AssertionError):
         SmtpClient("out.example", pipeline_depth=3)
     with pytest.raises(LocalProtocolError):
         Dialogue(offers=EVERYTHING).queue()
