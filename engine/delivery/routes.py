@@ -47,7 +47,7 @@ _COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class NextHost:
     """One host to connect to, with its checked addresses."""
 
     preference: int
@@ -64,7 +64,7 @@ class Way:
     """
 
     site: str
-    targets: tuple[Target, ...]
+    hosts: tuple[NextHost, ...]
     routed: bool = False
 
 
@@ -97,15 +97,15 @@ class Router:
         found = await self._resolver.mail_hosts(domain)
         if isinstance(found, Unresolved):
             return found
-        targets = []
+        hosts = []
         for host in found.hosts:
             addresses = tuple(a for a in host.addresses if may_connect(a, self._private_targets))
             if addresses:
-                targets.append(Target(host.preference, host.name, addresses, self._port))
-        if not targets:
+                hosts.append(NextHost(host.preference, host.name, addresses, self._port))
+        if not hosts:
             text = f"550 5.4.4 the MX hosts of {domain} have only private addresses"
             return Unresolved(True, Reason.POLICY, text)
-        return Way(found.site, tuple(targets))
+        return Way(found.site, tuple(hosts))
 
     async def _routed(self, next_hop: NextHop) -> Way | Unresolved:
         try:
@@ -117,8 +117,8 @@ class Router:
                 return Unresolved(False, Reason.DNS, addresses.text.replace("550 5.", "451 4.", 1))
         else:
             addresses = (next_hop.host,)
-        target = Target(0, next_hop.host, addresses, next_hop.port)
-        return Way(str(next_hop), (target,), routed=True)
+        host = NextHost(0, next_hop.host, addresses, next_hop.port)
+        return Way(str(next_hop), (host,), routed=True)
 
 
 def may_connect(address: str, allowed: Sequence[Network]) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from engine.config import Config, Route
 from engine.config_values import DomainPattern, Network, NextHop
 from engine.delivery.resolver import MailHost, MailHosts, Unresolved
-from engine.delivery.routes import Router, Target, Way, may_connect
+from engine.delivery.routes import NextHost, Router, Way, may_connect
 from protocols.records import Reason, Status
 
 
@@ -110,13 +110,13 @@ async def test_the_first_matching_route_wins() -> None:
         ).next_hop,
     )
     assert await router.way_to("one.test") == Way(
-        "[::1]:2526", (Target(0, "::1", ("::1",), 2526),), routed=True
+        "[::1]:2526", (NextHost(0, "::1", ("::1",), 2526),), routed=True
     )
     assert await router.way_to("deep.two.test") == Way(
-        "127.0.0.1:2525", (Target(0, "127.0.0.1", ("127.0.0.1",), 2525),), routed=True
+        "127.0.0.1:2525", (NextHost(0, "127.0.0.1", ("127.0.0.1",), 2525),), routed=True
     )
     assert await router.way_to("example.org") == Way(
-        "relay.example:26", (Target(0, "relay.example", ("192.0.2.7",), 26),), routed=True
+        "relay.example:26", (NextHost(0, "relay.example", ("192.0.2.7",), 26),), routed=True
     )
 
 
@@ -136,7 +136,7 @@ async def test_without_route_the_mx_hosts_and_only_their_public_addresses() -> N
     )
     router = Router(TableResolver({"x.test": hosts}), next_hop=no_route, port=2525)
     assert await router.way_to("x.test") == Way(
-        "inside.test,mx.test", (Target(20, "mx.test", ("192.0.2.1", "2a00::1"), 2525),)
+        "inside.test,mx.test", (NextHost(20, "mx.test", ("192.0.2.1", "2a00::1"), 2525),)
     )
 
 

@@ -1,0 +1,481 @@
+"""One destination's actor: pulls its mail, keeps to its limits, feeds borrowed connections.
+
+It is woken by name and pulls everything else itself. It is the second of the two places
+that start tasks for others: each connection in use has a task in the actor's nursery. It
+ends by storing a rest: when nothing is due, when its limits let nothing pass for a while,
+when the destination cannot be reached, or when its turn is over and others wait.
+
+Decides no wait of a single mail (`disposition`), opens no connection (`pool`) and speaks no
+SMTP (`connection`); what failures add up to is `health`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from engine.clock import Clock
+from engine.config import DestinationLimits
+from engine.delivery.disposition import Disposition
+from engine.delivery.health import Health
+from engine.delivery.limits import (
+    Concurrency,
+    ConnectionLimit,
+    TokenBucket,
+    binding_limit,
+    restored_bucket,
+)
+from engine.delivery.mail import RECIPIENTS_PER_TRANSACTION_MAX, ContentBudget, DestinationMail
+from engine.delivery.meter import Meter
+from engine.delivery.pool import Lease, Pool, Wanted
+from engine.delivery.resolver import Unresolved
+from engine.delivery.routes import Router
+from engine.delivery.session import Session
+from engine.spool.interface import Finish, Rest, Spool
+from protocols.outcomes import Deferred, Delivered, Unattempted
+from protocols.records import DestinationRecord
+from protocols.smtp_states import Stage
+from protocols.transactions import EnvelopeOutcome, TlsPolicy, Transaction
+
+# Throttled is not resident: what cannot act for longer than this rests on the agenda.
+RESIDENT_WAIT_MS: Final = 2000
+# An actor with nothing to do stays so long for the next mail: a steady trickle then costs no
+# rest and no new start for each mail.
+LINGER_S: Final = 1.0
+# What one window claims at most and at least: enough for 20 connections with two transactions
+# each in the pipe, few enough that flows take turns.
+WINDOW_ENVELOPES_MAX: Final = 256
+WINDOW_ENVELOPES_MIN: Final = 64
+# So many mails a connection are claimed ahead: a fetch then ends before the pipe runs dry.
+WINDOW_ENVELOPES_PER_CONNECTION: Final = 32
+# A further connection is worth its handshakes from about so many mails on.
+MAILS_PER_CONNECTION_MIN: Final = 8
+# An actor that others wait for keeps its place so long.
+TURN_S: Final = 1.0
+# A name may move; sessions that are opened later find its new hosts.
+WAY_LIVES_S: Final = 60.0
+# A route's next hop stands for many receivers and is the operator's own.
+ROUTE_CONNECTIONS_FACTOR: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationStatistics:
+    """What a resident actor is doing. `state` is idle, flowing, throttled or unreachable."""
+
+    state: str
+    site: str
+    connections: int
+    in_flight: int
+    ready: int
+    rate_per_s: float
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all actors share. `backoff_ms` gives the n-th wait of an unreachable destination."""
+
+    spool: Spool
+    clock: Clock
+    router: Router
+    pool: Pool
+    disposition: Disposition
+    budget: ContentBudget
+    limits_for: Callable[[str], DestinationLimits]
+    backoff_ms: Callable[[int], int]
+    others_wait: Callable[[], bool]
+    started_unix_ms: int
+
+
+class Destination:
+    """The actor of one recipient domain. `run` once; see `scheduler.Actor`."""
+
+    def __init__(self, name: str, around: Surroundings) -> None:
+        self._name = name
+        self._around = around
+        self._limits = around.limits_for(name)
+        self._mail = DestinationMail(name, around.spool, around.clock, around.budget)
+        self._health = Health(DestinationRecord(), around.backoff_ms)
+        self._bucket: TokenBucket | None = None
+        self._connections = ConnectionLimit("destination", name, self._limits.connections_max)
+        self._concurrency = Concurrency(self._limits.connections_max)
+        self._meter = Meter()
+        self._wanted: Wanted | None = None
+        self._way_until_s = 0.0
+        # Sessions with a connection, and of those the ones without work; then those without one.
+        self._connected = 0
+        self._idle = 0
+        self._opening: set[trio.CancelScope] = set()
+        self._earliest_due_unix_ms: float = math.inf
+        self._ending = False
+        self._changed = trio.Event()
+        self._more = trio.Event()
+
+    # What the scheduler says.
+
+    def wake(self) -> None:
+        """New mail has come."""
+        self._mail.more_due = True
+        self._changed.set()
+
+    def stop(self) -> None:
+        """Hand out no more mail; what is in flight is waited for."""
+        self._ending = True
+        self._changed.set()
+
+    async def run(self) -> int | None:
+        """Deliver what is due and rest; return when to look again (wall milliseconds)."""
+        around = self._around
+        stored = await around.spool.destination(self._name)
+        if stored is not None:
+            self._health.record = stored
+        try:
+            if self._health.record.not_before_unix_ms <= around.clock.now_unix_ms():
+                await self._restore_bucket()
+                if self._bucket is None or not self._must_rest_for(self._bucket):
+                    async with trio.open_nursery() as sessions:
+                        await self._feed(sessions)
+                        self._finish_sessions()
+            left = self._mail.give_back()
+        except BaseException:
+            self._mail.give_back()
+            self._mail.abandon()
+            raise
+        return await self._rest(left)
+
+    def statistics(self) -> DestinationStatistics:
+        state = "idle"
+        if self._health.is_unreachable and not self._connected:
+            state = "unreachable"
+        elif self._bucket is not None and not self._bucket.whole_at(self._now_unix_ms()):
+            state = "throttled"
+        elif self._connected or self._opening:
+            state = "flowing"
+        return DestinationStatistics(
+            state,
+            self._health.record.site,
+            self._connected,
+            self._mail.in_flight,
+            self._mail.ready + self._mail.claimed,
+            self._meter.rate_per_s(trio.current_time()),
+            self._concurrency.allowed,
+        )
+
+    def _now_unix_ms(self) -> int:
+        return self._around.clock.now_unix_ms()
+
+    # Feeding.
+
+    async def _feed(self, sessions: trio.Nursery) -> None:
+        began_s = trio.current_time()
+        while not self._ending:
+            self._changed = trio.Event()
+            if not await self._find_way():
+                return
+            await self._fill()
+            if self._ending:
+                return
+            self._open_sessions(sessions)
+            if self._around.others_wait() and trio.current_time() - began_s > TURN_S:
+                # The row goes behind those that were due before this moment.
+                now_unix_ms = self._now_unix_ms()
+                self._health.hold_until(now_unix_ms, "", now_unix_ms)
+                return
+            if self._is_done() and not await self._linger():
+                return
+            await self._changed.wait()
+
+    async def _find_way(self) -> bool:
+        """Make sure that we know where the mail goes; False if it goes nowhere (now)."""
+        if trio.current_time() < self._way_until_s:
+            return True
+        way = await self._around.router.way_to(self._name)
+        if isinstance(way, Unresolved):
+            if self._connected:
+                return True  # What is connected goes on; the next opening asks again.
+            if way.permanent:
+                await self._finish_all(way)
+            else:
+                self._health.name_failed(way.reason, way.text, self._now_unix_ms())
+            return False
+        self._way_until_s = trio.current_time() + WAY_LIVES_S
+        connections_max = self._limits.connections_max
+        if way.routed:
+            connections_max *= ROUTE_CONNECTIONS_FACTOR
+        tls = TlsPolicy(self._limits.tls)
+        self._wanted = self._around.pool.wanted(way, tls, connections_max)
+        self._health.record.site = way.site
+        return True
+
+    async def _finish_all(self, verdict: Unresolved) -> None:
+        """End all due mail of a destination that takes none, window by window."""
+        record = self._health.record
+        record.reply, record.reason = verdict.text, verdict.reason
+        while self._mail.more_due and not self._ending:
+            await self._mail.pull(WINDOW_ENVELOPES_MAX)
+            await self._around.disposition.decide(
+                [
+                    Finish(
+                        envelope.fixed.envelope_id,
+                        verdict.status,
+                        self._now_unix_ms(),
+                        verdict.reason,
+                        verdict.text,
+                    )
+                    for envelope in self._mail.take_claimed()
+                ]
+            )
+
+    async def _fill(self) -> None:
+        """Claim mail and fetch content, as far as the sessions will soon need it."""
+        mail = self._mail
+        wanted = self._window_size()
+        enough = max(1, wanted // 2)
+        if mail.more_due and mail.ready + mail.claimed < enough:
+            await mail.pull(wanted)
+        # Content is only fetched for those who have a connection: who waits for one must not
+        # hold memory that others could use.
+        while self._connected and mail.claimed and mail.ready < enough:
+            finishes = await mail.load()
+            self._give_more()
+            await self._around.disposition.decide(finishes)
+        self._give_more()
+
+    def _window_size(self) -> int:
+        wanted = self._concurrency.allowed * WINDOW_ENVELOPES_PER_CONNECTION
+        wanted = min(max(wanted, WINDOW_ENVELOPES_MIN), WINDOW_ENVELOPES_MAX)
+        if self._bucket is not None:
+            # What the limit will not let pass soon stays in the spool, where it can be cancelled.
+            soon = self._bucket.rate_per_s * RESIDENT_WAIT_MS / 1000.0
+            wanted = min(wanted, int(self._bucket.level_at(self._now_unix_ms()) + soon))
+        return max(1, wanted)
+
+    def _give_more(self) -> None:
+        if self._idle:
+            self._more.set()
+            self._more = trio.Event()
+
+    def _is_done(self) -> bool:
+        return not self._connected and self._mail.is_empty and not self._mail.more_due
+
+    async def _linger(self) -> bool:
+        """Stay for a moment in case of new mail; return whether there is some."""
+        if self._ending or self._around.others_wait():
+            return False
+        due_unix_ms = min(self._earliest_due_unix_ms, self._mail.next_due_unix_ms or math.inf)
+        wait_s = (due_unix_ms - self._now_unix_ms()) / 1000.0
+        with trio.move_on_after(min(max(wait_s, 0.0), LINGER_S)):
+            await self._changed.wait()
+        if due_unix_ms <= self._now_unix_ms():
+            self._earliest_due_unix_ms = math.inf
+            self.wake()
+        return self._mail.more_due and not self._ending
+
+    # Sessions.
+
+    def _open_sessions(self, sessions: trio.Nursery) -> None:
+        """Start as many sessions as the mail is worth and the destination has earned."""
+        mail = self._mail
+        backlog = mail.ready + mail.claimed + (WINDOW_ENVELOPES_MIN if mail.more_due else 0)
+        worth = math.ceil(backlog / MAILS_PER_CONNECTION_MIN)
+        # After a failure, those that are being opened show first whether it was the only one.
+        if self._idle or (self._health.failed_openings and self._opening):
+            return
+        now_unix_ms = self._now_unix_ms()
+        while self._open_or_opening() < min(worth, self._concurrency.allowed):
+            self._connections.open = self._open_or_opening()
+            if binding_limit([self._connections], now_unix_ms)[0] is not None:
+                return
+            is_first = self._open_or_opening() == 0
+            scope = trio.CancelScope()
+            self._opening.add(scope)
+            sessions.start_soon(self._run_session, scope, is_first)
+
+    def _open_or_opening(self) -> int:
+        return self._connected + len(self._opening)
+
+    async def _run_session(self, scope: trio.CancelScope, is_first: bool) -> None:
+        wanted = self._wanted
+        assert wanted is not None
+        opened: Lease | Deferred | None = None
+        try:
+            with scope:
+                opened = await self._around.pool.borrow(
+                    wanted, borrower=self._name, is_first=is_first
+                )
+        finally:
+            self._opening.discard(scope)
+            self._changed.set()
+        if isinstance(opened, Lease):
+            await self._use(opened)
+        elif opened is not None:
+            self._way_until_s = 0.0
+            self._concurrency.failed(self._connected)
+            if self._health.opening_failed(
+                opened, others=self._open_or_opening(), now_unix_ms=self._now_unix_ms()
+            ):
+                self.stop()
+
+    async def _use(self, lease: Lease) -> None:
+        self._health.opened()
+        self._connected += 1
+        session = Session(self, lease, mails_max=self._limits.messages_per_connection_max)
+        try:
+            await session.run()
+        finally:
+            self._connected -= 1
+            self._around.pool.give_back(lease, reuse=session.mails_left > 0)
+            self._changed.set()
+        cause = lease.connection.cause
+        if cause is None or cause.stage is Stage.QUIT or session.was_stale:
+            return
+        self._concurrency.failed(self._connected)
+        if self._health.session_ended(
+            cause,
+            was_good=session.was_good,
+            others=self._open_or_opening(),
+            now_unix_ms=self._now_unix_ms(),
+        ):
+            self.stop()
+
+    def _finish_sessions(self) -> None:
+        """Let sessions end: those that wait at once, the others after what is in flight."""
+        self._ending = True
+        for scope in self._opening:
+            scope.cancel()
+        self._more.set()
+
+    # Limits.
+
+    async def _restore_bucket(self) -> None:
+        rate, record = self._limits.rate, self._health.record
+        if rate is None:
+            return
+        self._bucket = restored_bucket(
+            self._name,
+            rate,
+            record,
+            started_unix_ms=self._around.started_unix_ms,
+            now_unix_ms=self._now_unix_ms(),
+        )
+        if record.bucket_unix_ms == 0:
+            # On disk before its first use: after a crash a bucket without a stamp would be full.
+            record.bucket_level = self._bucket.level
+            record.bucket_unix_ms = self._bucket.at_unix_ms
+            await self._around.disposition.decide([Rest(self._name, record)])
+
+    def next_transaction(self, session: Session) -> Transaction | None:
+        """Return what may go now; all limits are asked, then all are charged, without a wait."""
+        mail = self._mail
+        if self._ending or session.must_end:
+            return None
+        if not mail.ready:
+            self._changed.set()
+            return None
+        allowed = min(self._around.disposition.room(), session.mails_left)
+        bucket = self._bucket
+        now_unix_ms = 0
+        if bucket is not None:
+            now_unix_ms = self._now_unix_ms()
+            if binding_limit([bucket], now_unix_ms)[0] is not None:
+                return None
+            allowed = min(allowed, bucket.whole_at(now_unix_ms))
+        if allowed <= 0:
+            return None
+        recipients_max = session.lease.connection.recipients_max or RECIPIENTS_PER_TRANSACTION_MAX
+        transaction = mail.take(min(allowed, recipients_max))
+        count = len(transaction.recipients)
+        self._around.disposition.reserve(count)
+        if bucket is not None:
+            bucket.charge(count, now_unix_ms)
+        session.lease.mails += count
+        if mail.ready < WINDOW_ENVELOPES_PER_CONNECTION and (mail.claimed or mail.more_due):
+            self._changed.set()
+        return transaction
+
+    def newcomer_waits(self, session: Session) -> bool:
+        """Say whether another destination without any connection waits for such a one."""
+        return self._around.pool.slots.newcomer_waits(session.lease.site)
+
+    async def wait_for_work(self, session: Session) -> bool:
+        """Wait until `session` can have another transaction; False when it had better end."""
+        self._idle += 1
+        try:
+            while not self._ending and not session.must_end:
+                mail = self._mail
+                if not (mail.ready or mail.claimed or mail.more_due):
+                    return False
+                if self._bucket is not None and not self._bucket.whole_at(self._now_unix_ms()):
+                    # One waits for the limit on behalf of all.
+                    if self._idle > 1 or not await self._wait_for_tokens(self._bucket):
+                        return False
+                elif not mail.ready:
+                    self._changed.set()
+                    await self._more.wait()
+                elif self._around.disposition.room() <= 0:
+                    await self._around.disposition.wait_for_room()
+                else:
+                    return True
+            return False
+        finally:
+            self._idle -= 1
+
+    def _must_rest_for(self, bucket: TokenBucket) -> bool:
+        """Say whether the limit lets nothing pass for so long that the actor rests meanwhile."""
+        now_unix_ms = self._now_unix_ms()
+        limit, ready_unix_ms = binding_limit([bucket], now_unix_ms)
+        if limit is None or ready_unix_ms - now_unix_ms <= RESIDENT_WAIT_MS:
+            return False
+        self._health.hold_until(int(ready_unix_ms), limit.code, now_unix_ms)
+        return True
+
+    async def _wait_for_tokens(self, bucket: TokenBucket) -> bool:
+        if self._must_rest_for(bucket):
+            self.stop()
+            return False
+        now_unix_ms = self._now_unix_ms()
+        # A tenth of a second's worth at once, so that a high rate does not wake us for each mail.
+        batch = max(1, min(bucket.burst, int(bucket.rate_per_s / 10)))
+        wait_ms = bucket.ready_at_unix_ms(now_unix_ms, batch) - now_unix_ms
+        with trio.move_on_after(wait_ms / 1000.0):
+            while not self._ending:
+                await self._more.wait()
+        return not self._ending
+
+    # Outcomes.
+
+    def note_outcome(self, session: Session, result: EnvelopeOutcome) -> None:
+        """Pass one outcome on and learn from it."""
+        outcome = result.outcome
+        envelope = self._mail.land(result.envelope_id)
+        due_unix_ms = self._around.disposition.report(envelope, outcome, session.peer)
+        if isinstance(outcome, Delivered):
+            self._concurrency.delivered(1)
+            self._meter.count(trio.current_time())
+            self._health.delivered()
+            return
+        if due_unix_ms:
+            self._earliest_due_unix_ms = min(self._earliest_due_unix_ms, due_unix_ms)
+        if isinstance(outcome, Unattempted):
+            self._mail.more_due = True
+        elif self._health.refused(outcome, self._now_unix_ms()):
+            self.stop()
+
+    # The end.
+
+    async def _rest(self, left: int) -> int | None:
+        record, now_unix_ms = self._health.record, self._now_unix_ms()
+        if self._bucket is not None:
+            record.bucket_level = self._bucket.level_at(now_unix_ms)
+            record.bucket_unix_ms = now_unix_ms
+        if record.not_before_unix_ms <= now_unix_ms and not record.failures:
+            record.cause, record.since_unix_ms = "", 0
+        was_due = left > 0 or self._mail.more_due
+        self._mail.more_due = False
+        await self._around.disposition.decide([Rest(self._name, record)])
+        if was_due or self._mail.more_due:
+            return max(self._now_unix_ms(), record.not_before_unix_ms)
+        due_unix_ms = min(self._earliest_due_unix_ms, self._mail.next_due_unix_ms or math.inf)
+        return None if math.isinf(due_unix_ms) else max(int(due_unix_ms), record.not_before_unix_ms)

@@ -1,0 +1,251 @@
+"""The mail that one destination's actor holds: claimed, ready, in flight.
+
+Owns the window: what was claimed from the spool, whose content is in memory, which
+envelopes share a transaction, and which are with a server. Content in memory is bounded
+over all destinations. Knows no limit, no connection and no outcome.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from engine.clock import Clock
+from engine.spool.interface import Content, ContentKind, Finish, Spool, WindowPosition
+from protocols.records import Envelope, Reason, Status
+from protocols.transactions import Transaction
+
+# RFC 5321 4.5.3.1.8 promises room for 100; half of it leaves servers that count otherwise
+# at ease, and one refused session then delays fewer mails.
+RECIPIENTS_PER_TRANSACTION_MAX: Final = 50
+# One hop into a thread fetches this much: some fifty mails of 10 kB, so that the hop is cheap.
+LOAD_BYTES: Final = 512 * 1024
+# All content in memory for delivery. Two thousand actors with fifty mails each would be a
+# gigabyte without it.
+CONTENT_BYTES_MAX: Final = 96 * 1024 * 1024
+
+
+class ContentBudget:
+    """Octets of content that may be in memory; who finds none left waits in order."""
+
+    def __init__(self, bytes_max: int = CONTENT_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._free = bytes_max
+        self._waiting: deque[tuple[int, trio.Event]] = deque()
+
+    @property
+    def used(self) -> int:
+        return self._bytes_max - self._free
+
+    async def take(self, size: int) -> int:
+        """Wait for room for `size` octets; return how many were taken, to be given back."""
+        # What is larger than the whole budget travels alone.
+        size = min(size, self._bytes_max)
+        if not self._waiting and size <= self._free:
+            self._free -= size
+            return size
+        granted = trio.Event()
+        entry = (size, granted)
+        self._waiting.append(entry)
+        try:
+            await granted.wait()
+        except trio.Cancelled:
+            if granted.is_set():
+                self.give_back(size)
+            else:
+                self._waiting.remove(entry)
+                self._grant()
+            raise
+        return size
+
+    def give_back(self, size: int) -> None:
+        self._free += size
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._free:
+            size, granted = self._waiting.popleft()
+            self._free -= size
+            granted.set()
+
+
+@dataclass(eq=False, slots=True)
+class _Group:
+    """Envelopes that share reverse path and content; `left` have no outcome yet."""
+
+    octets: bytes
+    reserved_bytes: int
+    waiting: deque[Envelope] = field(default_factory=deque)
+    left: int = 0
+
+
+class DestinationMail:
+    """One destination's window. `pull` claims, `load` fetches content, `take` hands out."""
+
+    def __init__(self, name: str, spool: Spool, clock: Clock, budget: ContentBudget) -> None:
+        self._name = name
+        self._spool = spool
+        self._clock = clock
+        self._budget = budget
+        self._position = WindowPosition()
+        self._claimed: deque[Envelope] = deque()
+        self._groups: deque[_Group] = deque()
+        self._in_flight: dict[int, tuple[Envelope, _Group]] = {}
+        self.ready = 0
+        # Whether the spool has more that is due, and when the next one is. Unknown before a pull.
+        self.more_due = True
+        self.next_due_unix_ms: int | None = None
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    @property
+    def claimed(self) -> int:
+        """Envelopes that were claimed and have no content in memory yet."""
+        return len(self._claimed)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is here to be handed out and nothing with a server."""
+        return not (self.ready or self._claimed or self._in_flight)
+
+    async def pull(self, limit: int) -> None:
+        """Claim up to `limit` more envelopes that are due now."""
+        self.more_due = False
+        now_unix_ms = self._clock.now_unix_ms()
+        window = await self._spool.window(self._name, self._position, limit, now_unix_ms)
+        self._claimed.extend(window.envelopes)
+        # New mail may have come while the spool was looking: then `wake` has set it.
+        self.more_due = self.more_due or window.more
+        self.next_due_unix_ms = window.next_due_unix_ms
+
+    def take_claimed(self) -> list[Envelope]:
+        """Return all that is claimed and not loaded, to be ended otherwise."""
+        envelopes = list(self._claimed)
+        self._claimed.clear()
+        return envelopes
+
+    async def load(self) -> list[Finish]:
+        """Fetch content for the next part of what is claimed.
+
+        Returns decisions for what cannot be sent: it is too old, or its content is damaged.
+        """
+        now_unix_ms = self._clock.now_unix_ms()
+        batch, finishes, size = self._next_batch(now_unix_ms)
+        if not batch:
+            return finishes
+        taken = 0
+        try:
+            taken = await self._budget.take(size)
+            contents = await self._spool.content({e.fixed.content_id for e in batch})
+        except BaseException:
+            self._budget.give_back(taken)
+            self._claimed.extendleft(reversed(batch))
+            raise
+        sendable: dict[tuple[int, str, bool, bool], _Group] = {}
+        for envelope in batch:
+            fixed = envelope.fixed
+            octets = _octets(contents.get(fixed.content_id))
+            if octets is None:
+                text = "554 5.3.0 (the stored content is damaged, or of a kind not yet delivered)"
+                finishes.append(_finish(envelope, now_unix_ms, Reason.OTHER, text))
+                continue
+            key = (fixed.content_id, fixed.reverse_path, fixed.needs_8bit, fixed.needs_utf8)
+            group = sendable.get(key)
+            if group is None:
+                group = sendable[key] = _Group(octets, min(len(octets), taken))
+                taken -= group.reserved_bytes
+                self._groups.append(group)
+            group.waiting.append(envelope)
+            group.left += 1
+            self.ready += 1
+        if taken:
+            self._budget.give_back(taken)
+        return finishes
+
+    def _next_batch(self, now_unix_ms: int) -> tuple[list[Envelope], list[Finish], int]:
+        batch: list[Envelope] = []
+        finishes: list[Finish] = []
+        size = 0
+        seen: set[int] = set()
+        while self._claimed and size < LOAD_BYTES:
+            envelope = self._claimed[0]
+            fixed = envelope.fixed
+            if envelope.state.expires_unix_ms <= now_unix_ms:
+                self._claimed.popleft()
+                reply = envelope.state.reply
+                finishes.append(_finish(envelope, now_unix_ms, Reason.EXPIRED, reply))
+                continue
+            if fixed.content_id not in seen:
+                if batch and size + fixed.content_size > LOAD_BYTES:
+                    break
+                seen.add(fixed.content_id)
+                size += fixed.content_size
+            self._claimed.popleft()
+            batch.append(envelope)
+        return batch, finishes, size
+
+    def take(self, envelopes_max: int) -> Transaction:
+        """Return the next transaction, of at most so many envelopes; they are in flight then.
+
+        Something must be `ready`.
+        """
+        group = self._groups[0]
+        waiting = group.waiting
+        count = min(len(waiting), envelopes_max, RECIPIENTS_PER_TRANSACTION_MAX)
+        recipients: list[tuple[int, str]] = []
+        fixed = waiting[0].fixed
+        for _ in range(count):
+            envelope = waiting.popleft()
+            envelope_id = envelope.fixed.envelope_id
+            recipients.append((envelope_id, envelope.fixed.recipient))
+            self._in_flight[envelope_id] = (envelope, group)
+        if not waiting:
+            self._groups.popleft()
+        self.ready -= count
+        return Transaction(
+            fixed.reverse_path, recipients, group.octets, fixed.needs_8bit, fixed.needs_utf8
+        )
+
+    def land(self, envelope_id: int) -> Envelope:
+        """Return the envelope that has an outcome now; it is not in flight any more."""
+        envelope, group = self._in_flight.pop(envelope_id)
+        self._leave(group, 1)
+        return envelope
+
+    def give_back(self) -> int:
+        """End the claim on everything that was not handed out; return how many those were."""
+        unused = [envelope.fixed.envelope_id for envelope in self._claimed]
+        self._claimed.clear()
+        for group in self._groups:
+            unused += [envelope.fixed.envelope_id for envelope in group.waiting]
+            count = len(group.waiting)
+            group.waiting.clear()
+            self._leave(group, count)
+        self._groups.clear()
+        self.ready = 0
+        if unused:
+            self._spool.give_back(unused)
+        return len(unused)
+
+    def abandon(self) -> None:
+        """Free the content of what is still in flight, when the actor is cancelled."""
+        for _, group in self._in_flight.values():
+            self._leave(group, 1)
+        self._spool.give_back(list(self._in_flight))
+        self._in_flight.clear()
+
+    def _leave(self, group: _Group, envelopes: int) -> None:
+        group.left -= envelopes
+        if group.left == 0:
+            self._budget.give_back(group.reserved_bytes)
+
+
+def _octets(content: Content | None) -> bytes | None:
+    return content.octets if content is not None and content.kind is ContentKind.OCTETS else None
+
+
+def _finish(envelope: Envelope, at_unix_ms: int, reason: Reason, reply: str) -> Finish:
+    return Finish(envelope.fixed.envelope_id, Status.SOFT_BOUNCED, at_unix_ms, reason, reply)

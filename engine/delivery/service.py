@@ -1,0 +1,130 @@
+"""The room's one entry: everything that delivers, connected and stopped in order.
+
+Owns the making of the parts, the tasks they run in, and the order of the end: no more mail
+is pulled, transactions in flight come to their end within a limit, what they came to is
+settled, connections take their leave. Decides nothing about mail.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import trio
+
+from engine.clock import Clock
+from engine.config import Config
+from engine.delivery.connection import Connection, TlsContexts
+from engine.delivery.destination import Destination, DestinationStatistics, Surroundings
+from engine.delivery.disposition import Disposition
+from engine.delivery.mail import ContentBudget
+from engine.delivery.pool import Pool
+from engine.delivery.resolver import DnsResolver, Resolver
+from engine.delivery.retry import RetrySchedule
+from engine.delivery.routes import Router
+from engine.delivery.scheduler import Scheduler
+from engine.delivery.slots import CONNECTIONS_MAX
+from engine.delivery.wire import Connect, connect_tcp
+from engine.spool.interface import Spool
+
+# Most transactions end within seconds. One that takes longer is cut off: its server may have
+# taken the mail, and that is told as `outcome_unknown`.
+STOP_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryStatistics:
+    """What delivery is doing. `destinations` has those with an actor only."""
+
+    destinations: Mapping[str, DestinationStatistics]
+    connections: int
+    connections_idle: int
+    unsettled: int
+    content_bytes: int
+
+
+def resolver_for(config: Config) -> DnsResolver:
+    """Return the resolver that the configuration asks for."""
+    return DnsResolver(
+        [str(server) for server in config.resolver.servers],
+        own_names=[config.delivery.ehlo_name.lower().rstrip(".")],
+    )
+
+
+class Delivery:
+    """Delivers what is in the spool while `run` runs.
+
+    `stop` ends it in order. A cancellation ends it as a crash does: what was reported and
+    is not settled yet is forgotten, and delivered again.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        config: Config,
+        clock: Clock,
+        rand: random.Random,
+        resolver: Resolver,
+        connect: Connect = connect_tcp,
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        settings = config.delivery
+        schedule = RetrySchedule(settings.retry_s, settings.greylist_retry_s)
+        self._pool = Pool(
+            partial(Connection.open, tls_contexts=TlsContexts(), connect=connect),
+            rand,
+            connections_max=connections_max,
+            ehlo_name=settings.ehlo_name,
+        )
+        self._disposition = Disposition(spool, clock, rand, schedule)
+        self._budget = ContentBudget()
+        self._scheduler = Scheduler(spool, clock, self._actor_for)
+        self._acting = trio.CancelScope()
+        self._around = Surroundings(
+            spool=spool,
+            clock=clock,
+            router=Router(
+                resolver,
+                next_hop=config.next_hop,
+                port=settings.port,
+                private_targets=settings.private_targets,
+            ),
+            pool=self._pool,
+            disposition=self._disposition,
+            budget=self._budget,
+            limits_for=config.limits,
+            backoff_ms=lambda failures: schedule.wait_ms(failures, rand),
+            others_wait=lambda: self._scheduler.others_wait,
+            started_unix_ms=clock.now_unix_ms(),
+        )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Deliver until `stop` was called and everything is settled. SpoolFailed ends it."""
+        async with trio.open_nursery() as helpers:
+            helpers.start_soon(self._pool.run)
+            helpers.start_soon(self._disposition.run)
+            task_status.started()
+            with self._acting:
+                await self._scheduler.run()
+            await self._disposition.wait_until_settled()
+            await self._pool.close_idle()
+            helpers.cancel_scope.cancel()
+
+    def stop(self) -> None:
+        """Pull no more mail; `run` returns when what is in flight is done, or cut off."""
+        self._scheduler.stop()
+        self._acting.deadline = trio.current_time() + STOP_S
+
+    def statistics(self) -> DeliveryStatistics:
+        return DeliveryStatistics(
+            {name: actor.statistics() for name, actor in self._scheduler.residents.items()},
+            self._pool.slots.open,
+            self._pool.idle,
+            self._disposition.unsettled,
+            self._budget.used,
+        )
+
+    def _actor_for(self, name: str) -> Destination:
+        return Destination(name, self._around)

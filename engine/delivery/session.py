@@ -1,0 +1,81 @@
+"""One connection in the hands of one destination.
+
+Owns how long a destination keeps a borrowed connection: its share of mails, its turn while
+others wait, and its waits for more work. Which mail goes next is the actor's to say; what is
+said on the wire is `connection`'s.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from engine.delivery.disposition import Peer
+from engine.delivery.health import is_work
+from engine.delivery.pool import Lease
+from protocols.transactions import EnvelopeOutcome, Transaction
+
+# A connection that others of its site wait for is handed on after so many mails.
+TURN_MAILS: Final = 64
+
+
+class Feeder(Protocol):
+    """The actor, as its sessions know it."""
+
+    def next_transaction(self, session: "Session") -> Transaction | None: ...
+
+    def note_outcome(self, session: "Session", result: EnvelopeOutcome) -> None: ...
+
+    def newcomer_waits(self, session: "Session") -> bool: ...
+
+    async def wait_for_work(self, session: "Session") -> bool:
+        """Wait until there may be a transaction for `session`; False when it had better end."""
+        ...
+
+
+class Session:
+    """Feeds one lease until it is done with, closed, or wanted elsewhere."""
+
+    __slots__ = ("_feeder", "_mails_at_start", "_mails_max", "lease", "peer", "was_good")
+
+    def __init__(self, feeder: Feeder, lease: Lease, *, mails_max: int) -> None:
+        self._feeder = feeder
+        self._mails_max = mails_max
+        self._mails_at_start = lease.mails
+        self.lease = lease
+        target = lease.connection.target
+        self.peer = Peer(target.host, target.address, lease.connection.tls)
+        # Whether the server did its work: it took a mail, or refused one for a reason of its own.
+        self.was_good = False
+
+    async def run(self) -> None:
+        connection = self.lease.connection
+        while connection.is_open:
+            await connection.deliver(self._next_transaction, self._report)
+            if not connection.is_open or not await self._feeder.wait_for_work(self):
+                return
+
+    @property
+    def was_stale(self) -> bool:
+        """Whether the connection came from another use and ended before we said anything."""
+        return 0 < self._mails_at_start == self.lease.mails
+
+    @property
+    def mails_left(self) -> int:
+        """How many more mails this connection may carry in its life."""
+        return self._mails_max - self.lease.mails
+
+    @property
+    def must_end(self) -> bool:
+        """Whether the connection has done its share, in its life or in this turn."""
+        if self.lease.mails >= self._mails_max:
+            return True
+        in_turn = self.lease.mails - self._mails_at_start
+        return in_turn >= TURN_MAILS and self._feeder.newcomer_waits(self)
+
+    def _next_transaction(self) -> Transaction | None:
+        return self._feeder.next_transaction(self)
+
+    def _report(self, results: Sequence[EnvelopeOutcome]) -> None:
+        for result in results:
+            if not self.was_good and is_work(result.outcome):
+                self.was_good = True
+            self._feeder.note_outcome(self, result)
