@@ -11,6 +11,8 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
+from engine.rehearsal.engine_process import EngineFailed
+
 # Generous: a loaded machine starts an interpreter slowly, and this only ends a bench that hangs.
 END_S_MAX = 20.0
 
@@ -37,7 +39,8 @@ class Child:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"a helper ended with {self._process.wait(END_S_MAX)}")
+            self._process.communicate(timeout=END_S_MAX)
+            raise EngineFailed(f"a helper ended with {self._process.returncode}, see above")
         value: dict[str, Any] = json.loads(line)
         return value
 
