@@ -128,7 +128,10 @@ class SendDoor:
         """Return whose mail this is. An operator, who has none, names the account in a header."""
         if request.identity.account is not None:
             return request.identity.account
-        name = request.header(b"x-eilpost-account") or ""
+        # Header octets come as Latin-1; names are in UTF-8, as everywhere.
+        name = (
+            (request.header(b"x-eilpost-account") or "").encode("latin-1").decode(errors="replace")
+        )
         for account in await self._spool.accounts():
             if account.name == name:
                 return account

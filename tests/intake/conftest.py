@@ -90,20 +90,23 @@ async def open_door(
     *,
     plan: str = "",
     control: Path | None = None,
+    url: str = "memory:",
+    data_dir: Path = Path(),
+    sender: NewAccount | None = None,
     wrap: Callable[[Spool], Spool] = lambda spool: spool,
 ) -> AsyncIterator[Door]:
     config = config or Config(delivery=Delivery(ehlo_name="mail.out.example"))
     clock = SystemClock()
     async with open_spool(
-        "memory:",
-        Path(),
+        url,
+        data_dir,
         settings=SpoolSettings(),
         clock=clock,
         run_blocking=trio.to_thread.run_sync,
         random=random.Random(1),
     ) as inner:
         spool = wrap(inner)
-        sender = await create_account(
+        sender = sender or await create_account(
             spool,
             config,
             "sender",

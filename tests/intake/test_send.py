@@ -4,6 +4,7 @@ import base64
 import email
 import email.policy
 import json
+import os
 import re
 import uuid
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import trio
 
 from engine.config import Config, Delivery, Http, Plan
 from engine.http_server import unix_socket_address
+from engine.intake.accounts import create_account
 from engine.intake.send import REQUEST_OCTETS_MAX, THREAD_OCTETS_MIN
 from engine.spool.interface import (
     Accepted,
@@ -376,6 +378,22 @@ async def test_without_a_key_or_without_a_window_equal_requests_are_two(door: An
         assert len(await opened.envelopes()) == 2
 
 
+async def test_a_repeat_is_recognised_after_a_restart(door: Any, tmp_path: Path) -> None:
+    root = batch(MESSAGE | {"Bcc": [{"Email": "b@in.example"}]}, MESSAGE)
+    async with door(url="lmdb:", data_dir=tmp_path) as opened:
+        first = await opened.post(root, headers=KEY)
+        octets = await opened.octets()
+        sender = opened.sender
+    async with door(url="lmdb:", data_dir=tmp_path, sender=sender) as opened:
+        again = await opened.post(root, headers=KEY)
+        other = await opened.post(root)
+        assert (await opened.octets())[:3] == octets
+        assert len(await opened.envelopes()) == 6
+    assert (first.status, again.status, other.status) == (200, 200, 200)
+    assert first.json == again.json
+    assert not set(ids(first)) & set(ids(other))
+
+
 # --- quotas and a spool that refuses --------------------------------------------------------------
 
 
@@ -434,12 +452,21 @@ async def test_a_spool_that_refuses_is_told_to_the_client(
 # --- operators ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "status"), [("sender", 200), ("nobody", 403), (None, 403)])
+@pytest.mark.parametrize(
+    ("name", "status"), [("Müller & Söhne", 200), ("nobody", 403), (None, 403)]
+)
 async def test_an_operator_sends_for_the_account_it_names(
     door: Any, tmp_path: Path, name: str | None, status: int
 ) -> None:
 
     async with door(control=tmp_path / "control.sock") as opened:
+        await create_account(
+            opened.spool,
+            opened.config,
+            "Müller & Söhne",
+            now_unix_ms=1,
+            random_octets=os.urandom,
+        )
         body = json.dumps(batch(MESSAGE)).encode()
         account = f"X-Eilpost-Account: {name}\r\n" if name else ""
         head = f"POST /v3.1/send HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{account}"
@@ -450,4 +477,4 @@ async def test_an_operator_sends_for_the_account_it_names(
             received = b"".join([piece async for piece in stream])
         envelopes = await opened.envelopes()
     assert received.startswith(f"HTTP/1.1 {status} ".encode())
-    assert [envelope.fixed.account for envelope in envelopes] == ["sender"] * (status == 200)
+    assert [envelope.fixed.account for envelope in envelopes] == [name] * (status == 200)
