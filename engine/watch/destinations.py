@@ -1,0 +1,130 @@
+"""One destination as people see it: how much waits, in which state it is, and what holds it.
+
+Put together from three sources: counts and the remembered record (spool), and the
+live actor (delivery's statistics). A pure function of them and the time.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import msgspec
+
+from engine.spool.interface import DestinationRow
+from protocols.records import STATUSES, DestinationRecord, Status
+from protocols.timestamps import time_text, time_text_or_none
+
+PLACE_OF: Final = {status: place for place, status in enumerate(STATUSES)}
+UNREACHABLE_CAUSES: Final = frozenset({"destination_unreachable", "dns_failure"})
+HELD_TEXT: Final = {
+    "destination_unreachable": "The destination cannot be reached; it is tried again as a whole.",
+    "dns_failure": "The destination's mail servers could not be looked up; it is tried again.",
+    "rate_limit": "The destination takes only so many mails in a time.",
+    "connection_limit": "The destination takes only so many connections at once.",
+    "hold": "An operator holds this destination's mail.",
+}
+
+
+class LiveDestination(Protocol):
+    """What delivery says of a destination that has an actor now."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def connections(self) -> int: ...
+    @property
+    def rate_per_s(self) -> float: ...
+
+
+LiveDestinations = Callable[[], Mapping[str, LiveDestination]]
+
+
+class HeldBy(msgspec.Struct, frozen=True):
+    """The one thing that holds mail back. `limit` is what a throttle allows, as text."""
+
+    code: str
+    scope: str
+    key: str
+    since: str | None
+    limit: str | None
+    reply: str
+    reason: str | None
+    text: str
+
+
+class DestinationView(msgspec.Struct, frozen=True):
+    """`state` is idle, flowing, throttled, unreachable or held; `since` is when it began."""
+
+    destination: str
+    site: str
+    queued: int
+    deferred: int
+    paused: int
+    state: str
+    held_by: HeldBy | None
+    since: str | None
+    last_reply: str
+    reason: str | None
+    next_attempt_at: str | None
+    rate_per_s: float
+    connections: int
+
+
+def destination_view(
+    row: DestinationRow, live: LiveDestination | None, now_unix_ms: int
+) -> DestinationView:
+    record = row.record
+    cause = cause_now(record, now_unix_ms)
+    next_unix_ms = row.wake_unix_ms
+    if next_unix_ms is not None and cause:
+        next_unix_ms = max(next_unix_ms, record.not_before_unix_ms)
+    queued, deferred = (row.counts[PLACE_OF[each]] for each in (Status.QUEUED, Status.DEFERRED))
+    return DestinationView(
+        destination=row.destination,
+        site=record.site,
+        queued=queued,
+        deferred=deferred,
+        paused=row.counts[PLACE_OF[Status.PAUSED]],
+        state=_state(cause, live),
+        held_by=held_by_destination(row.destination, record, cause) if cause else None,
+        since=time_text_or_none(record.since_unix_ms) if cause else None,
+        last_reply=record.reply,
+        reason=record.reason.value if record.reason and cause else None,
+        next_attempt_at=time_text(next_unix_ms)
+        if next_unix_ms is not None and queued + deferred
+        else None,
+        rate_per_s=round(live.rate_per_s, 3) if live else 0.0,
+        connections=live.connections if live else 0,
+    )
+
+
+def cause_now(record: DestinationRecord, now_unix_ms: int) -> str:
+    """What holds the whole destination now, "" if nothing.
+
+    A destination that is being tried again is still unreachable until it answers.
+    """
+    if record.not_before_unix_ms > now_unix_ms or record.failures:
+        return record.cause
+    return ""
+
+
+def held_by_destination(destination: str, record: DestinationRecord, cause: str) -> HeldBy:
+    return HeldBy(
+        code=cause,
+        scope="destination",
+        key=destination,
+        since=time_text_or_none(record.since_unix_ms),
+        limit=None,
+        reply=record.reply,
+        reason=record.reason.value if record.reason else None,
+        text=HELD_TEXT.get(cause, ""),
+    )
+
+
+def _state(cause: str, live: LiveDestination | None) -> str:
+    if cause in UNREACHABLE_CAUSES:
+        return "unreachable"
+    if cause == "hold":
+        return "held"
+    if cause:
+        return "throttled"
+    return live.state if live else "idle"

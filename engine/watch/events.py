@@ -1,0 +1,119 @@
+"""`/v1/events`: the event log by plain HTTP, for those without a websocket.
+
+The same batches as the stream's: `after` is the place before them, `cursor` the
+one to go on from, a `gap` is told. With `wait_s` an answer waits for news.
+"""
+
+from typing import Final
+
+import msgspec
+import trio
+
+from engine.http_server import Access, Request, Response, Route
+from engine.spool.interface import EventFilter, EventPage, Spool
+from engine.watch.hub import EventHub, place_of
+from engine.watch.messages import account_id_of
+from engine.watch.queries import LIMIT_MAX, Query, refuse, whole_number
+from engine.watch.subscriber import event_filter
+from protocols.records import Event
+from protocols.stream_frames import (
+    FrameError,
+    StreamEvent,
+    Wanted,
+    cursor_text,
+    gap_frame,
+    stream_event,
+)
+
+PARAMETERS: Final = frozenset(
+    {"after", "limit", "wait_s", "account", "campaign", "destination", "message_id", "status"}
+)
+WAIT_S_MAX: Final = 60
+# Each holds a connection; beyond this many an answer comes at once, and may be empty.
+WAITERS_MAX: Final = 500
+# Under a narrow filter one answer looks at this many events and gives the place it came to.
+SCANNED_MAX: Final = 20 * LIMIT_MAX
+
+
+class EventBatch(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`gap` is `{"from", "to"}` where retention has removed what was asked for."""
+
+    after: str
+    events: list[StreamEvent]
+    cursor: str
+    gap: dict[str, str] | None = None
+
+
+def routes(spool: Spool, hub: EventHub) -> list[Route]:
+    """The log."""
+    waiters = 0
+
+    async def list_events(request: Request) -> Response:
+        nonlocal waiters
+        query = Query(request, PARAMETERS)
+        limit = query.limit()
+        wait_s = query.number("wait_s", 0, 0, WAIT_S_MAX)
+        wanted = _wanted(query, account_id_of(request.identity))
+        try:
+            place = place_of(spool, spool.head(), query.one("after") or "start")
+        except FrameError as error:
+            refuse("after", error.message)
+        page = await _read(spool, place.seq, wanted, limit)
+        lost_from = place.lost_from
+        if not (page.events or page.gap or lost_from) and waiters < WAITERS_MAX:
+            waiters += 1
+            try:
+                with trio.move_on_after(wait_s):
+                    while not page.events and wait_s:
+                        await hub.wait_beyond(page.seq)
+                        page = await _read(spool, page.seq, wanted, limit)
+            finally:
+                waiters -= 1
+        return Response.json(_batch(spool.stream_id, place.seq, lost_from, page))
+
+    return [Route("GET", "/v1/events", list_events, Access.ACCOUNT)]
+
+
+async def _read(spool: Spool, seq: int, wanted: EventFilter, limit: int) -> EventPage:
+    """One page of the log, however many reads that takes."""
+    found: list[Event] = []
+    gap: tuple[int, int] | None = None
+    end_seq = seq + SCANNED_MAX
+    while len(found) < limit and seq < min(spool.head(), end_seq):
+        page = await spool.events(seq, wanted, limit - len(found))
+        if page.gap is not None:
+            if found:
+                break  # Retention overtook us; the next answer begins with the gap.
+            gap = page.gap
+        found += page.events
+        seq = page.seq
+    return EventPage(found, seq, gap)
+
+
+def _batch(stream_id: str, begin_seq: int, lost_from: str, page: EventPage) -> EventBatch:
+    gap: dict[str, str] | None = None
+    if page.gap is not None:
+        lost_from = lost_from or cursor_text(stream_id, begin_seq)
+        begin_seq = page.gap[1]
+    after = cursor_text(stream_id, begin_seq)
+    if lost_from:
+        gap = gap_frame(lost_from, after)["gap"]
+    return EventBatch(
+        after=after,
+        events=[stream_event(each, stream_id) for each in page.events],
+        cursor=cursor_text(stream_id, page.seq),
+        gap=gap,
+    )
+
+
+def _wanted(query: Query, account_id: int | None) -> EventFilter:
+    return event_filter(
+        Wanted(
+            accounts=query.set_of("account", str),
+            campaigns=query.set_of("campaign", str),
+            destinations=query.set_of("destination", str.lower),
+            message_ids=query.set_of("message_id", whole_number),
+            statuses=query.statuses(),
+        ),
+        account_id,
+    )

@@ -1,0 +1,230 @@
+"""`/v1/messages`: where each mail is, and its whole story.
+
+A waiting mail whose destination is in back-off has had no attempt of its own, so
+it shows what its destination was told and when that is tried again.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+import msgspec
+
+from engine.http_server import Access, HttpError, Identity, Request, Response, Route
+from engine.spool.interface import EnvelopeFilter, Spool
+from engine.watch.destinations import UNREACHABLE_CAUSES, cause_now
+from engine.watch.queries import Query, not_found, whole_number
+from protocols.records import (
+    FINAL_STATUSES,
+    DestinationRecord,
+    Envelope,
+    Event,
+    Status,
+)
+from protocols.stream_frames import uuid_text
+from protocols.timestamps import time_text, time_text_or_none
+
+FILTERS: Final = ("status", "destination", "address", "campaign", "custom_id", "account")
+LIST_PARAMETERS: Final = frozenset({*FILTERS, "from", "to", "after", "limit"})
+
+
+class HistoryEntry(msgspec.Struct, frozen=True):
+    """One thing that happened to a mail. `attempt` is 0 for what needed none; `mx_host`,
+    `mx_address` and `tls` say whom we spoke to, "" where nobody was reached.
+    """
+
+    at: str
+    kind: str
+    status: Status
+    attempt: int
+    reply: str
+    reason: str | None
+    next_attempt_at: str | None
+    mx_host: str
+    mx_address: str
+    tls: str
+
+
+class MessageView(msgspec.Struct, frozen=True):
+    """One recipient's mail. `reply` is the last one heard, `next_attempt_at` null when final."""
+
+    message_id: int
+    uuid: str
+    account: str
+    campaign: str | None
+    custom_id: str
+    event_payload: str
+    sender: str
+    address: str
+    destination: str
+    subject: str
+    size: int
+    status: Status
+    attempts: int
+    accepted_at: str
+    next_attempt_at: str | None
+    expires_at: str
+    finished_at: str | None
+    reply: str
+    reason: str | None
+    mx_host: str
+
+
+class MessageStory(MessageView, frozen=True):
+    """A mail with everything that happened to it, oldest first."""
+
+    history: list[HistoryEntry]
+
+
+class MessagePage(msgspec.Struct, frozen=True):
+    messages: list[MessageView]
+    after: str | None
+
+
+def routes(spool: Spool, *, now_unix_ms: Callable[[], int]) -> list[Route]:
+    """Listing and single messages."""
+
+    async def list_messages(request: Request) -> Response:
+        query = Query(request, LIST_PARAMETERS)
+        wanted = await _wanted(spool, query, request.identity)
+        after = query.set_of("after", whole_number)
+        page = await spool.find(wanted, min(after) if after else None, query.limit())
+        records = await back_offs(spool, page.envelopes)
+        now = now_unix_ms()
+        views = [
+            message_view(each, records.get(each.fixed.destination), now) for each in page.envelopes
+        ]
+        return Response.json(MessagePage(views, str(page.after) if page.after else None))
+
+    async def one_message(request: Request) -> Response:
+        envelope = await visible_envelope(spool, request.params["id"], request.identity)
+        if envelope is None:
+            raise not_found(f"message {request.params['id'][:40]}")
+        records = await back_offs(spool, [envelope])
+        view = message_view(envelope, records.get(envelope.fixed.destination), now_unix_ms())
+        events = await spool.events_at(envelope.state.event_seqs)
+        story = MessageStory(**msgspec.structs.asdict(view), history=[*map(history_entry, events)])
+        return Response.json(story)
+
+    return [
+        Route("GET", "/v1/messages", list_messages, Access.ACCOUNT),
+        Route("GET", "/v1/messages/{id}", one_message, Access.ACCOUNT),
+    ]
+
+
+async def visible_envelope(spool: Spool, message_id: str, identity: Identity) -> Envelope | None:
+    """Return an envelope if it exists and this reader may see it."""
+    try:
+        envelope = await spool.envelope(whole_number(message_id))
+    except ValueError:
+        return None
+    account_id = account_id_of(identity)
+    if envelope is None or account_id not in (None, envelope.fixed.account_id):
+        return None
+    return envelope
+
+
+def account_id_of(identity: Identity) -> int | None:
+    """Whose mail a reader sees; None is everybody's."""
+    if identity.operator:
+        return None
+    assert identity.account is not None, "routes of an account have one"
+    return identity.account.account_id
+
+
+async def back_offs(
+    spool: Spool, envelopes: Collection[Envelope]
+) -> Mapping[str, DestinationRecord]:
+    """The records of the destinations that some of `envelopes` wait for."""
+    waiting = {
+        each.fixed.destination
+        for each in envelopes
+        if each.state.status in (Status.QUEUED, Status.DEFERRED)
+    }
+    records = {}
+    for name in waiting:
+        record = await spool.destination(name)
+        if record is not None:
+            records[name] = record
+    return records
+
+
+def message_view(
+    envelope: Envelope, destination: DestinationRecord | None, now_unix_ms: int
+) -> MessageView:
+    """`destination` is the record of its destination while it waits."""
+    fixed, state = envelope.fixed, envelope.state
+    reply, reason, due_unix_ms = state.reply, state.reason, state.due_unix_ms
+    if (
+        destination is not None
+        and state.status in (Status.QUEUED, Status.DEFERRED)
+        and cause_now(destination, now_unix_ms) in UNREACHABLE_CAUSES
+    ):
+        reply, reason = destination.reply, destination.reason
+        due_unix_ms = max(due_unix_ms, destination.not_before_unix_ms)
+    is_final = state.status in FINAL_STATUSES
+    return MessageView(
+        message_id=fixed.envelope_id,
+        uuid=uuid_text(fixed.uuid),
+        account=fixed.account,
+        campaign=fixed.campaign,
+        custom_id=fixed.custom_id,
+        event_payload=fixed.event_payload,
+        sender=fixed.reverse_path,
+        address=fixed.address,
+        destination=fixed.destination,
+        subject=fixed.subject,
+        size=fixed.content_size,
+        status=state.status,
+        attempts=state.attempts,
+        accepted_at=time_text(fixed.accepted_unix_ms),
+        next_attempt_at=None if is_final else time_text_or_none(due_unix_ms),
+        expires_at=time_text(state.expires_unix_ms),
+        finished_at=time_text_or_none(state.finished_unix_ms),
+        reply=reply,
+        reason=reason.value if reason else None,
+        mx_host=state.mx_host,
+    )
+
+
+def history_entry(event: Event) -> HistoryEntry:
+    return HistoryEntry(
+        at=time_text(event.at_unix_ms),
+        kind=event.kind,
+        status=event.status,
+        attempt=event.attempt,
+        reply=event.reply,
+        reason=event.reason.value if event.reason else None,
+        next_attempt_at=time_text_or_none(event.next_attempt_unix_ms),
+        mx_host=event.mx_host,
+        mx_address=event.mx_address,
+        tls=event.tls,
+    )
+
+
+async def _wanted(spool: Spool, query: Query, identity: Identity) -> EnvelopeFilter:
+    account_id = account_id_of(identity)
+    name = query.one("account")
+    if name is not None:
+        account_id = await account_named(spool, name, identity)
+    destination = query.one("destination")
+    return EnvelopeFilter(
+        account_id=account_id,
+        statuses=query.statuses(),
+        destination=destination.lower() if destination is not None else None,
+        address=query.one("address"),
+        campaign=query.one("campaign"),
+        custom_id=query.one("custom_id"),
+        from_unix_ms=query.time_unix_ms("from"),
+        to_unix_ms=query.time_unix_ms("to"),
+    )
+
+
+async def account_named(spool: Spool, name: str, identity: Identity) -> int:
+    """The id of an account that this reader may see. Raises HttpError 404."""
+    if identity.account is not None and identity.account.name == name:
+        return identity.account.account_id
+    if identity.operator:
+        for account in await spool.accounts():
+            if account.name == name:
+                return account.account_id
+    raise HttpError(404, "not_found", f"There is no account {name[:40]!r}.", "account")

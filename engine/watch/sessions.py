@@ -1,0 +1,37 @@
+"""`POST /v1/operator/sessions`: an operator's one-time link becomes credentials for a tab."""
+
+import msgspec
+
+from engine.http_server import Access, HttpError, OperatorSessions, Request, Response, Route
+from protocols.timestamps import time_text
+
+
+class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    token: str
+
+
+class SessionView(msgspec.Struct, frozen=True):
+    """Used like an account's key and secret, until it expires or the engine ends."""
+
+    api_key: str
+    secret_key: str
+    expires_at: str
+
+
+def routes(operators: OperatorSessions) -> list[Route]:
+    async def new_session(request: Request) -> Response:
+        try:
+            token = msgspec.json.decode(request.body, type=TokenBody).token
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise HttpError(400, "bad_json", f"{error}", "body") from error
+        session = operators.exchange(token)
+        if session is None:
+            raise HttpError(
+                403, "bad_token", "This link was used before, is too old, or was never given out."
+            )
+        view = SessionView(session.api_key, session.secret_key, time_text(session.expires_unix_ms))
+        return Response.json(view)
+
+    return [
+        Route("POST", "/v1/operator/sessions", new_session, Access.OPEN, body_bytes_max=4_096),
+    ]

@@ -1,0 +1,101 @@
+"""`/v1/destinations` and `/v1/statistics`: how much is where, and in which state."""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from engine.http_server import Access, Request, Response, Route
+from engine.spool.interface import Group, Spool, StatisticsRow
+from engine.watch.destinations import DestinationView, LiveDestinations, destination_view
+from engine.watch.messages import account_id_of
+from engine.watch.queries import Query, refuse
+from protocols.records import STATUSES, Status
+
+GROUPS: Final = frozenset(each.value for each in Group)
+
+
+class DestinationPage(msgspec.Struct, frozen=True):
+    destinations: list[DestinationView]
+    after: str | None
+
+
+class CountsView(msgspec.Struct, frozen=True):
+    """Mails by status. `key` is a domain, a name, an hour, a day, or "total"."""
+
+    key: str
+    queued: int
+    paused: int
+    deferred: int
+    delivered: int
+    soft_bounced: int
+    hard_bounced: int
+    blocked: int
+    cancelled: int
+    total: int
+
+
+class StatisticsPage(msgspec.Struct, frozen=True):
+    rows: list[CountsView]
+
+
+def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], int]) -> list[Route]:
+    """Destinations, one by one, and counts."""
+
+    async def list_destinations(request: Request) -> Response:
+        query = Query(request, ("after", "limit", "destination"))
+        limit, after = query.limit(), query.one("after") or ""
+        account_id = account_id_of(request.identity)
+        named = query.one("destination")
+        if named is not None:
+            # The listing is in the order of names, so that the one asked for follows this text.
+            after, limit = _just_before(named.lower()), 1
+        rows = await spool.destinations(account_id=account_id, after=after, limit=limit)
+        if named is not None:
+            rows = [row for row in rows if row.destination == named.lower()]
+        states, now = live(), now_unix_ms()
+        views = [destination_view(row, states.get(row.destination), now) for row in rows]
+        is_full = named is None and len(rows) == limit
+        return Response.json(DestinationPage(views, rows[-1].destination if is_full else None))
+
+    async def statistics(request: Request) -> Response:
+        query = Query(request, ("group", "from", "to"))
+        group = query.one("group") or Group.TOTAL.value
+        if group not in GROUPS:
+            refuse("group", f"{group[:40]!r} is none of {', '.join(sorted(GROUPS))}.")
+        rows = await spool.statistics(
+            Group(group),
+            account_id=account_id_of(request.identity),
+            from_unix_ms=query.time_unix_ms("from"),
+            to_unix_ms=query.time_unix_ms("to"),
+        )
+        return Response.json(StatisticsPage([*map(counts_view, rows)]))
+
+    return [
+        Route("GET", "/v1/destinations", list_destinations, Access.ACCOUNT),
+        Route("GET", "/v1/statistics", statistics, Access.ACCOUNT),
+    ]
+
+
+def counts_view(row: StatisticsRow) -> CountsView:
+    counts = dict(zip(STATUSES, row.counts, strict=True))
+    return CountsView(
+        key=row.key,
+        queued=counts[Status.QUEUED],
+        paused=counts[Status.PAUSED],
+        deferred=counts[Status.DEFERRED],
+        delivered=counts[Status.DELIVERED],
+        soft_bounced=counts[Status.SOFT_BOUNCED],
+        hard_bounced=counts[Status.HARD_BOUNCED],
+        blocked=counts[Status.BLOCKED],
+        cancelled=counts[Status.CANCELLED],
+        total=sum(row.counts),
+    )
+
+
+def _just_before(name: str) -> str:
+    """A text that sorts before `name` with no domain name in between.
+
+    Names are ASCII letters, digits, dots, hyphens and underscores, all of them before DEL.
+    """
+    return f"{name[:-1]}{chr(ord(name[-1]) - 1)}\x7f" if name else ""

@@ -1,0 +1,168 @@
+"""`GET /v1/stream`: the websocket door, and the tickets that browsers open it with.
+
+Who may come in is decided before the upgrade: credentials or a ticket, a known
+Origin, a subprotocol that we speak, a free place. What the websocket library
+raises ends one connection; the HTTP port contains it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import trio
+from trio_websocket import ConnectionClosed, wrap_server_stream
+
+from engine.http_server import (
+    Access,
+    HttpError,
+    Identity,
+    Request,
+    Response,
+    Route,
+    WebSocketUpgrade,
+)
+from engine.spool.interface import Spool
+from engine.watch.boards import Boards
+from engine.watch.hub import EventHub
+from engine.watch.subscriber import Subscriber
+from engine.watch.tickets import Tickets
+from protocols.stream_frames import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK
+from protocols.timestamps import time_text
+
+HANDSHAKE_S: Final = 5.0
+# A filter that names a thousand messages by id is some 20 kB.
+MESSAGE_BYTES_MAX: Final = 65_536
+MESSAGES_WAITING: Final = 4
+SUBSCRIBERS_MAX: Final = 2_000  # 20 kB each; half of the connections that the port takes.
+
+
+@dataclass(frozen=True, slots=True)
+class StreamServices:
+    """What the stream is made of."""
+
+    spool: Spool
+    hub: EventHub
+    boards: Boards
+    tickets: Tickets
+    public_url: Callable[[], str]
+    subscribers_max: int = SUBSCRIBERS_MAX
+
+
+def routes(services: StreamServices) -> list[Route]:
+    """The stream and its tickets."""
+
+    async def admit(request: Request) -> Identity:
+        return _admitted(services, request)
+
+    async def run(request: Request, stream: trio.abc.Stream) -> None:
+        await _run_websocket(services, request, stream)
+
+    async def stream_without_upgrade(request: Request) -> Response:
+        raise HttpError(
+            426,
+            "upgrade_required",
+            "This is a websocket; /v1/events tells the same without one.",
+            headers=(("upgrade", "websocket"), ("connection", "upgrade")),
+        )
+
+    async def new_ticket(request: Request) -> Response:
+        ticket, expires_unix_ms = services.tickets.issue(request.identity)
+        return Response.json({"ticket": ticket, "expires_at": time_text(expires_unix_ms)})
+
+    return [
+        Route(
+            "GET",
+            "/v1/stream",
+            stream_without_upgrade,
+            Access.OPTIONAL,
+            websocket=WebSocketUpgrade(admit, run),
+        ),
+        Route("POST", "/v1/stream/tickets", new_ticket),
+    ]
+
+
+def _admitted(services: StreamServices, request: Request) -> Identity:
+    """Return who comes in. Raises HttpError 401, 403, 400 or 503."""
+    origin = request.header(b"origin")
+    if origin is not None and not _is_own_origin(origin, request, services.public_url()):
+        raise HttpError(403, "foreign_origin", "Pages of other origins may not open the stream.")
+    identity = request.identity
+    if not identity.known:
+        ticket = next((value for name, value in request.query if name == "ticket"), "")
+        redeemed = services.tickets.redeem(ticket)
+        if redeemed is None:
+            raise HttpError(
+                401,
+                "unauthorized",
+                "Give credentials or a fresh ticket from /v1/stream/tickets.",
+                headers=(("www-authenticate", 'Basic realm="Eilpost", charset="UTF-8"'),),
+            )
+        identity = redeemed
+    proposed = _proposed_subprotocols(request)
+    if proposed and _chosen_subprotocol(proposed) is None:
+        known = f"{SUBPROTOCOL_JSON} or {SUBPROTOCOL_MSGPACK}"
+        raise HttpError(400, "unknown_subprotocol", f"The subprotocol is {known}.")
+    if services.hub.subscribers >= services.subscribers_max:
+        raise HttpError(
+            503, "busy", "All places for subscribers are taken.", headers=(("retry-after", "10"),)
+        )
+    return identity
+
+
+def _is_own_origin(origin: str, request: Request, public_url: str) -> bool:
+    # "null" has no host and is nobody's; scheme and port count in public_url, while a Host
+    # names a port only if it is not the scheme's own, as an Origin does.
+    try:
+        ours, theirs = urlsplit(public_url), urlsplit(origin)
+    except ValueError:
+        return False
+    if not theirs.netloc:
+        return False
+    host = request.header(b"host") or ""
+    is_public = (theirs.scheme, theirs.netloc.lower()) == (ours.scheme, ours.netloc.lower())
+    return is_public or theirs.netloc.lower() == host.lower()
+
+
+def _proposed_subprotocols(request: Request) -> list[str]:
+    values = [value for name, value in request.headers if name == b"sec-websocket-protocol"]
+    return [each.strip() for each in b",".join(values).decode("latin-1").split(",") if each.strip()]
+
+
+def _chosen_subprotocol(proposed: list[str]) -> str | None:
+    """The client's first that we speak; the order is its preference (RFC 6455 4.1)."""
+    ours = (SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK)
+    return next((each for each in proposed if each in ours), None)
+
+
+async def _run_websocket(
+    services: StreamServices, request: Request, stream: trio.abc.Stream
+) -> None:
+    chosen = _chosen_subprotocol(_proposed_subprotocols(request))
+    services.hub.subscribers += 1
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                with trio.fail_after(HANDSHAKE_S):
+                    asked = await wrap_server_stream(
+                        nursery,
+                        stream,
+                        message_queue_size=MESSAGES_WAITING,
+                        max_message_size=MESSAGE_BYTES_MAX,
+                    )
+                    websocket = await asked.accept(subprotocol=chosen)
+                subscriber = Subscriber(
+                    websocket,
+                    stream,
+                    services.hub.frames_for(binary=chosen == SUBPROTOCOL_MSGPACK),
+                    request.identity,
+                    spool=services.spool,
+                    hub=services.hub,
+                    boards=services.boards,
+                )
+                await subscriber.run()
+            except ConnectionClosed:
+                pass  # Gone before it was quite here; accept() says so, too.
+            nursery.cancel_scope.cancel()
+    finally:
+        services.hub.subscribers -= 1

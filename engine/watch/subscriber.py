@@ -1,0 +1,204 @@
+"""One subscriber: a websocket whose reader takes requests and whose writers follow the log.
+
+There is always a reader, or pings and closes would go unanswered. Each subject
+has its own writer; all of them write whole frames to the same stream, which
+keeps frames apart. There is no queue of events: a writer that waits for a slow
+client falls behind and later reads older events. A client that takes nothing for
+`SEND_S` is cut off, since half a frame may be on its way and nothing can follow it.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection
+
+from engine.http_server import Identity
+from engine.spool.interface import EventFilter, Spool
+from engine.watch.boards import Boards, Subject
+from engine.watch.hub import EventHub, Place, place_of
+from protocols.stream_frames import (
+    FrameError,
+    Frames,
+    Subscribe,
+    Wanted,
+    Watch,
+    error_frame,
+    websocket_frame,
+)
+
+SEND_S: Final = 30.0
+# Twice a minute keeps the usual gateways' idle timers from firing.
+PING_S: Final = 25.0
+# A ping may stand behind a frame that is being sent, and its pong behind as much on the way back.
+PONG_S: Final = 2 * SEND_S
+# How far a filtered subscriber's cursor may lag behind what was looked at before it is told.
+EMPTY_BATCH_S: Final = 0.25
+# Answers to frames that we refuse; who sends more of them than it reads is cut off.
+ERRORS_MAX: Final = 16
+
+
+class SubscriberLost(Exception):
+    """The client does not take what it is sent, or floods us."""
+
+
+class _Subscription:
+    def __init__(self, place: Place, wanted: EventFilter) -> None:
+        self.place = place
+        self.wanted = wanted
+        self.is_replaced = False
+        self.waiting = trio.CancelScope()
+
+    def replace(self) -> None:
+        self.is_replaced = True
+        self.waiting.cancel()
+
+
+class Subscriber:
+    """Serves one client until it goes. `send_all` writes whole websocket frames."""
+
+    def __init__(
+        self,
+        websocket: WebSocketConnection,
+        stream: trio.abc.SendStream,
+        frames: Frames,
+        identity: Identity,
+        *,
+        spool: Spool,
+        hub: EventHub,
+        boards: Boards,
+    ) -> None:
+        self._websocket = websocket
+        self._stream = stream
+        self._frames = frames
+        self._identity = identity
+        self._spool = spool
+        self._hub = hub
+        self._boards = boards
+        self._subscription: _Subscription | None = None
+        self._subscribed = trio.Event()
+        self._watching: set[Subject] = set()
+
+    async def run(self) -> None:
+        """Return when the client has closed. Raises SubscriberLost, possibly in a group."""
+        errors, errors_to_send = trio.open_memory_channel[bytes](ERRORS_MAX)
+        async with trio.open_nursery() as writers, errors:
+            writers.start_soon(self._write_events)
+            writers.start_soon(self._write_errors, errors_to_send)
+            writers.start_soon(self._ping)
+
+            def watch(subject: Subject) -> None:
+                if subject not in self._watching:
+                    self._watching.add(subject)
+                    writers.start_soon(self._write_board, subject)
+
+            try:
+                await self._read(errors, watch)
+            except ConnectionClosed:
+                writers.cancel_scope.cancel()
+
+    async def _read(
+        self, errors: trio.MemorySendChannel[bytes], watch: Callable[[Subject], None]
+    ) -> None:
+        while True:
+            message = await self._websocket.get_message()
+            try:
+                asked = self._frames.parse(message)
+                if isinstance(asked, Watch):
+                    watch(asked.subject)
+                else:
+                    self._subscribe(asked)
+            except FrameError as error:
+                frame = self._frame(error_frame(error.code, error.message))
+                try:
+                    errors.send_nowait(frame)
+                except trio.WouldBlock:
+                    raise SubscriberLost(
+                        "refused frames are sent faster than answers are read"
+                    ) from error
+
+    def _subscribe(self, asked: Subscribe) -> None:
+        place = place_of(self._spool, self._hub.head_seq, asked.after)
+        if self._subscription is not None:
+            self._subscription.replace()
+        account = self._identity.account
+        account_id = None if self._identity.operator or account is None else account.account_id
+        self._subscription = _Subscription(place, event_filter(asked.wanted, account_id))
+        self._subscribed.set()
+
+    async def _write_events(self) -> None:
+        await self._subscribed.wait()
+        while self._subscription is not None:
+            await self._follow(self._subscription)
+
+    async def _follow(self, subscription: _Subscription) -> None:
+        """Send batch after batch until another subscription takes this one's place."""
+        hub, binary = self._hub, self._frames.binary
+        seq = told_seq = subscription.place.seq
+        if subscription.place.lost_from:
+            await self._send(hub.gap(subscription.place.lost_from, seq, binary=binary))
+        told_s = float("-inf")  # The first batch says where we are, even if it is empty.
+        while not subscription.is_replaced:
+            batch = await hub.batch_after(seq, told_seq, subscription.wanted, binary=binary)
+            seq = batch.seq
+            now_s = trio.current_time()
+            is_due = now_s - told_s >= EMPTY_BATCH_S and (seq != told_seq or told_s < 0)
+            if batch.events or batch.has_gap or is_due:
+                await self._send(batch.frames)
+                told_seq, told_s = seq, now_s
+            if seq >= hub.head_seq:
+                until_s = told_s + EMPTY_BATCH_S if seq != told_seq else float("inf")
+                subscription.waiting.deadline = until_s
+                with subscription.waiting:
+                    await hub.wait_beyond(seq)
+                if not subscription.is_replaced:
+                    subscription.waiting = trio.CancelScope()
+
+    async def _write_board(self, subject: Subject) -> None:
+        account = self._identity.account
+        account_id = None if self._identity.operator or account is None else account.account_id
+        version = 0
+        with self._boards.watched(subject, account_id) as board:
+            while True:
+                await board.wait_beyond(version)
+                frame, version = (
+                    board.frame_since(version, binary=self._frames.binary),
+                    board.version,
+                )
+                await self._send(frame)
+
+    async def _write_errors(self, errors: trio.MemoryReceiveChannel[bytes]) -> None:
+        async for frame in errors:
+            await self._send(frame)
+
+    async def _ping(self) -> None:
+        while True:
+            await trio.sleep(PING_S)
+            try:
+                with trio.fail_after(PONG_S):
+                    await self._websocket.ping()
+            except trio.TooSlowError as error:
+                raise SubscriberLost("no answer to a ping") from error
+            except ConnectionClosed:
+                return  # The reader hears of it too, and ends everything.
+
+    async def _send(self, frames: bytes) -> None:
+        with trio.move_on_after(SEND_S) as limit:
+            await self._stream.send_all(frames)
+        if limit.cancelled_caught:
+            raise SubscriberLost(f"took nothing for {SEND_S:.0f} s")
+
+    def _frame(self, value: dict[str, object]) -> bytes:
+        return websocket_frame(self._frames.encode(value), binary=self._frames.binary)
+
+
+def event_filter(wanted: Wanted, account_id: int | None) -> EventFilter:
+    """The spool's filter for what a reader wants and, with `account_id`, may see."""
+    return EventFilter(
+        account_id=account_id,
+        accounts=wanted.accounts,
+        campaigns=wanted.campaigns,
+        destinations=wanted.destinations,
+        envelope_ids=wanted.message_ids,
+        statuses=wanted.statuses,
+    )
