@@ -39,6 +39,20 @@ async def open_spool(
     """
     scheme, _, rest = url.partition(":")
     if scheme == "memory":
+        # The directory holds the control socket too, whatever holds the mail.
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         yield MemorySpool(data_named(rest), settings=settings, clock=clock, random=random)
+    elif scheme == "lmdb":
+        # Loaded only when asked for: the model and its tests need no database.
+        from engine.spool.lmdb_spool import open_lmdb_spool
+
+        async with open_lmdb_spool(
+            data_dir,
+            settings=settings,
+            clock=clock,
+            run_blocking=run_blocking,
+            random=random,
+        ) as spool:
+            yield spool
     else:
-        raise SpoolUnusable(f"spool.url: no adapter for {url!r}; known is memory:")
+        raise SpoolUnusable(f"spool.url: no adapter for {url!r}; known are lmdb: and memory:")

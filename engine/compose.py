@@ -1,0 +1,175 @@
+"""The one module that knows every room: opens them, connects them, stops them in order.
+
+It decides nothing. The five seams (clock, random, resolver, connect, run_blocking) are
+arguments, so that the same engine runs on sockets and threads or in a simulation.
+
+The order of the end: the port accepts nothing new, delivery pulls nothing new and brings
+what is in flight to its end, the spool settles it and is closed. A cancellation skips all
+of that and is a crash, which loses nothing either.
+"""
+
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from engine.clock import Clock, SystemClock
+from engine.config import Config
+from engine.delivery.resolver import Resolver
+from engine.delivery.service import Delivery, resolver_for
+from engine.delivery.wire import Connect, connect_tcp
+from engine.http_server import HttpServer, HttpSettings, OperatorSessions, Route
+from engine.intake.accounts import Accounts
+from engine.intake.accounts_http import AccountsDoor
+from engine.intake.send import SendDoor
+from engine.spool import RunBlocking, open_spool
+from engine.spool.housekeeping import run_housekeeping
+from engine.spool.interface import Spool, SpoolSettings
+from engine.watch.service import Watch
+
+
+def in_a_thread() -> RunBlocking:
+    """Return a way to wait for blocking work in worker threads, which are few and kept."""
+
+    async def run(function: Callable[..., Any], /, *arguments: Any) -> Any:
+        return await trio.to_thread.run_sync(function, *arguments)
+
+    return run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seams:
+    """What the world is to the engine. The defaults are the real one."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    rand: random.Random = field(default_factory=random.SystemRandom)
+    resolver: Resolver | None = None  # None: DNS, as the configuration asks.
+    connect: Connect = connect_tcp
+    run_blocking: RunBlocking = field(default_factory=in_a_thread)
+    random_octets: Callable[[int], bytes] = os.urandom
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A running engine."""
+
+    config: Config
+    spool: Spool
+    delivery: Delivery
+    http: HttpServer
+    operators: OperatorSessions
+
+    def operator_url(self) -> str:
+        """Return a link to the dashboard that signs in one operator, once."""
+        return f"{self.config.public_url}/#token={self.operators.new_token()}"
+
+
+@asynccontextmanager
+async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
+    """Run the engine while the block runs, and stop it in order when the block is left."""
+    async with open_spool(
+        config.spool.url,
+        config.data_dir,
+        settings=spool_settings(config),
+        clock=seams.clock,
+        run_blocking=seams.run_blocking,
+        random=seams.rand,
+    ) as spool:
+        delivery = Delivery(
+            spool,
+            config,
+            seams.clock,
+            seams.rand,
+            seams.resolver or resolver_for(config),
+            seams.connect,
+        )
+        operators = OperatorSessions(
+            now_unix_ms=seams.clock.now_unix_ms,
+            secret_text=lambda: seams.random_octets(20).hex(),
+        )
+        watch = Watch(
+            spool,
+            config,
+            now_unix_ms=seams.clock.now_unix_ms,
+            secret_text=lambda: seams.random_octets(20).hex(),
+            live=lambda: delivery.statistics().destinations,
+        )
+        http = HttpServer(
+            http_settings(config),
+            [*intake_routes(spool, config, seams), *watch.routes()],
+            authenticate=Accounts(spool).authenticate,
+            operators=operators,
+            now_unix_ms=seams.clock.now_unix_ms,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_housekeeping, spool, seams.clock)
+            nursery.start_soon(watch.run)
+            delivered, served = trio.Event(), trio.Event()
+            await nursery.start(_run_then_tell, delivery.run, delivered)
+            await nursery.start(_run_then_tell, http.serve, served)
+            watch.is_ready = True
+            yield Engine(config, spool, delivery, http, operators)
+            watch.is_ready = False
+            http.stop()
+            delivery.stop()
+            await delivered.wait()
+            await served.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def serve(
+    config: Config,
+    stop: trio.Event,
+    *,
+    announce: Callable[[Engine], None],
+    seams: Seams | None = None,
+) -> None:
+    """Run the engine until `stop` is set; `announce` is called once it accepts and delivers.
+
+    Raises SpoolUnusable, HttpSetupError or OSError, naming what stands in the way of a start,
+    and SpoolFailed when the engine had to end because a commit failed.
+    """
+    async with running_engine(config, seams or Seams()) as engine:
+        announce(engine)
+        await stop.wait()
+
+
+def intake_routes(spool: Spool, config: Config, seams: Seams) -> list[Route]:
+    send = SendDoor(
+        spool,
+        config,
+        clock=seams.clock,
+        random_octets=seams.random_octets,
+        run_blocking=seams.run_blocking,
+    )
+    accounts = AccountsDoor(spool, config, clock=seams.clock, random_octets=seams.random_octets)
+    return [*send.routes(), *accounts.routes()]
+
+
+def spool_settings(config: Config) -> SpoolSettings:
+    return SpoolSettings(
+        max_age_ms=round(config.delivery.max_age_s * 1000),
+        events_retention_ms=round(config.events.retention_s * 1000),
+        events_retention_bytes=config.events.retention_bytes,
+    )
+
+
+def http_settings(config: Config) -> HttpSettings:
+    return HttpSettings(
+        listen=(str(config.http.listen),),
+        tls_certificate=config.http.tls_certificate,
+        tls_key=config.http.tls_key,
+        behind_proxy=config.http.behind_proxy,
+        control_socket=config.control_socket,
+    )
+
+
+async def _run_then_tell(
+    run: Callable[..., Awaitable[None]], done: trio.Event, *, task_status: trio.TaskStatus[Any]
+) -> None:
+    await run(task_status=task_status)
+    done.set()
