@@ -221,7 +221,35 @@ def unpack_record(stored: bytes, kind: type[T]) -> T:
     try:
         value: T = decoder.decode(memoryview(body)[1:])
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise DamagedRecord(
-            f"{kind.__name__} record does not decode: {error}"
-        ) from error
+        raise DamagedRecord(f"{kind.__name__} record does not decode: {error}") from error
     return value
+
+
+class _StoredEnvelope(msgspec.Struct, array_like=True, gc=False):
+    fixed: bytes
+    state: EnvelopeState
+
+
+_fixed_decoder = msgspec.msgpack.Decoder(EnvelopeFixed)
+
+
+def encode_fixed(fixed: EnvelopeFixed) -> bytes:
+    """Return the settled part of an envelope as it is nested in its record."""
+    return _encoder.encode(fixed)
+
+
+def pack_envelope(fixed_octets: bytes, state: EnvelopeState) -> bytes:
+    """Return the record of an envelope; `fixed_octets` is what `encode_fixed` gave.
+
+    The settled part is nested as octets, so that a change of state does not encode it again.
+    """
+    return pack_record(_StoredEnvelope(fixed_octets, state))
+
+
+def unpack_envelope(stored: bytes) -> tuple[Envelope, bytes]:
+    """Return an envelope and the octets of its settled part. Raises DamagedRecord."""
+    record = unpack_record(stored, _StoredEnvelope)
+    try:
+        return Envelope(_fixed_decoder.decode(record.fixed), record.state), record.fixed
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise DamagedRecord(f"EnvelopeFixed does not decode: {error}") from error
