@@ -97,6 +97,7 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
             now_unix_ms=seams.clock.now_unix_ms,
             secret_text=lambda: seams.random_octets(20).hex(),
             live=lambda: delivery.statistics().destinations,
+            operators=operators,
         )
         http = HttpServer(
             http_settings(config),
@@ -105,6 +106,8 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
             operators=operators,
             now_unix_ms=seams.clock.now_unix_ms,
         )
+        watch.attach(http)
+        watch.attach(http)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run_housekeeping, spool, seams.clock)
             nursery.start_soon(watch.run)

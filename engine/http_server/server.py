@@ -52,6 +52,7 @@ class HttpServer:
         operators: OperatorSessions,
         now_unix_ms: Callable[[], int],
     ) -> None:
+        self.routes: Sequence[Route] = tuple(routes)
         self._services = Services(settings, Router(routes), authenticate, operators, now_unix_ms)
         self._ssl_context = _ssl_context(settings)
         self._connections: set[HttpConnection] = set()

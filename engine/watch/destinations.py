@@ -30,6 +30,8 @@ class LiveDestination(Protocol):
     @property
     def state(self) -> str: ...
     @property
+    def site(self) -> str: ...
+    @property
     def connections(self) -> int: ...
     @property
     def rate_per_s(self) -> float: ...
@@ -73,14 +75,14 @@ def destination_view(
     row: DestinationRow, live: LiveDestination | None, now_unix_ms: int
 ) -> DestinationView:
     record = row.record
-    cause = cause_now(record, now_unix_ms)
+    cause = cause_now(record, live, now_unix_ms)
     next_unix_ms = row.wake_unix_ms
     if next_unix_ms is not None and cause:
         next_unix_ms = max(next_unix_ms, record.not_before_unix_ms)
     queued, deferred = (row.counts[PLACE_OF[each]] for each in (Status.QUEUED, Status.DEFERRED))
     return DestinationView(
         destination=row.destination,
-        site=record.site,
+        site=(live.site if live else "") or record.site,
         queued=queued,
         deferred=deferred,
         paused=row.counts[PLACE_OF[Status.PAUSED]],
@@ -97,14 +99,15 @@ def destination_view(
     )
 
 
-def cause_now(record: DestinationRecord, now_unix_ms: int) -> str:
+def cause_now(record: DestinationRecord, live: LiveDestination | None, now_unix_ms: int) -> str:
     """What holds the whole destination now, "" if nothing.
 
-    A destination that is being tried again is still unreachable until it answers.
+    A destination that is being tried again is unreachable until it answers; once its
+    actor sees mail flow, what is remembered of it is history.
     """
-    if record.not_before_unix_ms > now_unix_ms or record.failures:
-        return record.cause
-    return ""
+    if live is not None and live.state == "flowing":
+        return ""
+    return record.cause if record.failures or record.not_before_unix_ms > now_unix_ms else ""
 
 
 def held_by_destination(destination: str, record: DestinationRecord, cause: str) -> HeldBy:
@@ -121,10 +124,10 @@ def held_by_destination(destination: str, record: DestinationRecord, cause: str)
 
 
 def _state(cause: str, live: LiveDestination | None) -> str:
+    if live is not None and live.state != "idle":
+        return live.state
     if cause in UNREACHABLE_CAUSES:
         return "unreachable"
     if cause == "hold":
         return "held"
-    if cause:
-        return "throttled"
-    return live.state if live else "idle"
+    return "throttled" if cause else "idle"

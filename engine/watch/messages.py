@@ -11,7 +11,7 @@ import msgspec
 
 from engine.http_server import Access, HttpError, Identity, Request, Response, Route
 from engine.spool.interface import EnvelopeFilter, Spool
-from engine.watch.destinations import UNREACHABLE_CAUSES, cause_now
+from engine.watch.destinations import UNREACHABLE_CAUSES, LiveDestinations, cause_now
 from engine.watch.queries import Query, not_found, whole_number
 from protocols.records import (
     FINAL_STATUSES,
@@ -24,6 +24,7 @@ from protocols.stream_frames import uuid_text
 from protocols.timestamps import time_text, time_text_or_none
 
 FILTERS: Final = ("status", "destination", "address", "campaign", "custom_id", "account")
+WAITING: Final = frozenset({Status.QUEUED, Status.DEFERRED})
 LIST_PARAMETERS: Final = frozenset({*FILTERS, "from", "to", "after", "limit"})
 
 
@@ -80,7 +81,7 @@ class MessagePage(msgspec.Struct, frozen=True):
     after: str | None
 
 
-def routes(spool: Spool, *, now_unix_ms: Callable[[], int]) -> list[Route]:
+def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], int]) -> list[Route]:
     """Listing and single messages."""
 
     async def list_messages(request: Request) -> Response:
@@ -88,19 +89,16 @@ def routes(spool: Spool, *, now_unix_ms: Callable[[], int]) -> list[Route]:
         wanted = await _wanted(spool, query, request.identity)
         after = query.set_of("after", whole_number)
         page = await spool.find(wanted, min(after) if after else None, query.limit())
-        records = await back_offs(spool, page.envelopes)
-        now = now_unix_ms()
-        views = [
-            message_view(each, records.get(each.fixed.destination), now) for each in page.envelopes
-        ]
+        records = await back_offs(spool, live, page.envelopes, now_unix_ms())
+        views = [message_view(each, records) for each in page.envelopes]
         return Response.json(MessagePage(views, str(page.after) if page.after else None))
 
     async def one_message(request: Request) -> Response:
         envelope = await visible_envelope(spool, request.params["id"], request.identity)
         if envelope is None:
             raise not_found(f"message {request.params['id'][:40]}")
-        records = await back_offs(spool, [envelope])
-        view = message_view(envelope, records.get(envelope.fixed.destination), now_unix_ms())
+        records = await back_offs(spool, live, [envelope], now_unix_ms())
+        view = message_view(envelope, records)
         events = await spool.events_at(envelope.state.event_seqs)
         story = MessageStory(**msgspec.structs.asdict(view), history=[*map(history_entry, events)])
         return Response.json(story)
@@ -132,33 +130,28 @@ def account_id_of(identity: Identity) -> int | None:
 
 
 async def back_offs(
-    spool: Spool, envelopes: Collection[Envelope]
+    spool: Spool, live: LiveDestinations, envelopes: Collection[Envelope], now_unix_ms: int
 ) -> Mapping[str, DestinationRecord]:
-    """The records of the destinations that some of `envelopes` wait for."""
-    waiting = {
-        each.fixed.destination
-        for each in envelopes
-        if each.state.status in (Status.QUEUED, Status.DEFERRED)
-    }
+    """The records of those destinations of waiting `envelopes` that cannot be reached now."""
+    waiting = {each.fixed.destination for each in envelopes if each.state.status in WAITING}
+    actors = live()
     records = {}
     for name in waiting:
         record = await spool.destination(name)
-        if record is not None:
+        if (
+            record is not None
+            and cause_now(record, actors.get(name), now_unix_ms) in UNREACHABLE_CAUSES
+        ):
             records[name] = record
     return records
 
 
-def message_view(
-    envelope: Envelope, destination: DestinationRecord | None, now_unix_ms: int
-) -> MessageView:
-    """`destination` is the record of its destination while it waits."""
+def message_view(envelope: Envelope, unreachable: Mapping[str, DestinationRecord]) -> MessageView:
+    """`unreachable` has what `back_offs` found."""
     fixed, state = envelope.fixed, envelope.state
     reply, reason, due_unix_ms = state.reply, state.reason, state.due_unix_ms
-    if (
-        destination is not None
-        and state.status in (Status.QUEUED, Status.DEFERRED)
-        and cause_now(destination, now_unix_ms) in UNREACHABLE_CAUSES
-    ):
+    destination = unreachable.get(fixed.destination)
+    if destination is not None and state.status in WAITING:
         reply, reason = destination.reply, destination.reason
         due_unix_ms = max(due_unix_ms, destination.not_before_unix_ms)
     is_final = state.status in FINAL_STATUSES

@@ -1,13 +1,28 @@
-"""The room's one entry: what people look on with, connected."""
+"""The whole room behind one door: its routes, and the tasks that keep watchers current.
 
-from collections.abc import Callable, Iterator
+Compose makes one `Watch`, runs it, and gives its routes to the HTTP port. Nothing
+is decided here.
+"""
+
+from collections.abc import Callable
+from typing import Final
 
 import trio
 
 from engine.config import Config
-from engine.http_server import Route
+from engine.http_server import HttpServer, HttpStatistics, OperatorSessions, Route
 from engine.spool.interface import Spool
-from engine.watch import events, mailjet_reads, messages, pages, statistics, stream
+from engine.watch import (
+    events,
+    health,
+    mailjet_reads,
+    messages,
+    openapi,
+    pages,
+    sessions,
+    statistics,
+    stream,
+)
 from engine.watch.boards import Boards
 from engine.watch.destinations import LiveDestinations
 from engine.watch.hub import EventHub
@@ -15,7 +30,11 @@ from engine.watch.tickets import Tickets
 
 
 class Watch:
-    """Hub, boards and routes. `is_ready` is what `/readyz` tells; compose sets it."""
+    """What people look at. `live` tells of the destinations that have an actor now.
+
+    `operators` is None where nobody signs in with a link. `is_ready` is for
+    whoever runs the engine to set: it accepts and delivers.
+    """
 
     def __init__(
         self,
@@ -25,29 +44,57 @@ class Watch:
         now_unix_ms: Callable[[], int],
         secret_text: Callable[[], str],
         live: LiveDestinations,
+        operators: OperatorSessions | None = None,
     ) -> None:
         self.is_ready = False
+        self.hub: Final = EventHub(spool)
         self._spool = spool
-        self._live = live
-        self._now_unix_ms = now_unix_ms
-        self._hub = EventHub(spool)
         self._boards = Boards(spool, live, now_unix_ms=now_unix_ms)
-        tickets = Tickets(now_unix_ms=now_unix_ms, secret_text=secret_text)
-        self._stream = stream.StreamServices(
-            spool, self._hub, self._boards, tickets, lambda: config.public_url
-        )
+        self._tickets = Tickets(now_unix_ms=now_unix_ms, secret_text=secret_text)
+        self._public_url = config.public_url
+        self._now_unix_ms = now_unix_ms
+        self._live = live
+        self._operators = operators
+        self._http: HttpServer | None = None
+
+    def attach(self, http: HttpServer) -> None:
+        """Say which port serves the routes: its figures and routes are shown, too."""
+        self._http = http
 
     async def run(self) -> None:
-        """Keep hub and boards current until cancelled."""
+        """Wake watchers until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._hub.run)
+            nursery.start_soon(self.hub.run)
             nursery.start_soon(self._boards.run)
 
-    def routes(self) -> Iterator[Route]:
-        """Return every route of the room."""
-        yield from pages.routes()
-        yield from stream.routes(self._stream)
-        yield from messages.routes(self._spool, now_unix_ms=self._now_unix_ms)
-        yield from statistics.routes(self._spool, self._live, now_unix_ms=self._now_unix_ms)
-        yield from events.routes(self._spool, self._hub)
-        yield from mailjet_reads.routes(self._spool)
+    def routes(self) -> list[Route]:
+        spool, live, now_unix_ms = self._spool, self._live, self._now_unix_ms
+        services = stream.StreamServices(
+            spool, self.hub, self._boards, self._tickets, self._public_url
+        )
+        own = [
+            *messages.routes(spool, live, now_unix_ms=now_unix_ms),
+            *statistics.routes(spool, live, now_unix_ms=now_unix_ms),
+            *events.routes(spool, self.hub),
+            *stream.routes(services),
+            *mailjet_reads.routes(spool),
+            *(sessions.routes(self._operators) if self._operators else ()),
+            *health.routes(
+                spool,
+                self.hub,
+                live,
+                readiness=self._missing,
+                http_statistics=self._http_statistics,
+            ),
+            *pages.routes(),
+        ]
+        return [*own, *openapi.routes(lambda: self._http.routes if self._http else own)]
+
+    def _missing(self) -> list[str]:
+        missing = [] if self.is_ready else ["the engine is starting or stopping"]
+        if not self._spool.spool_statistics().intake_open:
+            missing.append("the spool takes no mail: too little room on the disk")
+        return missing
+
+    def _http_statistics(self) -> HttpStatistics | None:
+        return self._http.statistics() if self._http else None

@@ -5,7 +5,6 @@ Origin, a subprotocol that we speak, a free place. What the websocket library
 raises ends one connection; the HTTP port contains it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -45,7 +44,7 @@ class StreamServices:
     hub: EventHub
     boards: Boards
     tickets: Tickets
-    public_url: Callable[[], str]
+    public_url: str
     subscribers_max: int = SUBSCRIBERS_MAX
 
 
@@ -85,7 +84,7 @@ def routes(services: StreamServices) -> list[Route]:
 def _admitted(services: StreamServices, request: Request) -> Identity:
     """Return who comes in. Raises HttpError 401, 403, 400 or 503."""
     origin = request.header(b"origin")
-    if origin is not None and not _is_own_origin(origin, request, services.public_url()):
+    if origin is not None and not _is_own_origin(origin, request, services.public_url):
         raise HttpError(403, "foreign_origin", "Pages of other origins may not open the stream.")
     identity = request.identity
     if not identity.known:

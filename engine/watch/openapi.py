@@ -1,0 +1,208 @@
+"""`/v1/openapi.json`: every route that the port has, in OpenAPI 3.1.
+
+Paths and who may use them come from the routes themselves, schemas from the
+types that handlers encode; only the sentences and parameters stand here.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from engine.http_server import Access, Request, Response, Route
+from engine.intake.send_request import MessageIn
+from engine.watch.events import EventBatch
+from engine.watch.messages import MessagePage, MessageStory
+from engine.watch.sessions import SessionView, TokenBody
+from engine.watch.statistics import DestinationPage, StatisticsPage
+from protocols.records import Status
+
+REFERENCES: Final = "#/components/schemas/{name}"
+VERSION: Final = "1"
+
+
+class SendBody(msgspec.Struct, rename="pascal"):
+    """What `POST /v3.1/send` takes. Names match in any case."""
+
+    messages: list[MessageIn]
+    globals_: MessageIn | None = msgspec.field(default=None, name="Globals")
+    sandbox_mode: bool | None = None
+    advance_error_handling: bool | None = None
+
+
+class ErrorDetail(msgspec.Struct):
+    """`code` is for programs, `message` for people, `where` the parameter or place at fault."""
+
+    code: str
+    message: str
+    where: str
+
+
+class Error(msgspec.Struct):
+    error: ErrorDetail
+
+
+class Ticket(msgspec.Struct):
+    """Opens the stream once within a minute: `/v1/stream?ticket=...`."""
+
+    ticket: str
+    expires_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What is to be said of a route. `parameters` are names of `PARAMETERS`."""
+
+    summary: str
+    parameters: Sequence[str] = ()
+    body: type | None = None
+    answer: type | None = None
+
+
+TEXT: Final = {"type": "string"}
+REPEATED: Final = {"type": "array", "items": TEXT}
+PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+    "status": (
+        "Any of these; may be repeated.",
+        {"type": "array", "items": {"enum": [str(each) for each in Status]}},
+    ),
+    "destination": ("The recipient's domain in lower-case A-labels.", TEXT),
+    "address": ("The recipient's address as it was given.", TEXT),
+    "campaign": ("The campaign's name.", TEXT),
+    "custom_id": ("The sender's own id.", TEXT),
+    "account": ("An account's name; others' than one's own for operators only.", TEXT),
+    "message_id": ("Message ids; may be repeated.", REPEATED),
+    "from": ("Accepted at or after this time (RFC 3339).", TEXT),
+    "to": ("Accepted before this time (RFC 3339).", TEXT),
+    "after": ("The `after` of the page before; a cursor, `start` or `now` for events.", TEXT),
+    "limit": ("How many at most.", {"type": "integer", "minimum": 1, "maximum": 1000}),
+    "wait_s": ("Wait so long for news.", {"type": "integer", "minimum": 0, "maximum": 60}),
+    "group": (
+        "What a row is.",
+        {"enum": ["total", "destination", "account", "campaign", "hour", "day"]},
+    ),
+    "ticket": ("From /v1/stream/tickets, in place of credentials.", TEXT),
+}
+EVENT_FILTERS: Final = ("account", "campaign", "destination", "message_id", "status")
+OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
+    ("POST", "/v3.1/send"): Operation(
+        "Hand in up to 50 messages. 200 means that all are kept, 400 that some are not.",
+        body=SendBody,
+    ),
+    ("GET", "/v3/REST/message"): Operation("List messages as Mailjet's clients expect them."),
+    ("GET", "/v3/REST/message/{id}"): Operation("One message as Mailjet's clients expect it."),
+    ("GET", "/v3/REST/messagehistory/{id}"): Operation("What happened to a message, oldest first."),
+    ("GET", "/v1/messages"): Operation(
+        "List mails, newest first.",
+        (
+            *("status", "destination", "address", "campaign", "custom_id", "account"),
+            *("from", "to", "after", "limit"),
+        ),
+        answer=MessagePage,
+    ),
+    ("GET", "/v1/messages/{id}"): Operation(
+        "One mail with everything that happened to it.", answer=MessageStory
+    ),
+    ("GET", "/v1/destinations"): Operation(
+        "Where mail waits, how much, and why.",
+        ("destination", "after", "limit"),
+        answer=DestinationPage,
+    ),
+    ("GET", "/v1/statistics"): Operation(
+        "Counts of mails by status.", ("group", "from", "to"), answer=StatisticsPage
+    ),
+    ("GET", "/v1/events"): Operation(
+        "The event log from a cursor on.",
+        ("after", "limit", "wait_s", *EVENT_FILTERS),
+        answer=EventBatch,
+    ),
+    ("GET", "/v1/stream"): Operation(
+        "The event stream, a websocket with subprotocol eilpost.v1+json or eilpost.v1+msgpack.",
+        ("ticket",),
+    ),
+    ("POST", "/v1/stream/tickets"): Operation("A ticket for the stream.", answer=Ticket),
+    ("POST", "/v1/operator/sessions"): Operation(
+        "Credentials for the token of an operator's link.", body=TokenBody, answer=SessionView
+    ),
+    ("POST", "/v1/accounts"): Operation("Make an account; its secret is shown this once."),
+    ("GET", "/v1/accounts"): Operation("List accounts."),
+    ("GET", "/v1/openapi.json"): Operation("This description."),
+    ("GET", "/healthz"): Operation("200 while the process lives."),
+    ("GET", "/readyz"): Operation("200 once the engine accepts and delivers, else 503."),
+    ("GET", "/metrics"): Operation("Figures in Prometheus' text format."),
+}
+
+
+def routes(all_routes: Callable[[], Iterable[Route]]) -> list[Route]:
+    """The description, made when it is first asked for: until then not all routes are known."""
+    document: bytes = b""
+
+    async def openapi(request: Request) -> Response:
+        nonlocal document
+        document = document or msgspec.json.encode(description(all_routes()))
+        return Response(200, document)
+
+    return [Route("GET", "/v1/openapi.json", openapi, Access.OPEN)]
+
+
+def description(all_routes: Iterable[Route]) -> dict[str, Any]:
+    """The OpenAPI document of these routes; pages and their parts are none of an API."""
+    types = [each for operation in OPERATIONS.values() for each in _types(operation)]
+    references, schemas = msgspec.json.schema_components([*types, Error], ref_template=REFERENCES)
+    reference_of = dict(zip([*types, Error], references, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in all_routes:
+        operation = OPERATIONS.get((route.method, route.pattern))
+        if operation is None and not route.pattern.startswith(("/v1/", "/v3")):
+            continue
+        described = _operation(route, operation or Operation(""), reference_of)
+        paths.setdefault(route.pattern, {})[route.method.lower()] = described
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Eilpost", "version": VERSION},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"keys": {"type": "http", "scheme": "basic"}},
+        },
+        "security": [{"keys": []}],
+    }
+
+
+def _types(operation: Operation) -> list[type]:
+    return [each for each in (operation.body, operation.answer) if each is not None]
+
+
+def _operation(
+    route: Route, operation: Operation, reference_of: Mapping[type, Any]
+) -> dict[str, Any]:
+    in_path = [part[1:-1] for part in route.pattern.split("/") if part.startswith("{")]
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": TEXT} for name in in_path
+    ]
+    for name in operation.parameters:
+        text, schema = PARAMETERS[name]
+        parameters.append({"name": name, "in": "query", "description": text, "schema": schema})
+    answer: dict[str, Any] = {"description": "Done."}
+    if operation.answer is not None:
+        schema = reference_of[operation.answer]
+        answer["content"] = {"application/json": {"schema": schema}}
+    error = {"application/json": {"schema": reference_of[Error]}}
+    described: dict[str, Any] = {
+        "operationId": _operation_id(route),
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": {"200": answer, "4XX": {"description": "Refused.", "content": error}},
+    }
+    if operation.body is not None:
+        body = {"application/json": {"schema": reference_of[operation.body]}}
+        described["requestBody"] = {"required": True, "content": body}
+    if route.access is Access.OPEN:
+        described["security"] = []
+    return described
+
+
+def _operation_id(route: Route) -> str:
+    words = "".join(each if each.isalnum() else "_" for each in route.pattern)
+    return f"{route.method.lower()}{words.rstrip('_')}"
