@@ -1,11 +1,8 @@
 """The engine's answers while it is stopped: its routes, over the spool opened for one question.
 
-Opening takes the spool's lock, so this and a running engine exclude each other. Only what needs no
-delivery can be asked.
+Opening takes the spool's lock, so this and a running engine exclude each other.
 """
 
-import random
-import secrets
 from typing import Any
 
 import msgspec
@@ -13,13 +10,13 @@ import trio
 
 from engine.cli.control import EngineRefused, decoded, target_of
 from engine.cli.options import text_of
-from engine.clock import SystemClock
+from engine.compose import Seams, intake_routes, spool_settings
 from engine.config import Config
 from engine.http_server import HttpError, Identity, Request, Response, error_response
 from engine.http_server.routing import Router
-from engine.intake.accounts_http import AccountsDoor
 from engine.spool import open_spool
-from engine.spool.interface import SpoolError, SpoolSettings
+from engine.spool.interface import Spool, SpoolError
+from engine.watch.service import Watch
 
 
 class StoppedEngine:
@@ -27,6 +24,7 @@ class StoppedEngine:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._seams = Seams()
 
     def get(self, route: str, **query: object) -> Any:
         return self._ask("GET", target_of(route, query), b"")
@@ -43,25 +41,30 @@ class StoppedEngine:
 
     async def _answer(self, method: str, target: str, body: bytes) -> Response:
         path, _, raw_query = target.partition("?")
-        clock = SystemClock()
         async with open_spool(
             self._config.spool.url,
             self._config.data_dir,
-            settings=SpoolSettings(),
-            clock=clock,
-            run_blocking=trio.to_thread.run_sync,
-            random=random.SystemRandom(),
+            settings=spool_settings(self._config),
+            clock=self._seams.clock,
+            run_blocking=self._seams.run_blocking,
+            random=self._seams.rand,
         ) as spool:
-            accounts = AccountsDoor(
-                spool, self._config, clock=clock, random_octets=secrets.token_bytes
-            )
             try:
-                route, params, decoded_path = Router(accounts.routes()).find(method, path)
+                route, params, path = self._router(spool).find(method, path)
                 identity = Identity(operator=True)
                 return await route.handler(
-                    Request(
-                        method, decoded_path, raw_query, (), params, body, identity, secure=True
-                    )
+                    Request(method, path, raw_query, (), params, body, identity, secure=True)
                 )
             except HttpError as error:
                 return error_response(error)
+
+    def _router(self, spool: Spool) -> Router:
+        # Nothing is delivered, so there is no live destination; nobody signs in here.
+        watch = Watch(
+            spool,
+            self._config,
+            now_unix_ms=self._seams.clock.now_unix_ms,
+            secret_text=lambda: "",
+            live=dict,
+        )
+        return Router([*intake_routes(spool, self._config, self._seams), *watch.routes()])
