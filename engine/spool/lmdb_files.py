@@ -164,8 +164,7 @@ class Disk:
         """Lay the ballast on if there is room for it, give it up if there is none left."""
         free_octets = self.free_octets()
         if self._ballast.exists():
-            if free_octets < BALLAST_OCTETS // 4:
-                self.give_up_ballast()
+            self.give_up_ballast_if_full()
         elif free_octets >= self._free_octets_min + BALLAST_OCTETS:
             descriptor = os.open(
                 self._ballast, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
@@ -178,6 +177,11 @@ class Disk:
                 self.give_up_ballast()
             finally:
                 os.close(descriptor)
+
+    def give_up_ballast_if_full(self) -> None:
+        # A disk that has less left than this fails the next commit of some size anyhow.
+        if self.free_octets() < BALLAST_OCTETS // 4:
+            self.give_up_ballast()
 
     def give_up_ballast(self) -> None:
         self._ballast.unlink(missing_ok=True)

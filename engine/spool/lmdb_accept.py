@@ -1,0 +1,149 @@
+"""A request comes in: all of it, or none of it.
+
+Decides over one commit's `Changes`: is it a repeat, which day has room for it, which ids does it
+get. Everything that can refuse comes before the first change.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from engine.spool import booking, fair_turns, stamps, transitions
+from engine.spool.interface import (
+    Accepted,
+    AcceptedEnvelope,
+    AcceptRequest,
+    NewMessage,
+    SpoolSettings,
+)
+from engine.spool.lmdb_changes import Changes
+from engine.spool.lmdb_layout import U32, StoredRequest
+from protocols.records import DamagedRecord, EnvelopeFixed, pack_record, unpack_record
+
+# What an envelope takes beside its content: its record, its event and its rows.
+ENVELOPE_OCTETS: Final = 1000
+
+
+def accept(changes: Changes, request: AcceptRequest, settings: SpoolSettings) -> Accepted:
+    """Take a request in and return its answer. Raises SpoolError if it is refused."""
+    now_unix_ms, account = changes.now_unix_ms, request.account
+    if request.digest is not None:
+        first = _first_answer(changes, account.account_id, request.digest)
+        if first is not None:
+            return first
+    bookings = booking.book(
+        sum(len(message.recipients) for message in request.messages),
+        quota=request.quota,
+        zone=booking.zone_of(account.time_zone),
+        now_unix_ms=now_unix_ms,
+        booked_on=lambda day: changes.usage_of(account.account_id, day),
+        paused_max_ms=settings.paused_max_ms,
+    )
+    for each in bookings:
+        changes.use(account.account_id, each.day, each.count)
+    places = (each for each in bookings for _ in range(each.count))
+    envelopes: list[AcceptedEnvelope] = []
+    for message in request.messages:
+        for fixed in _new_envelopes(changes, request, message):
+            booked, place = next(places), changes.next_place()
+            state = transitions.accepted_state(
+                booked.release_unix_ms or now_unix_ms,
+                release_day=booked.day,
+                is_paused=booked.release_unix_ms > 0,
+                max_age_ms=settings.max_age_ms,
+                seq=place.seq,
+            )
+            changes.add_envelope(fixed, state, transitions.accepted_event(fixed, state, place))
+            envelopes.append(
+                AcceptedEnvelope(fixed.envelope_id, fixed.uuid, state.status, state.due_unix_ms)
+            )
+    if request.digest is not None and request.digest_lives_ms > 0:
+        _keep_answer(changes, request, request.digest, envelopes)
+    return Accepted(envelopes)
+
+
+def octets_of(request: AcceptRequest) -> int:
+    """Return about how much a request adds to a commit, having seen that its form is right."""
+    octets = 0
+    for message in request.messages:
+        assert message.recipients, "a message without recipients has no envelope"
+        assert message.lane in fair_turns.LANES, message.lane
+        octets += len(message.content) + ENVELOPE_OCTETS * len(message.recipients)
+        for recipient in message.recipients:
+            name = recipient.destination
+            # Checked here, in the caller's task: a fault found in the writer ends the process.
+            assert name.isascii(), name
+            assert 0 < len(name.replace("\0", "")) == len(name) <= 255, name
+            assert len(recipient.uuid) == 16, recipient
+    return octets
+
+
+def _new_envelopes(
+    changes: Changes, request: AcceptRequest, message: NewMessage
+) -> Iterator[EnvelopeFixed]:
+    """Store a message's content and yield its envelopes to be."""
+    account, marks = request.account, changes.marks
+    content_id = changes.add_content(
+        message.content,
+        kind=message.kind.value,
+        needs_8bit=message.needs_8bit,
+        needs_utf8=message.needs_utf8,
+        references=len(message.recipients),
+    )
+    flow = changes.flow_of(account.account_id, message.campaign)
+    for recipient in message.recipients:
+        marks.envelope_id = stamps.first_envelope_id(marks.envelope_id, changes.now_unix_ms)
+        # By position: it is built for every recipient, and names cost a third more.
+        yield EnvelopeFixed(
+            marks.envelope_id,
+            recipient.uuid,
+            account.account_id,
+            account.name,
+            message.campaign,
+            flow,
+            message.lane,
+            message.custom_id,
+            message.event_payload,
+            message.reverse_path,
+            recipient.recipient,
+            recipient.address,
+            recipient.destination,
+            message.subject,
+            content_id,
+            len(message.content),
+            message.needs_8bit,
+            message.needs_utf8,
+            changes.now_unix_ms,
+            recipient.variables,
+        )
+
+
+def _request_key(account_id: int, digest: bytes) -> bytes:
+    assert len(digest) == 16, "a request's digest has 16 octets"
+    return U32.pack(account_id) + digest
+
+
+def _first_answer(changes: Changes, account_id: int, digest: bytes) -> Accepted | None:
+    key = _request_key(account_id, digest)
+    # Asked of the transaction, so that two of a kind in one commit are one, too.
+    stored = changes.txn.get(key, db=changes.tables.request)
+    if stored is None:
+        return None
+    try:
+        found = unpack_record(stored, StoredRequest)
+    except DamagedRecord:
+        changes.damage.append(("request", key))
+        return None
+    if found.lives_until_unix_ms <= changes.now_unix_ms:
+        return None
+    return Accepted([AcceptedEnvelope(*each) for each in found.envelopes], repeated=True)
+
+
+def _keep_answer(
+    changes: Changes, request: AcceptRequest, digest: bytes, envelopes: list[AcceptedEnvelope]
+) -> None:
+    answer = StoredRequest(
+        changes.now_unix_ms + request.digest_lives_ms,
+        [(each.envelope_id, each.uuid, each.status, each.due_unix_ms) for each in envelopes],
+    )
+    key = _request_key(request.account.account_id, digest)
+    changes.put("request", key, pack_record(answer))

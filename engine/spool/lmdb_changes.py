@@ -1,0 +1,471 @@
+"""One commit in the making: what it reads, what it is going to write, and the writing itself.
+
+Rules decide over values that are held here; only at the end, in `flush`, does everything go into
+the tables: each touched row once, however often it was touched. So a refused request leaves no
+trace, sums are written once a commit, and a row that is needed twice is read once. Lives in the one
+thread that has the write transaction, and ends with it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from engine.spool import agenda, projections
+from engine.spool.interface import AgendaRow, Rest
+from engine.spool.lmdb_contents import collect_garbage, drop_references, put_content
+from engine.spool.lmdb_layout import (
+    ACCOUNT_TOTAL,
+    META_MARKS,
+    PAUSED,
+    RELEASE,
+    U32,
+    U32_U32,
+    U32_U64,
+    U64,
+    U64_U64,
+    Marks,
+    StoredDestination,
+    StoredFlow,
+    Tables,
+    address_prefix,
+    agenda_key,
+    counter_key,
+    flow_name_key,
+    queue_key,
+    split_queue_key,
+)
+from engine.spool.lmdb_queue import QueueCursor
+from engine.spool.projections import NO_COUNTS, Projection, Tally
+from engine.spool.transitions import QUEUE_STATUSES, Place
+from protocols.records import (
+    FINAL_STATUSES,
+    DamagedRecord,
+    DestinationRecord,
+    Envelope,
+    EnvelopeFixed,
+    EnvelopeState,
+    Event,
+    Status,
+    encode_fixed,
+    pack_envelope,
+    pack_record,
+    unpack_envelope,
+    unpack_record,
+)
+
+if TYPE_CHECKING:
+    import lmdb
+
+Counts = tuple[int, ...]
+
+# So many contents wait to be deleted, so that those that are can be neighbours, which leaves free
+# pages in runs. The sweeper takes the rest when there is time.
+GARBAGE_KEPT: Final = 1000
+
+# A cache is emptied when it is full: what is in use comes back at once, at one read a row.
+CACHED_ROWS_MAX: Final = 20_000
+
+
+@dataclass(slots=True)
+class Caches:
+    """Rows that every commit needs again. Filled only from what was committed."""
+
+    counters: dict[bytes, Counts] = field(default_factory=dict)
+    destinations: dict[str, StoredDestination] = field(default_factory=dict)
+    flows: dict[tuple[int, str | None], int] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        self.counters.clear()
+        self.destinations.clear()
+        self.flows.clear()
+
+
+@dataclass(slots=True)
+class Touched:
+    """An envelope in this commit: as it was (None: it is new), and as it is going to be."""
+
+    fixed: EnvelopeFixed
+    octets: bytes
+    old: EnvelopeState | None
+    new: EnvelopeState
+
+
+class Changes:
+    """See the module. `claims` are the in-flight envelopes: nobody else can have changed them."""
+
+    def __init__(
+        self,
+        txn: "lmdb.Transaction[bytes]",
+        tables: Tables,
+        marks: Marks,
+        caches: Caches,
+        claims: Mapping[int, tuple[Envelope, bytes]],
+        *,
+        now_unix_ms: int,
+        start_count: int,
+    ) -> None:
+        self.txn = txn
+        self.tables = tables
+        self.marks = msgspec.structs.replace(marks, time_unix_ms=now_unix_ms)
+        self.now_unix_ms = now_unix_ms
+        self.start_count = start_count
+        self.events: list[Event] = []
+        self.due_destinations: set[str] = set()
+        self.damage: list[tuple[str, bytes]] = []
+        self.settled_ids: list[int] = []
+        self._caches = caches
+        self._claims = claims
+        self._touched: dict[int, Touched] = {}
+        self._tally = Tally()
+        self._usage: dict[tuple[int, int], int] = {}
+        self._releases: set[bytes] = set()
+        self._flows: dict[tuple[int, str | None], int] = {}
+        self._references: dict[int, int] = {}
+        self._arrivals: dict[str, int] = {}
+        self._departures: set[str] = set()
+        self._rests: dict[str, DestinationRecord] = {}
+        self._counters: dict[bytes, Counts] = {}
+        self._destinations: dict[str, StoredDestination] = {}
+
+    # What the rules ask.
+
+    @property
+    def touched_ids(self) -> Iterable[int]:
+        return self._touched.keys()
+
+    def next_place(self) -> Place:
+        return Place(self.marks.head_seq + 1, self.start_count)
+
+    def envelope(self, envelope_id: int) -> Envelope | None:
+        """Return an envelope as this commit has it so far; None if there is none to be read."""
+        touched = self._touched.get(envelope_id)
+        if touched is not None:
+            return Envelope(touched.fixed, touched.new)
+        claimed = self._claims.get(envelope_id)
+        if claimed is None:
+            key = U64.pack(envelope_id)
+            stored = self.txn.get(key, db=self.tables.envelope)
+            if stored is None:
+                return None
+            try:
+                claimed = unpack_envelope(stored)
+            except DamagedRecord:
+                self.damage.append(("envelope", key))
+                return None
+        envelope, octets = claimed
+        self._touched[envelope_id] = Touched(envelope.fixed, octets, envelope.state, envelope.state)
+        return envelope
+
+    def destination_record(self, name: str) -> DestinationRecord | None:
+        return self._rests.get(name) or self._destination(name).record
+
+    def usage_of(self, account_id: int, day: int) -> int:
+        used = self._usage.get((account_id, day))
+        if used is None:
+            stored = self.txn.get(U32_U32.pack(account_id, day), db=self.tables.usage)
+            used = unpack_record(stored, int) if stored is not None else 0
+            self._usage[account_id, day] = used
+        return used
+
+    def flow_of(self, account_id: int, campaign: str | None) -> int:
+        """Return the number of a flow, a new one the first time."""
+        name = (account_id, campaign)
+        flow = self._caches.flows.get(name) or self._flows.get(name)
+        if flow is None:
+            key = flow_name_key(account_id, campaign)
+            stored = self.txn.get(key, db=self.tables.flow_name)
+            if stored is not None:
+                flow = unpack_record(stored, int)
+            else:
+                self.marks.flow_id += 1
+                flow = self.marks.flow_id
+                self.put("flow_name", key, pack_record(flow))
+                self.put("flow", U32.pack(flow), pack_record(StoredFlow(account_id, campaign)))
+            self._flows[name] = flow
+        return flow
+
+    # What the rules do.
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        """Write one row at once, for tables that no later step of this commit reads."""
+        self.txn.put(key, value, db=getattr(self.tables, table))
+
+    def use(self, account_id: int, day: int, count: int) -> None:
+        """Book `count` mails on a day, or give back for a negative one."""
+        self._usage[account_id, day] = self.usage_of(account_id, day) + count
+
+    def add_content(
+        self, octets: bytes, *, kind: int, needs_8bit: bool, needs_utf8: bool, references: int
+    ) -> int:
+        """Store a content and return its id."""
+        self.marks.content_id += 1
+        put_content(
+            self.txn,
+            self.tables,
+            self.marks.content_id,
+            octets,
+            kind=kind,
+            needs_8bit=needs_8bit,
+            needs_utf8=needs_utf8,
+            references=references,
+        )
+        return self.marks.content_id
+
+    def add_envelope(self, fixed: EnvelopeFixed, state: EnvelopeState, event: Event) -> None:
+        """Take in a new envelope with the event that tells of it."""
+        self._touched[fixed.envelope_id] = Touched(fixed, encode_fixed(fixed), None, state)
+        if state.status is Status.PAUSED:
+            self._releases.add(RELEASE.pack(state.due_unix_ms, fixed.account_id, state.release_day))
+        self._add_event(fixed, None, event)
+
+    def change(self, envelope: Envelope, change: tuple[EnvelopeState, Event] | None) -> None:
+        """Give an envelope that was asked for a new state with its event; None changes nothing."""
+        if change is not None:
+            state, event = change
+            self._touched[envelope.fixed.envelope_id].new = state
+            self._add_event(envelope.fixed, envelope.state.status, event)
+
+    def move(self, envelope: Envelope, state: EnvelopeState | None) -> None:
+        """Give an envelope that was asked for a state with another due time."""
+        if state is not None:
+            self._touched[envelope.fixed.envelope_id].new = state
+
+    def rest(self, decision: Rest) -> None:
+        self._rests[decision.destination] = decision.record
+
+    def _add_event(self, fixed: EnvelopeFixed, old: Status | None, event: Event) -> None:
+        assert event.seq == self.marks.head_seq + 1, event
+        self.marks.head_seq = event.seq
+        self.events.append(event)
+        self._tally.move(
+            fixed.account_id,
+            fixed.campaign,
+            fixed.destination,
+            fixed.accepted_unix_ms,
+            old,
+            event.status,
+        )
+
+    def restore_rows(self, envelope_id: int) -> None:
+        """Give an open envelope the rows that lead to it, should one be lost."""
+        envelope = self.envelope(envelope_id)
+        if envelope is None or envelope.state.status in FINAL_STATUSES:
+            return
+        state = envelope.state
+        self.put("expiry", U64_U64.pack(state.expires_unix_ms, envelope_id), b"")
+        if state.status is Status.PAUSED:
+            day = state.release_day
+            account_id = envelope.fixed.account_id
+            self.put("paused", PAUSED.pack(account_id, day, envelope_id), b"")
+            self._releases.add(RELEASE.pack(state.due_unix_ms, account_id, day))
+        else:
+            self._put_queue_row(envelope.fixed, state)
+
+    def remove_queue_rows(self, envelope_id: int) -> None:
+        """Remove every queue row of an envelope that cannot say where they are: a whole scan."""
+        tail = U64.pack(envelope_id)
+        with self.txn.cursor(self.tables.queue) as cursor:
+            keys = [key for key in cursor.iternext(keys=True, values=False) if key.endswith(tail)]
+        for key in keys:
+            self.txn.delete(key, db=self.tables.queue)
+            self._departures.add(split_queue_key(key)[0])
+
+    # The writing.
+
+    def flush(self) -> None:
+        """Put everything into the tables. The transaction is the caller's to commit."""
+        self._flush_envelopes()
+        self._flush_events()
+        self._flush_references()
+        self._flush_counters()
+        self._flush_agenda()
+        put = self.txn.put
+        for (account_id, day), used in self._usage.items():
+            put(U32_U32.pack(account_id, day), pack_record(used), db=self.tables.usage)
+        for key in self._releases:
+            put(key, b"", db=self.tables.release)
+        put(META_MARKS, pack_record(self.marks), db=self.tables.meta)
+
+    def keep_caches(self) -> None:
+        """After the commit: let the next one know the rows as they are now."""
+        caches = self._caches
+        pairs: list[tuple[dict[Any, Any], dict[Any, Any]]] = [
+            (caches.counters, self._counters),
+            (caches.destinations, self._destinations),
+            (caches.flows, self._flows),
+        ]
+        for cache, fresh in pairs:
+            if len(cache) + len(fresh) > CACHED_ROWS_MAX:
+                cache.clear()
+            cache.update(fresh)
+
+    def _flush_envelopes(self) -> None:
+        tables, put, delete = self.tables, self.txn.put, self.txn.delete
+        for envelope_id, touched in sorted(self._touched.items()):
+            fixed, old, new = touched.fixed, touched.old, touched.new
+            if new is old:
+                continue
+            key = U64.pack(envelope_id)
+            put(key, pack_envelope(touched.octets, new), db=tables.envelope)
+            if old is None:
+                put(U32_U64.pack(fixed.account_id, envelope_id), b"", db=tables.by_account)
+                put(address_prefix(fixed.address) + key, b"", db=tables.by_address)
+            elif old.status in QUEUE_STATUSES:
+                self._departures.add(fixed.destination)
+                old_key = queue_key(
+                    fixed.destination, fixed.lane, fixed.flow, old.due_unix_ms, envelope_id
+                )
+                delete(old_key, db=tables.queue)
+            elif old.status is Status.PAUSED and new.status is not Status.PAUSED:
+                delete(
+                    PAUSED.pack(fixed.account_id, old.release_day, envelope_id), db=tables.paused
+                )
+            if new.status in QUEUE_STATUSES:
+                self._put_queue_row(fixed, new)
+            elif new.status is Status.PAUSED:
+                put(
+                    PAUSED.pack(fixed.account_id, new.release_day, envelope_id),
+                    b"",
+                    db=tables.paused,
+                )
+            else:
+                self._references[fixed.content_id] = self._references.get(fixed.content_id, 0) + 1
+            self._flush_expiry(envelope_id, old, new)
+
+    def _put_queue_row(self, fixed: EnvelopeFixed, state: EnvelopeState) -> None:
+        name, due_unix_ms = fixed.destination, state.due_unix_ms
+        key = queue_key(name, fixed.lane, fixed.flow, due_unix_ms, fixed.envelope_id)
+        self.txn.put(key, b"", db=self.tables.queue)
+        arrival = self._arrivals.get(name)
+        if arrival is None or due_unix_ms < arrival:
+            self._arrivals[name] = due_unix_ms
+        if due_unix_ms <= self.now_unix_ms:
+            self.due_destinations.add(name)
+
+    def _flush_expiry(
+        self, envelope_id: int, old: EnvelopeState | None, new: EnvelopeState
+    ) -> None:
+        is_final = new.status in FINAL_STATUSES
+        if old is not None and (is_final or old.expires_unix_ms != new.expires_unix_ms):
+            self.txn.delete(U64_U64.pack(old.expires_unix_ms, envelope_id), db=self.tables.expiry)
+        if not is_final and (old is None or old.expires_unix_ms != new.expires_unix_ms):
+            self.txn.put(U64_U64.pack(new.expires_unix_ms, envelope_id), b"", db=self.tables.expiry)
+
+    def _flush_events(self) -> None:
+        put, table = self.txn.put, self.tables.event
+        for event in self.events:
+            record = pack_record(event)
+            self.marks.event_octets += len(record)
+            put(U64.pack(event.seq), record, db=table)
+
+    def _flush_references(self) -> None:
+        """Take away the references of what became final; a content that has none is garbage."""
+        fresh = 0
+        for content_id, gone in sorted(self._references.items()):
+            try:
+                fresh += drop_references(self.txn, self.tables, content_id, gone)
+            except DamagedRecord:
+                self.damage.append(("content_head", U64.pack(content_id)))
+        self.marks.garbage += fresh
+        if self.marks.garbage > GARBAGE_KEPT:
+            # A little more than comes in, so that it cannot grow for ever.
+            collect_garbage(self.txn, self.tables, self.marks, 2 * fresh + 8)
+
+    def _flush_counters(self) -> None:
+        totals: dict[int, Counts] = {}
+        for key, delta in self._tally.deltas().items():
+            # One flow a campaign: the counters do not tell no campaign from an empty name.
+            flow = self.flow_of(key.account_id, key.campaign or None) if key.campaign else 0
+            self._add_to_counter(
+                counter_key(key.projection, key.account_id, key.period, flow, key.destination),
+                delta,
+            )
+            if key.projection == Projection.CAMPAIGN:
+                sums = totals.get(key.account_id, NO_COUNTS)
+                totals[key.account_id] = projections.add_counts(sums, delta)
+        for account_id, total in totals.items():
+            self._add_to_counter(counter_key(ACCOUNT_TOTAL, account_id, 0, 0, ""), total)
+            self.marks.counts = projections.add_counts(self.marks.counts, total)
+        put, table = self.txn.put, self.tables.counter
+        for row_key in sorted(self._counters):
+            put(row_key, pack_record(self._counters[row_key]), db=table)
+
+    def _add_to_counter(self, key: bytes, delta: Iterable[int]) -> None:
+        counts = self._caches.counters.get(key)
+        if counts is None:
+            stored = self.txn.get(key, db=self.tables.counter)
+            try:
+                counts = NO_COUNTS if stored is None else unpack_record(stored, Counts)
+            except DamagedRecord:
+                self.damage.append(("counter", key))
+                counts = NO_COUNTS
+        self._counters[key] = projections.add_counts(counts, delta)
+
+    def _flush_agenda(self) -> None:
+        """Give each destination with a changed queue the row it has to have, and no other."""
+        for name in self._rests.keys() | self._departures | self._arrivals.keys():
+            stored = self._destination(name)
+            row = (
+                AgendaRow(stored.wake_unix_ms, name, stored.cause)
+                if stored.wake_unix_ms is not None
+                else None
+            )
+            record = self._rests.get(name)
+            wanted: AgendaRow | None
+            if record is not None:
+                earliest = self._queue_of(name).earliest_due_unix_ms()
+                wanted = agenda.row_at_rest(name, earliest, record)
+            else:
+                record = stored.record
+                if name in self._arrivals:
+                    wanted = agenda.row_after_arrival(name, self._arrivals[name], row, record)
+                else:
+                    wanted = row if self._queue_of(name).has_rows() else None
+            if wanted != row or record is not stored.record:
+                self._write_destination(name, row, wanted, record)
+
+    def _queue_of(self, name: str) -> QueueCursor:
+        return QueueCursor(self.txn, self.tables.queue, name)
+
+    def _write_destination(
+        self,
+        name: str,
+        row: AgendaRow | None,
+        wanted: AgendaRow | None,
+        record: DestinationRecord | None,
+    ) -> None:
+        txn, tables = self.txn, self.tables
+        if row is not None and wanted != row:
+            txn.delete(agenda_key(row.wake_unix_ms, name), db=tables.agenda)
+        if wanted is not None and wanted != row:
+            txn.put(agenda_key(wanted.wake_unix_ms, name), wanted.cause.encode(), db=tables.agenda)
+        fresh = StoredDestination(
+            wanted.wake_unix_ms if wanted is not None else None,
+            wanted.cause if wanted is not None else "",
+            record,
+        )
+        self._destinations[name] = fresh
+        key = name.encode("ascii")
+        if wanted is None and record is None:
+            txn.delete(key, db=tables.destination)
+        else:
+            txn.put(key, pack_record(fresh), db=tables.destination)
+
+    def _destination(self, name: str) -> StoredDestination:
+        found = self._destinations.get(name) or self._caches.destinations.get(name)
+        if found is None:
+            key = name.encode("ascii")
+            stored = self.txn.get(key, db=self.tables.destination)
+            try:
+                found = (
+                    StoredDestination()
+                    if stored is None
+                    else unpack_record(stored, StoredDestination)
+                )
+            except DamagedRecord:
+                self.damage.append(("destination", key))
+                found = StoredDestination()
+            self._destinations[name] = found
+        return found

@@ -1,0 +1,215 @@
+"""Statistics of the `lmdb:` adapter: sums over the rows of the table `counter`."""
+
+import heapq
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+
+from engine.spool import projections, stamps
+from engine.spool.interface import DestinationRow, EnvelopeFilter, Group, StatisticsRow
+from engine.spool.lmdb_environment import Store
+from engine.spool.lmdb_layout import (
+    ACCOUNT_TOTAL,
+    U32,
+    U64,
+    StoredDestination,
+    StoredFlow,
+    counter_key,
+    split_counter_key,
+)
+from engine.spool.projections import DAY_MS, HOUR_MS, NO_COUNTS, Projection
+from protocols.records import (
+    Account,
+    DamagedRecord,
+    DestinationRecord,
+    unpack_envelope,
+    unpack_record,
+)
+
+if TYPE_CHECKING:
+    import lmdb
+
+Counts = tuple[int, ...]
+
+# As elsewhere: what scans a lot does so in short transactions.
+SCAN_ROWS: Final = 1000
+
+
+def read_statistics(
+    store: Store,
+    group: Group,
+    account_id: int | None,
+    from_unix_ms: int | None,
+    to_unix_ms: int | None,
+) -> list[StatisticsRow]:
+    """Return counts by status, sorted by key; see `Spool.statistics` for the range."""
+    has_range = from_unix_ms is not None or to_unix_ms is not None
+    rows: dict[str, Counts] = {"total": NO_COUNTS} if group is Group.TOTAL else {}
+
+    def add(text: str, counts: Counts) -> None:
+        rows[text] = projections.add_counts(rows.get(text, NO_COUNTS), counts)
+
+    if group is Group.CAMPAIGN and has_range:
+        wanted = EnvelopeFilter(
+            account_id=account_id, from_unix_ms=from_unix_ms, to_unix_ms=to_unix_ms
+        )
+        for campaign, counts in _campaigns_of_envelopes(store, wanted):
+            add(campaign, counts)
+    elif group in (Group.TOTAL, Group.ACCOUNT) and not has_range:
+        for _, account, _, _, _, counts in _counters(store, ACCOUNT_TOTAL, account_id):
+            add("total" if group is Group.TOTAL else _account_name(store, account), counts)
+    else:
+        projection, period_ms = projections.source_of(group, has_range=has_range)
+        for _, account, period, flow, destination, counts in _counters(
+            store, projection, account_id
+        ):
+            if period_ms and not projections.overlaps(
+                period * period_ms, period_ms, from_unix_ms, to_unix_ms
+            ):
+                continue
+            add(_key_text(store, group, account, period, flow, destination), counts)
+    return [StatisticsRow(text, rows[text]) for text in sorted(rows)]
+
+
+def _key_text(
+    store: Store, group: Group, account_id: int, period: int, flow: int, destination: str
+) -> str:
+    match group:
+        case Group.TOTAL:
+            return "total"
+        case Group.DESTINATION:
+            return destination
+        case Group.ACCOUNT:
+            return _account_name(store, account_id)
+        case Group.CAMPAIGN:
+            return _campaign(store, flow)
+        case Group.HOUR:
+            return projections.hour_text(period)
+        case Group.DAY:
+            return projections.day_text(period * HOUR_MS // DAY_MS)
+
+
+def read_destinations(
+    store: Store, account_id: int | None, after: str, limit: int
+) -> list[DestinationRow]:
+    """Return destinations by name with their counts and what their last actor left."""
+    found: list[DestinationRow] = []
+    tables = store.tables
+    with store.environment.begin() as txn:
+        all_ids = _counted_accounts(txn, store)
+        account_ids = list(all_ids) if account_id is None else [account_id]
+        # Each account's destinations are in order: merged, so are all of them.
+        streams = [_destinations_of(txn, store, each, after) for each in account_ids]
+        for name, same in groupby(heapq.merge(*streams), key=itemgetter(0)):
+            if len(found) == limit:
+                break
+            counts = NO_COUNTS
+            for _, each in same:
+                counts = projections.add_counts(counts, each)
+            stored = txn.get(name.encode("ascii"), db=tables.destination)
+            try:
+                remembered = (
+                    StoredDestination()
+                    if stored is None
+                    else unpack_record(stored, StoredDestination)
+                )
+            except DamagedRecord:
+                remembered = StoredDestination()
+            record = remembered.record or DestinationRecord()
+            found.append(DestinationRow(name, counts, record, remembered.wake_unix_ms))
+    return found
+
+
+def _counted_accounts(txn: "lmdb.Transaction[bytes]", store: Store) -> Iterator[int]:
+    """Yield the accounts that have counters: one seek each."""
+    account_id = 0
+    with txn.cursor(store.tables.counter) as cursor:
+        while cursor.set_range(counter_key(Projection.DESTINATION, account_id, 0, 0, "")):
+            projection, account_id, *_ = split_counter_key(cursor.key())
+            if projection != Projection.DESTINATION:
+                return
+            yield account_id
+            account_id += 1
+
+
+def _destinations_of(
+    txn: "lmdb.Transaction[bytes]", store: Store, account_id: int, after: str
+) -> Iterator[tuple[str, Counts]]:
+    prefix = counter_key(Projection.DESTINATION, account_id, 0, 0, "")
+    with txn.cursor(store.tables.counter) as cursor:
+        is_there = cursor.set_range(prefix + after.encode("ascii", "replace") + b"\0")
+        while is_there and cursor.key().startswith(prefix):
+            try:
+                counts = unpack_record(cursor.value(), Counts)
+            except DamagedRecord:
+                counts = NO_COUNTS
+            yield split_counter_key(cursor.key())[4], counts
+            is_there = cursor.next()
+
+
+def _counters(
+    store: Store, projection: int, account_id: int | None
+) -> Iterator[tuple[int, int, int, int, str, Counts]]:
+    """Yield the parts of each counter's key, and its counts, a thousand rows a transaction."""
+    prefix = bytes([projection]) + (U32.pack(account_id) if account_id is not None else b"")
+    start = prefix
+    while True:
+        page: list[tuple[bytes, bytes]] = []
+        with store.environment.begin() as txn, txn.cursor(store.tables.counter) as cursor:
+            is_there = cursor.set_range(start)
+            while is_there and len(page) < SCAN_ROWS and cursor.key().startswith(prefix):
+                page.append(cursor.item())
+                is_there = cursor.next()
+        for key, stored in page:
+            try:
+                yield *split_counter_key(key), unpack_record(stored, Counts)
+            except DamagedRecord:
+                continue
+        if len(page) < SCAN_ROWS:
+            return
+        start = page[-1][0] + b"\0"
+
+
+def _campaigns_of_envelopes(store: Store, wanted: EnvelopeFilter) -> Iterator[tuple[str, Counts]]:
+    """Yield a row for each envelope: no counter has campaign and time, the envelopes have both."""
+    start = stamps.envelope_id_min(wanted.from_unix_ms or 0)
+    while True:
+        page: list[tuple[bytes, bytes]] = []
+        with store.environment.begin() as txn, txn.cursor(store.tables.envelope) as cursor:
+            is_there = cursor.set_range(U64.pack(start))
+            while is_there and len(page) < SCAN_ROWS:
+                page.append(cursor.item())
+                is_there = cursor.next()
+        for key, stored in page:
+            start = U64.unpack(key)[0] + 1
+            try:
+                envelope, _ = unpack_envelope(stored)
+            except DamagedRecord:
+                continue
+            if wanted.admits(envelope):
+                counts = [0] * len(NO_COUNTS)
+                counts[projections.STATUS_INDEX[envelope.state.status]] = 1
+                yield envelope.fixed.campaign or "", tuple(counts)
+        if len(page) < SCAN_ROWS:
+            return
+
+
+def _account_name(store: Store, account_id: int) -> str:
+    with store.environment.begin() as txn:
+        stored = txn.get(U32.pack(account_id), db=store.tables.account)
+    try:
+        return str(account_id) if stored is None else unpack_record(stored, Account).name
+    except DamagedRecord:
+        return str(account_id)
+
+
+def _campaign(store: Store, flow: int) -> str:
+    if flow == 0:
+        return ""
+    with store.environment.begin() as txn:
+        stored = txn.get(U32.pack(flow), db=store.tables.flow)
+    try:
+        return str(flow) if stored is None else unpack_record(stored, StoredFlow).campaign or ""
+    except DamagedRecord:
+        return str(flow)

@@ -1,0 +1,183 @@
+"""The tables of the `lmdb:` adapter as `engine.spool.invariants` walks them, and what only it has.
+
+One read transaction over the whole spool, so that it is one moment: for `doctor` and the tests.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from engine.spool import invariants, projections
+from engine.spool.interface import AgendaRow
+from engine.spool.lmdb_contents import get_octets
+from engine.spool.lmdb_environment import Store
+from engine.spool.lmdb_layout import (
+    ACCOUNT_TOTAL,
+    META_MARKS,
+    PAUSED,
+    RELEASE,
+    U64,
+    U64_U64,
+    Marks,
+    StoredDestination,
+    StoredFlow,
+    StoredHead,
+    split_agenda_key,
+    split_counter_key,
+    split_queue_key,
+)
+from engine.spool.projections import NO_COUNTS, CounterKey, Projection
+from protocols.records import (
+    FINAL_STATUSES,
+    DamagedRecord,
+    DestinationRecord,
+    Envelope,
+    Event,
+    Status,
+    unpack_envelope,
+    unpack_record,
+)
+
+if TYPE_CHECKING:
+    import lmdb
+
+
+def faults_of(store: Store) -> list[str]:
+    """Return one line for each thing that does not hold; see `Spool.check_invariants`."""
+    with store.environment.begin() as txn:
+        tables = _Tables(store, txn)
+        try:
+            faults = invariants.faults_of(tables)
+            faults += _faults_of_expiry(tables)
+            faults += _faults_of_release(tables)
+            faults += _faults_of_wakes(tables)
+            faults += _faults_of_sums(tables)
+            faults += _faults_of_octets(tables)
+        except DamagedRecord as error:
+            return [f"a record is damaged: {error}"]
+    return faults
+
+
+class _Tables:
+    """The tables at the moment of one transaction."""
+
+    def __init__(self, store: Store, txn: "lmdb.Transaction[bytes]") -> None:
+        self.store = store
+        self.txn = txn
+        self.marks = unpack_record(txn.get(META_MARKS, b"", db=store.tables.meta), Marks)
+
+    def items(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        with self.txn.cursor(getattr(self.store.tables, table)) as cursor:
+            yield from cursor
+
+    def envelopes(self) -> Iterator[Envelope]:
+        return (unpack_envelope(stored)[0] for _, stored in self.items("envelope"))
+
+    def queue_rows(self) -> Iterator[tuple[str, int, int, int, int]]:
+        return (split_queue_key(key) for key, _ in self.items("queue"))
+
+    def paused_rows(self) -> Iterator[tuple[int, int, int]]:
+        return (PAUSED.unpack(key) for key, _ in self.items("paused"))
+
+    def agenda_rows(self) -> Iterator[AgendaRow]:
+        for key, cause in self.items("agenda"):
+            wake_unix_ms, destination = split_agenda_key(key)
+            yield AgendaRow(wake_unix_ms, destination, cause.decode("ascii"))
+
+    def destination_record(self, destination: str) -> DestinationRecord | None:
+        return self.remembered(destination).record
+
+    def remembered(self, destination: str) -> StoredDestination:
+        table = self.store.tables.destination
+        stored = self.txn.get(destination.encode("ascii"), db=table)
+        return StoredDestination() if stored is None else unpack_record(stored, StoredDestination)
+
+    def counter_rows(self) -> Iterator[tuple[CounterKey, tuple[int, ...]]]:
+        flows = self.store.tables.flow
+        for key, stored in self.items("counter"):
+            projection, account_id, period, flow, destination = split_counter_key(key)
+            if projection == ACCOUNT_TOTAL:
+                continue
+            campaign = ""
+            if flow:
+                found = self.txn.get(flow.to_bytes(4, "big"), b"", db=flows)
+                campaign = unpack_record(found, StoredFlow).campaign or ""
+            counts = unpack_record(stored, tuple[int, ...])
+            yield CounterKey(projection, account_id, period, campaign, destination), counts
+
+    def content_references(self) -> Iterator[tuple[int, int]]:
+        for key, stored in self.items("content_head"):
+            yield U64.unpack(key)[0], unpack_record(stored, StoredHead).references
+
+    def whole_log(self) -> Iterator[Event] | None:
+        if self.marks.oldest_seq > 1:
+            return None
+        return (unpack_record(stored, Event) for _, stored in self.items("event"))
+
+
+def _faults_of_expiry(tables: _Tables) -> Iterator[str]:
+    rows = Counter(U64_U64.unpack(key) for key, _ in tables.items("expiry"))
+    for envelope in tables.envelopes():
+        if envelope.state.status not in FINAL_STATUSES:
+            rows[envelope.state.expires_unix_ms, envelope.fixed.envelope_id] -= 1
+    for (expires_unix_ms, envelope_id), count in rows.items():
+        if count:
+            what = "has no row" if count < 0 else "has a row too many"
+            yield f"expiry: envelope {envelope_id} {what} at {expires_unix_ms}"
+
+
+def _faults_of_release(tables: _Tables) -> Iterator[str]:
+    rows = {RELEASE.unpack(key) for key, _ in tables.items("release")}
+    for envelope in tables.envelopes():
+        fixed, state = envelope.fixed, envelope.state
+        row = (state.due_unix_ms, fixed.account_id, state.release_day)
+        if state.status is Status.PAUSED and row not in rows:
+            yield f"release: no row leads to envelope {fixed.envelope_id}"
+
+
+def _faults_of_wakes(tables: _Tables) -> Iterator[str]:
+    for row in tables.agenda_rows():
+        if tables.remembered(row.destination).wake_unix_ms != row.wake_unix_ms:
+            yield f"destination: {row.destination} does not know its agenda row"
+
+
+def _faults_of_sums(tables: _Tables) -> Iterator[str]:
+    marks, total = tables.marks, NO_COUNTS
+    by_account: dict[int, tuple[int, ...]] = {}
+    for key, stored in tables.items("counter"):
+        projection, account_id, *_ = split_counter_key(key)
+        counts = unpack_record(stored, tuple[int, ...])
+        if projection == ACCOUNT_TOTAL:
+            total = projections.add_counts(total, counts)
+            by_account[account_id] = projections.add_counts(
+                counts, by_account.get(account_id, NO_COUNTS)
+            )
+        elif projection == Projection.HOUR:
+            by_account[account_id] = projections.add_counts(
+                by_account.get(account_id, NO_COUNTS), (-each for each in counts)
+            )
+    if total != marks.counts:
+        yield f"meta: the sum of all is {marks.counts}, the accounts' {total}"
+    for account_id, rest in by_account.items():
+        if any(rest):
+            yield f"counter: the hours of account {account_id} are not its total"
+    octets = sum(len(stored) for _, stored in tables.items("event"))
+    if octets != marks.event_octets:
+        yield f"meta: the log is said to have {marks.event_octets} octets, it has {octets}"
+    if (garbage := sum(1 for _ in tables.items("garbage"))) != marks.garbage:
+        yield f"meta: {marks.garbage} contents are said to be garbage, {garbage} are"
+
+
+def _faults_of_octets(tables: _Tables) -> Iterator[str]:
+    chunked = {U64.unpack_from(key)[0] for key, _ in tables.items("content")}
+    for key, stored in tables.items("content_head"):
+        content_id = U64.unpack(key)[0]
+        try:
+            get_octets(
+                tables.txn, tables.store.tables, content_id, unpack_record(stored, StoredHead)
+            )
+        except DamagedRecord as error:
+            yield f"content: {error}"
+        chunked.discard(content_id)
+    chunked -= {U64.unpack(key)[0] for key, _ in tables.items("garbage")}
+    yield from (f"content: {each} has octets but no head" for each in chunked)

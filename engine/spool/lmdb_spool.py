@@ -1,0 +1,359 @@
+"""The `lmdb:` adapter: a spool in one LMDB environment below the data directory.
+
+This module answers the calls of `engine.spool.interface`: it keeps the claims, hands reads to a
+thread and changes to the writer, and tells listeners what was committed. What the calls mean is in
+the pure modules beside it; what is on disk is in `lmdb_layout`.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import trio
+
+from engine.clock import Clock, Stamp
+from engine.spool import (
+    RunBlocking,
+    lmdb_accept,
+    lmdb_accounts,
+    lmdb_counts,
+    lmdb_invariants,
+    lmdb_reading,
+    lmdb_settle,
+)
+from engine.spool.interface import (
+    Accepted,
+    AcceptRequest,
+    AgendaRow,
+    AttemptResult,
+    CommitNotice,
+    Content,
+    Decision,
+    DestinationRow,
+    EnvelopeFilter,
+    EnvelopePage,
+    EventFilter,
+    EventPage,
+    Group,
+    Rest,
+    SpoolError,
+    SpoolSettings,
+    SpoolStatistics,
+    StatisticsRow,
+    Window,
+    WindowPosition,
+)
+from engine.spool.invariants import OPEN_INDEXES
+from engine.spool.lmdb_changes import Changes
+from engine.spool.lmdb_environment import MAP_OCTETS, Store, open_store
+from engine.spool.lmdb_files import locked, prepare_directory
+from engine.spool.lmdb_sweeping import Sweeper
+from engine.spool.lmdb_writer import Turn, Writer
+from protocols.records import Account, ApiKey, DestinationRecord, Envelope, Event
+
+# More threads would only queue for the interpreter; fewer would wait behind one cold page.
+READING_MAX: Final = 4
+
+RELEASE_ROWS_MAX: Final = 500
+
+# A listing that finds nothing in so many rows says where to go on, and the reader decides.
+FIND_ROWS_MAX: Final = 50_000
+
+T = TypeVar("T")
+
+
+class LmdbSpool:
+    """See the module. Made by `open_lmdb_spool`, which runs its writer."""
+
+    def __init__(
+        self, store: Store, *, settings: SpoolSettings, clock: Clock, run_blocking: RunBlocking
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._run_blocking = run_blocking
+        self._stamp = Stamp(clock, high_water_unix_ms=store.marks.time_unix_ms)
+        self._reading = trio.Semaphore(READING_MAX)
+        self._claims: dict[int, tuple[Envelope, bytes]] = {}
+        self._claimed_at: dict[str, set[int]] = {}
+        self._windows: dict[str, trio.Lock] = {}
+        self._disturbed: list[set[int]] = []
+        self._listeners: list[Callable[[CommitNotice], None]] = []
+        self.writer = Writer(
+            store, run_blocking, self._stamp.now_unix_ms, self._claims, self._after_commit
+        )
+        self._sweeper = Sweeper(store, self.writer, self._read, self._claims, settings)
+
+    @property
+    def stream_id(self) -> str:
+        return self._store.stream_id
+
+    @property
+    def start_count(self) -> int:
+        return self._store.start_count
+
+    def now_unix_ms(self) -> int:
+        return self._stamp.now_unix_ms()
+
+    def add_listener(self, listener: Callable[[CommitNotice], None]) -> None:
+        self._listeners.append(listener)
+
+    # Writing.
+
+    async def accept(self, requests: Sequence[AcceptRequest]) -> list[Accepted | SpoolError]:
+        waiting = [
+            self.writer.submit(
+                Turn.INTAKE,
+                partial(lmdb_accept.accept, request=request, settings=self._settings),
+                items=sum(len(message.recipients) for message in request.messages),
+                octets=lmdb_accept.octets_of(request),
+            )
+            for request in requests
+        ]
+        for each in waiting:
+            await each.done.wait()
+        return [each.answer for each in waiting]
+
+    async def settle(
+        self, results: Sequence[AttemptResult], decisions: Sequence[Decision] = ()
+    ) -> None:
+        ids = frozenset(each.envelope_id for each in decisions if not isinstance(each, Rest))
+        await self.writer.do(
+            Turn.RESULTS,
+            partial(lmdb_settle.settle, results=results, decisions=decisions, claimed=self._claims),
+            items=len(results) + len(decisions),
+            ids=ids,
+        )
+
+    async def release(self, until_unix_ms: int) -> int:
+        released, has_more = 0, True
+        while has_more:
+            count, has_more = await self.writer.do(
+                Turn.HOUSEKEEPING,
+                partial(
+                    lmdb_settle.release,
+                    until_unix_ms=until_unix_ms,
+                    rows_max=RELEASE_ROWS_MAX,
+                    max_age_ms=self._settings.max_age_ms,
+                ),
+                items=RELEASE_ROWS_MAX,
+            )
+            released += count
+        return released
+
+    async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
+        return await self._sweeper.sweep(now_unix_ms, rows_max)
+
+    def _after_commit(self, changes: Changes) -> None:
+        for envelope_id in changes.settled_ids:
+            self._drop_claim(envelope_id)
+        for disturbed in self._disturbed:
+            disturbed.update(changes.touched_ids)
+        self._sweeper.put_aside(changes.damage)
+        if changes.events or changes.due_destinations:
+            notice = CommitNotice(changes.events, changes.due_destinations)
+            for listener in self._listeners:
+                listener(notice)
+
+    # Finding work.
+
+    async def due_destinations(self, until_unix_ms: int, limit: int) -> list[AgendaRow]:
+        return await self._read(lmdb_reading.read_due, until_unix_ms, limit)
+
+    async def next_wake_unix_ms(self) -> int | None:
+        return await self._read(lmdb_reading.read_next_wake)
+
+    async def window(
+        self, destination: str, position: WindowPosition, limit: int, now_unix_ms: int
+    ) -> Window:
+        with self._noting_disturbance() as disturbed:
+            # One at a time for a destination: the second has to see what the first one claimed.
+            async with self._window_lock(destination):
+                claimed = frozenset(self._claimed_at.get(destination, ()))
+                read = await self._read(
+                    lmdb_reading.read_window, destination, position, limit, now_unix_ms, claimed
+                )
+                self._sweeper.put_aside(read.damage)
+                # While the thread read, a commit may have changed, or may be changing, one of them.
+                gone = disturbed | self.writer.busy
+                mine = {key: value for key, value in read.found.items() if key not in gone}
+                if mine:
+                    self._claims.update(mine)
+                    self._claimed_at.setdefault(destination, set()).update(mine)
+        more = read.more or len(mine) < len(read.found) or bool(read.damage)
+        envelopes = [envelope for envelope, _ in mine.values()]
+        return Window(envelopes, more, None if more else read.next_due_unix_ms)
+
+    @contextmanager
+    def _noting_disturbance(self) -> Iterator[set[int]]:
+        disturbed: set[int] = set()
+        self._disturbed.append(disturbed)
+        try:
+            yield disturbed
+        finally:
+            # By identity: two empty sets are equal.
+            self._disturbed = [each for each in self._disturbed if each is not disturbed]
+
+    @asynccontextmanager
+    async def _window_lock(self, destination: str) -> AsyncIterator[None]:
+        lock = self._windows.setdefault(destination, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            found = lock.statistics()
+            if not found.locked and not found.tasks_waiting:
+                self._windows.pop(destination, None)
+
+    def give_back(self, envelope_ids: Iterable[int]) -> None:
+        for envelope_id in envelope_ids:
+            self._drop_claim(envelope_id)
+
+    def _drop_claim(self, envelope_id: int) -> None:
+        claim = self._claims.pop(envelope_id, None)
+        if claim is not None:
+            destination = claim[0].fixed.destination
+            claimed = self._claimed_at[destination]
+            claimed.discard(envelope_id)
+            if not claimed:
+                del self._claimed_at[destination]
+
+    async def content(self, content_ids: Collection[int]) -> dict[int, Content]:
+        found, damage = await self._read(lmdb_reading.read_contents, content_ids)
+        self._sweeper.put_aside(damage)
+        return found
+
+    async def destination(self, name: str) -> DestinationRecord | None:
+        return await self._read(lmdb_reading.read_destination, name)
+
+    # Accounts.
+
+    async def create_account(self, account: Account, key: ApiKey) -> Account:
+        created: Account = await self.writer.do(
+            Turn.HOUSEKEEPING, partial(lmdb_accounts.create, account=account, key=key)
+        )
+        return created
+
+    async def accounts(self) -> list[Account]:
+        return await self._read(lmdb_accounts.read_accounts)
+
+    async def api_key(self, api_key: str) -> tuple[ApiKey, Account] | None:
+        return await self._read(lmdb_accounts.read_api_key, api_key)
+
+    # The read side.
+
+    def head(self) -> int:
+        return self._store.marks.head_seq
+
+    async def events(
+        self, after_seq: int, wanted: EventFilter, limit: int, scan_max: int = 1000
+    ) -> EventPage:
+        page, damage = await self._read(
+            lmdb_reading.read_events, after_seq, wanted, limit, scan_max
+        )
+        self._sweeper.put_aside(damage)
+        return page
+
+    async def events_at(self, seqs: Sequence[int]) -> list[Event]:
+        found, damage = await self._read(lmdb_reading.read_events_at, seqs)
+        self._sweeper.put_aside(damage)
+        return found
+
+    async def envelope(self, envelope_id: int) -> Envelope | None:
+        found, damage = await self._read(lmdb_reading.read_envelope, envelope_id)
+        self._sweeper.put_aside(damage)
+        return found
+
+    async def find(self, wanted: EnvelopeFilter, after: int | None, limit: int) -> EnvelopePage:
+        page, damage = await self._read(lmdb_reading.read_page, wanted, after, limit, FIND_ROWS_MAX)
+        self._sweeper.put_aside(damage)
+        return page
+
+    async def statistics(
+        self,
+        group: Group,
+        *,
+        account_id: int | None = None,
+        from_unix_ms: int | None = None,
+        to_unix_ms: int | None = None,
+    ) -> list[StatisticsRow]:
+        return await self._read(
+            lmdb_counts.read_statistics, group, account_id, from_unix_ms, to_unix_ms
+        )
+
+    async def destinations(
+        self, *, account_id: int | None = None, after: str = "", limit: int = 1000
+    ) -> list[DestinationRow]:
+        return await self._read(lmdb_counts.read_destinations, account_id, after, limit)
+
+    def spool_statistics(self) -> SpoolStatistics:
+        marks, writer = self._store.marks, self.writer
+        return SpoolStatistics(
+            envelopes_open=sum(marks.counts[index] for index in OPEN_INDEXES),
+            in_flight=len(self._claims),
+            commits=writer.commits,
+            items_committed=writer.items_committed,
+            waiting_for_commit=writer.waiting_items,
+            head_seq=marks.head_seq,
+            oldest_seq=marks.oldest_seq,
+            start_count=self._store.start_count,
+            quarantined=marks.quarantined,
+            intake_open=writer.is_intake_open,
+        )
+
+    async def check_invariants(self) -> list[str]:
+        return await self._read(lmdb_invariants.faults_of)
+
+    async def _read(self, read: Callable[..., T], *arguments: Any) -> T:
+        async with self._reading:
+            found: T = await self._run_blocking(read, self._store, *arguments)
+            return found
+
+
+@asynccontextmanager
+async def open_lmdb_spool(
+    data_dir: Path,
+    *,
+    settings: SpoolSettings,
+    clock: Clock,
+    run_blocking: RunBlocking,
+    random: random.Random,
+    map_octets: int = MAP_OCTETS,
+) -> AsyncIterator[LmdbSpool]:
+    """Open the spool below `data_dir` and run its writer. Raises SpoolUnusable, saying why.
+
+    `map_octets` is the most that the spool can ever hold; only tests have a reason to change it.
+    """
+    path = data_dir / "spool"
+    prepare_directory(path)
+    with locked(path / "lock"):
+        store = open_store(
+            path, free_octets_min=settings.disk_free_bytes_min, map_octets=map_octets
+        )
+        try:
+            store.begin_life(random.randbytes(8).hex())
+            store.disk.keep_ballast()
+            spool = LmdbSpool(store, settings=settings, clock=clock, run_blocking=run_blocking)
+            with lone_exceptions():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(spool.writer.run)
+                    yield spool
+                    spool.writer.close()
+        finally:
+            store.close()
+
+
+@contextmanager
+def lone_exceptions() -> Iterator[None]:
+    """Let an exception pass as it was raised: that there is a nursery here is our own affair."""
+    lone: BaseException | None = None
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        lone = group.exceptions[0]
+    if lone is not None:
+        raise lone

@@ -1,0 +1,295 @@
+"""The sweeper of the `lmdb:` adapter: expiry, checks, purging, trimming, garbage.
+
+Each step reads in a thread what is to be done and hands the writer one small work, so that it never
+holds a commit up. What is overdue is found by the table `expiry`, at a cost that does not depend on
+how much is queued; everything else walks on from a cursor in `meta`. A damaged record is put aside
+into `quarantine` and named in the log; the rest goes on.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from engine.spool import transitions
+from engine.spool.interface import SpoolSettings
+from engine.spool.lmdb_changes import Changes
+from engine.spool.lmdb_contents import collect_garbage
+from engine.spool.lmdb_cursors import delete_here
+from engine.spool.lmdb_environment import Store
+from engine.spool.lmdb_layout import (
+    PAUSED,
+    U32_U64,
+    U64,
+    U64_U64,
+    StoredRequest,
+    address_prefix,
+    queue_key,
+)
+from engine.spool.lmdb_settle import finish
+from engine.spool.lmdb_writer import Turn, Writer
+from protocols.records import (
+    FINAL_STATUSES,
+    DamagedRecord,
+    Envelope,
+    Event,
+    Status,
+    unpack_envelope,
+    unpack_record,
+)
+
+# A commit of the sweeper is waited for by results: it stays short.
+ROWS_MAX: Final = 500
+
+# Of contents that are garbage, so many octets' worth a commit: 64 chunks are 2 MB.
+GARBAGE_CHUNKS_MAX: Final = 64
+
+# A repeat is kept from being told twice within one life of the process; more are counted only.
+KNOWN_DAMAGE_MAX: Final = 10_000
+
+logger = logging.getLogger(__name__)
+
+Read = Callable[..., Awaitable[Any]]
+
+
+@dataclass(slots=True)
+class Walked:
+    """What one step along the envelopes found."""
+
+    last_id: int = 0
+    is_end: bool = False
+    purge: list[int] = field(default_factory=list)
+    rowless: list[int] = field(default_factory=list)
+    damage: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+class Sweeper:
+    """One per spool. `claims` are the envelopes in flight: those do not expire."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        read: Read,
+        claims: Mapping[int, Any],
+        settings: SpoolSettings,
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._read = read
+        self._claims = claims
+        self._settings = settings
+        self._known_damage: set[tuple[str, bytes]] = set()
+
+    async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
+        """See `Spool.sweep`."""
+        await self._expire(now_unix_ms)
+        await self._read(look_after_environment)
+        walked_to_end = await self._walk(now_unix_ms, rows_max)
+        trimmed = await self._house(partial(trim, now_unix_ms=now_unix_ms, settings=self._settings))
+        collected = await self._house(collect)
+        forgot_all = await self._house(partial(forget_requests, now_unix_ms=now_unix_ms))
+        return not walked_to_end or trimmed == ROWS_MAX or collected > 0 or not forgot_all
+
+    async def _house(self, apply: Callable[[Changes], Any]) -> Any:
+        return await self._writer.do(Turn.HOUSEKEEPING, apply, items=ROWS_MAX)
+
+    async def _expire(self, now_unix_ms: int) -> None:
+        after = b""
+        while True:
+            keys: list[bytes] = await self._read(read_overdue, now_unix_ms, after)
+            if not keys:
+                return
+            after = keys[-1] + b"\0"
+            ids = frozenset(U64_U64.unpack(key)[1] for key in keys)
+            await self._writer.do(
+                Turn.RESULTS,
+                partial(expire, keys=keys, now_unix_ms=now_unix_ms, claims=self._claims),
+                items=len(keys),
+                ids=ids,
+            )
+
+    async def _walk(self, now_unix_ms: int, rows_max: int) -> bool:
+        finished_min = now_unix_ms - self._settings.finished_retention_ms
+        left = rows_max
+        while left > 0:
+            walked: Walked = await self._read(walk, min(left, ROWS_MAX), finished_min)
+            self.put_aside(walked.damage)
+            await self._house(partial(apply_walk, walked=walked, finished_min_unix_ms=finished_min))
+            if walked.is_end:
+                return True
+            left -= ROWS_MAX
+        return False
+
+    def put_aside(self, damage: Iterable[tuple[str, bytes]]) -> None:
+        """Have damaged records moved to `quarantine`; nobody waits for it."""
+        for table, key in damage:
+            if (table, key) in self._known_damage:
+                continue
+            if len(self._known_damage) < KNOWN_DAMAGE_MAX:
+                self._known_damage.add((table, key))
+            logger.error("spool: record %s of table %s is damaged; put aside", key.hex(), table)
+            self._writer.submit(
+                Turn.HOUSEKEEPING, partial(quarantine, table=table, key=key), items=ROWS_MAX
+            )
+
+
+def look_after_environment(store: Store) -> None:
+    """Free the places of readers that died, and see to the ballast."""
+    store.environment.reader_check()
+    store.disk.keep_ballast()
+
+
+def read_overdue(store: Store, now_unix_ms: int, after: bytes) -> list[bytes]:
+    """Return the keys of up to `ROWS_MAX` rows of `expiry` whose time has come."""
+    keys: list[bytes] = []
+    end = U64.pack(now_unix_ms + 1)
+    with store.environment.begin() as txn, txn.cursor(store.tables.expiry) as cursor:
+        if cursor.set_range(after):
+            for key in cursor.iternext(keys=True, values=False):
+                if key >= end or len(keys) == ROWS_MAX:
+                    break
+                keys.append(key)
+    return keys
+
+
+def expire(
+    changes: Changes, keys: Iterable[bytes], now_unix_ms: int, claims: Mapping[int, Any]
+) -> None:
+    """End what is overdue and not in flight, in the order of the ids."""
+    by_id = sorted((U64_U64.unpack(key)[1], key) for key in keys)
+    for envelope_id, key in by_id:
+        if envelope_id in claims:
+            continue
+        envelope = changes.envelope(envelope_id)
+        decision = None if envelope is None else transitions.expiry(envelope, now_unix_ms)
+        if decision is not None:
+            finish(changes, decision)
+        elif envelope is None or envelope.state.status in FINAL_STATUSES:
+            # A row that leads nowhere would be found again for ever.
+            changes.txn.delete(key, db=changes.tables.expiry)
+
+
+def walk(store: Store, rows_max: int, finished_min_unix_ms: int) -> Walked:
+    """Look at the envelopes after the sweeper's cursor: are they whole, have they their rows?"""
+    walked = Walked(last_id=store.marks.sweep_envelope_id)
+    tables = store.tables
+    rows = 0
+    with store.environment.begin() as txn, txn.cursor(tables.envelope) as cursor:
+        is_there = cursor.set_range(U64.pack(walked.last_id + 1))
+        while is_there and rows < rows_max:
+            rows += 1
+            key, stored = cursor.item()
+            walked.last_id = U64.unpack(key)[0]
+            try:
+                envelope, _ = unpack_envelope(stored)
+            except DamagedRecord:
+                walked.damage.append(("envelope", key))
+            else:
+                if envelope.state.status in FINAL_STATUSES:
+                    if envelope.state.finished_unix_ms < finished_min_unix_ms:
+                        walked.purge.append(walked.last_id)
+                elif any(
+                    txn.get(row, db=table) is None for table, row in _rows_of(store, envelope)
+                ):
+                    walked.rowless.append(walked.last_id)
+            is_there = cursor.next()
+        walked.is_end = not is_there
+    return walked
+
+
+def _rows_of(store: Store, envelope: Envelope) -> list[tuple[Any, bytes]]:
+    """Return (table, key) of the rows that an open envelope has to have."""
+    fixed, state = envelope.fixed, envelope.state
+    rows = [(store.tables.expiry, U64_U64.pack(state.expires_unix_ms, fixed.envelope_id))]
+    if state.status is Status.PAUSED:
+        key = PAUSED.pack(fixed.account_id, state.release_day, fixed.envelope_id)
+        rows.append((store.tables.paused, key))
+    else:
+        key = queue_key(
+            fixed.destination, fixed.lane, fixed.flow, state.due_unix_ms, fixed.envelope_id
+        )
+        rows.append((store.tables.queue, key))
+    return rows
+
+
+def apply_walk(changes: Changes, walked: Walked, finished_min_unix_ms: int) -> None:
+    """Purge what is finished and old, give lost rows back, and note how far the walk is."""
+    txn, tables = changes.txn, changes.tables
+    for envelope_id in walked.purge:
+        key = U64.pack(envelope_id)
+        stored = txn.get(key, db=tables.envelope)
+        if stored is None:
+            continue
+        fixed = unpack_envelope(stored)[0].fixed
+        txn.delete(key, db=tables.envelope)
+        txn.delete(U32_U64.pack(fixed.account_id, envelope_id), db=tables.by_account)
+        txn.delete(address_prefix(fixed.address) + key, db=tables.by_address)
+    for envelope_id in walked.rowless:
+        changes.restore_rows(envelope_id)
+    changes.marks.sweep_envelope_id = 0 if walked.is_end else walked.last_id
+
+
+def trim(changes: Changes, now_unix_ms: int, settings: SpoolSettings) -> int:
+    """Remove the oldest events that are too old or too many; return how many."""
+    marks = changes.marks
+    at_min = now_unix_ms - settings.events_retention_ms
+    trimmed = 0
+    with changes.txn.cursor(changes.tables.event) as cursor:
+        is_there = cursor.first()
+        while is_there and trimmed < ROWS_MAX:
+            key, stored = cursor.item()
+            is_surplus = marks.event_octets > settings.events_retention_bytes
+            if not is_surplus:
+                try:
+                    is_surplus = unpack_record(stored, Event).at_unix_ms < at_min
+                except DamagedRecord:
+                    changes.damage.append(("event", key))
+                    is_surplus = True
+            if not is_surplus:
+                break
+            marks.event_octets -= len(stored)
+            marks.oldest_seq = U64.unpack(key)[0] + 1
+            is_there = delete_here(cursor)
+            trimmed += 1
+    return trimmed
+
+
+def collect(changes: Changes) -> int:
+    """Delete some contents that nobody needs; return how many chunks."""
+    return collect_garbage(changes.txn, changes.tables, changes.marks, GARBAGE_CHUNKS_MAX)
+
+
+def forget_requests(changes: Changes, now_unix_ms: int) -> bool:
+    """Forget answers that nobody may ask for again; return whether all have been looked at."""
+    marks = changes.marks
+    rows = 0
+    with changes.txn.cursor(changes.tables.request) as cursor:
+        is_there = cursor.set_range(marks.sweep_request)
+        while is_there and rows < ROWS_MAX:
+            rows += 1
+            key, stored = cursor.item()
+            marks.sweep_request = key + b"\0"
+            try:
+                is_over = unpack_record(stored, StoredRequest).lives_until_unix_ms <= now_unix_ms
+            except DamagedRecord:
+                is_over = True
+            is_there = delete_here(cursor) if is_over else cursor.next()
+    if not is_there:
+        marks.sweep_request = b""
+    return not is_there
+
+
+def quarantine(changes: Changes, table: str, key: bytes) -> None:
+    """Move a damaged record out of the way, as it is, with the queue rows that lead to it."""
+    txn, tables = changes.txn, changes.tables
+    database = getattr(tables, table)
+    stored = txn.get(key, db=database)
+    if stored is not None:
+        txn.put(table.encode() + b"\0" + key, stored, db=tables.quarantine)
+        txn.delete(key, db=database)
+    if stored is not None or table == "envelope":
+        changes.marks.quarantined += 1
+    if table == "envelope":
+        changes.remove_queue_rows(U64.unpack(key)[0])
