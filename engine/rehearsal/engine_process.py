@@ -84,15 +84,23 @@ class EngineProcess:
     def wait_until_ready(self) -> None:
         """Wait for /readyz. Raises EngineFailed if the engine ends first or takes too long."""
         deadline_s = time.monotonic() + READY_S_MAX
+        client = HttpClient(self.port)
+        heard = "nothing"
         while time.monotonic() < deadline_s:
             self.check_alive()
             try:
-                if HttpClient(self.port).request("GET", "/readyz")[0] == 200:
+                status, answer = client.request("GET", "/readyz")
+            except OSError as error:
+                heard = str(error)
+            else:
+                client.close()
+                if status == 200:
                     return
-            except OSError:
-                pass
+                heard = f"{status} {answer}"
             time.sleep(POLL_S)
-        raise EngineFailed(f"not ready after {READY_S_MAX:.0f} s: {self._last_words()}")
+        raise EngineFailed(
+            f"not ready after {READY_S_MAX:.0f} s, /readyz: {heard}; {self._last_words()}"
+        )
 
     def check_alive(self) -> None:
         """Raise EngineFailed if it ended by itself."""
@@ -190,7 +198,8 @@ def status_counts(client: HttpClient, group: str = "") -> dict[str, dict[str, in
     rows = client.get(path)["rows"]
     assert isinstance(rows, Sequence)
     return {
-        row["key"]: {name: count for name, count in row.items() if name != "key"} for row in rows
+        row["key"]: {name: n for name, n in row.items() if name not in ("key", "total")}
+        for row in rows
     }
 
 
