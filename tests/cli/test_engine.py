@@ -1,0 +1,124 @@
+"""The commands with a real engine, running and stopped, and its refusals to start."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.rehearsal.engine_process import EngineFailed, EngineProcess
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[EngineProcess]:
+    process = EngineProcess(tmp_path, "")
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def refusal(engine: EngineProcess) -> str:
+    """Start an engine that must not come up; return what it says."""
+    command = [sys.executable, "-c", "from engine.cli import main; main()", "serve"]
+    done = subprocess.run(
+        [*command, "--config", str(engine.config_path)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_sigterm_ends_serve_with_0(engine: EngineProcess) -> None:
+    engine.start()
+    engine.wait_until_ready()
+    assert engine.stop() == 0
+    assert not (engine.directory / "data" / "control.sock").exists()
+
+
+def test_sigterm_right_after_the_start_ends_it_with_0(engine: EngineProcess) -> None:
+    engine.start()
+    caught = Path(f"/proc/{engine.pid}/status")
+    # From the first moment on that the program listens for the signal at all.
+    while not int(caught.read_text().split("SigCgt:")[1].split()[0], 16) & 1 << signal.SIGTERM - 1:
+        time.sleep(0.001)
+    assert engine.stop() == 0
+
+
+def test_accounts_are_made_with_the_engine_stopped_and_running(engine: EngineProcess) -> None:
+    before = engine.create_account("before")
+    engine.start()
+    engine.wait_until_ready()
+    while_running = engine.create_account("while running")
+    assert before.api_key != while_running.api_key
+    listed = engine.run("account", "list", "--json")
+    engine.stop()
+    assert listed == engine.run("account", "list", "--json")
+    names = [json.loads(line)["account"] for line in listed.splitlines()]
+    assert names == ["before", "while running"]
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_name_that_is_taken_is_refused(engine: EngineProcess, running: bool) -> None:
+    engine.create_account("shop")
+    if running:
+        engine.start()
+        engine.wait_until_ready()
+    with pytest.raises(EngineFailed, match=r"Error: .*shop"):
+        engine.create_account("shop")
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_listings_of_an_empty_engine(engine: EngineProcess, running: bool) -> None:
+    if running:
+        engine.start()
+        engine.wait_until_ready()
+    assert engine.run("queue") == "No mail is waiting.\n"
+    assert engine.run("queue", "--json") == ""
+    assert engine.run("events") == ""
+
+
+def test_a_port_in_use_is_named(engine: EngineProcess) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        engine.config_path.write_text(f'data_dir = "data"\n[http]\nlisten = "127.0.0.1:{port}"\n')
+        assert f"127.0.0.1:{port}" in (said := refusal(engine))
+        assert "in use" in said
+
+
+def test_a_second_engine_on_the_same_data_is_refused(engine: EngineProcess, tmp_path: Path) -> None:
+    engine.start()
+    engine.wait_until_ready()
+    (tmp_path / "second").mkdir()
+    second = EngineProcess(tmp_path / "second", "")
+    text = second.config_path.read_text().replace('"data"', '"../data"')
+    second.config_path.write_text(text)
+    assert "data" in refusal(second)
+    engine.check_alive()
+
+
+def test_a_directory_that_cannot_be_written_is_named(engine: EngineProcess) -> None:
+    # A file in its place: root may write everywhere, but not below a file.
+    (engine.directory / "data").write_text("")
+    assert f"{engine.directory}/data" in refusal(engine)
+
+
+def test_a_damaged_spool_is_named(engine: EngineProcess) -> None:
+    engine.create_account("shop")
+    for file in (engine.directory / "data").rglob("data.mdb"):
+        os.truncate(file, 5_000)
+    assert "data.mdb" in refusal(engine)
