@@ -152,6 +152,8 @@ class Connection:
         self._cause: Deferred | None = None
         self._delivered = 0
         self._octets_sent = 0
+        # What lies behind the block that is being written; None when nothing is.
+        self._octets_waiting: int | None = None
         self._tls = ""
         self._tls_resumed = False
 
@@ -268,11 +270,8 @@ class Connection:
             except WireBroken as error:
                 self._break(str(error), report, octets_unsent=error.octets_unsent)
             except trio.Cancelled:
-                stage = client.waiting_for or Stage.DOT
-                what = "sending was interrupted"
-                if scope.cancel_called:
-                    what = f"no reply to {stage} within {TIMEOUT_S[stage]:.0f} s"
-                self._break(what, report)
+                what = self._what_was_awaited() if scope.cancel_called else "interrupted"
+                self._break(what, report, octets_unsent=self._octets_waiting or 0)
                 raise
 
     async def quit(self) -> None:
@@ -368,20 +367,29 @@ class Connection:
 
     async def _write(self, chunks: Sequence[bytes], scope: trio.CancelScope) -> None:
         data = b"".join(chunks)
+        self._octets_waiting = 0
         if len(data) <= CONTENT_BLOCK_OCTETS:
             await self._wire.send(data)
         else:
             await self._write_blocks(memoryview(data), scope)
+        self._octets_waiting = None
         self._octets_sent += len(data)
 
     async def _write_blocks(self, rest: memoryview, scope: trio.CancelScope) -> None:
         while rest:
             block, rest = rest[:CONTENT_BLOCK_OCTETS], rest[CONTENT_BLOCK_OCTETS:]
+            self._octets_waiting = len(rest)
             self._limit(scope, CONTENT_BLOCK_TIMEOUT_S)
             try:
                 await self._wire.send(block)
             except WireBroken as error:
                 raise WireBroken(str(error), error.octets_unsent + len(rest)) from error
+
+    def _what_was_awaited(self) -> str:
+        if self._octets_waiting is not None:
+            return f"the server took nothing for {CONTENT_BLOCK_TIMEOUT_S:.0f} s"
+        stage = self._client.waiting_for or Stage.DOT
+        return f"no reply to {stage} within {TIMEOUT_S[stage]:.0f} s"
 
     def _limit(self, scope: trio.CancelScope, limit_s: float) -> None:
         """Give the peer at least `limit_s` from now, and not much more."""

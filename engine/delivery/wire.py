@@ -377,10 +377,10 @@ class TlsWire:
                 pieces.append(piece)
                 if not self._incoming.pending and not self._tls.pending():
                     break
+            else:
+                self._ended = True  # the peer's close_notify
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:
-            self._ended = True
         except ssl.SSLError as error:
             if not pieces:
                 raise WireBroken(f"TLS: {error.reason or error}") from error
