@@ -21,13 +21,17 @@ def print_columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     texts = [[printable(value) for value in row] for row in rows]
     columns = list(zip(head, *texts, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    numeric = [len(column) > 1 and all(map(str.isdigit, column[1:])) for column in columns]
+    numeric = [len(column) > 1 and all(map(_is_number, column[1:])) for column in columns]
     for line in (head, *texts):
         cells = [
             text.rjust(width) if is_number else text.ljust(width)
             for text, width, is_number in zip(line, widths, numeric, strict=True)
         ]
         click.echo("  ".join(cells).rstrip())
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(",", "").isdigit()
 
 
 def printable(value: Any) -> str:
