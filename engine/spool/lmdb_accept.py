@@ -131,7 +131,7 @@ def _first_answer(changes: Changes, account_id: int, digest: bytes) -> Accepted 
     try:
         found = unpack_record(stored, StoredRequest)
     except DamagedRecord:
-        changes.damage.append(("request", key))
+        changes.note_damage("request", key, stored)
         return None
     if found.lives_until_unix_ms <= changes.now_unix_ms:
         return None

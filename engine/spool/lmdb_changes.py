@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from engine.spool import agenda, projections
-from engine.spool.interface import AgendaRow, Rest
 from engine.spool.lmdb_contents import collect_garbage, drop_references, put_content
+from engine.spool.lmdb_counters import CounterChanges
+from engine.spool.lmdb_destinations import DestinationChanges
 from engine.spool.lmdb_layout import (
-    ACCOUNT_TOTAL,
     META_MARKS,
     PAUSED,
     RELEASE,
@@ -30,19 +29,14 @@ from engine.spool.lmdb_layout import (
     StoredFlow,
     Tables,
     address_prefix,
-    agenda_key,
-    counter_key,
     flow_name_key,
     queue_key,
     split_queue_key,
 )
-from engine.spool.lmdb_queue import QueueCursor
-from engine.spool.projections import NO_COUNTS, Projection, Tally
 from engine.spool.transitions import QUEUE_STATUSES, Place
 from protocols.records import (
     FINAL_STATUSES,
     DamagedRecord,
-    DestinationRecord,
     Envelope,
     EnvelopeFixed,
     EnvelopeState,
@@ -76,11 +70,6 @@ class Caches:
     destinations: dict[str, StoredDestination] = field(default_factory=dict)
     flows: dict[tuple[int, str | None], int] = field(default_factory=dict)
 
-    def clear(self) -> None:
-        self.counters.clear()
-        self.destinations.clear()
-        self.flows.clear()
-
 
 @dataclass(slots=True)
 class Touched:
@@ -112,22 +101,18 @@ class Changes:
         self.now_unix_ms = now_unix_ms
         self.start_count = start_count
         self.events: list[Event] = []
-        self.due_destinations: set[str] = set()
-        self.damage: list[tuple[str, bytes]] = []
+        self.due_destinations: dict[str, None] = {}
+        self.damage: list[tuple[str, bytes]] = []  # (table, key), for the sweeper
         self.settled_ids: list[int] = []
         self._caches = caches
         self._claims = claims
         self._touched: dict[int, Touched] = {}
-        self._tally = Tally()
         self._usage: dict[tuple[int, int], int] = {}
         self._releases: set[bytes] = set()
         self._flows: dict[tuple[int, str | None], int] = {}
         self._references: dict[int, int] = {}
-        self._arrivals: dict[str, int] = {}
-        self._departures: set[str] = set()
-        self._rests: dict[str, DestinationRecord] = {}
-        self._counters: dict[bytes, Counts] = {}
-        self._destinations: dict[str, StoredDestination] = {}
+        self.destinations = DestinationChanges(txn, tables, caches.destinations, self.note_damage)
+        self.counters = CounterChanges(txn, tables, caches.counters, self.flow_of, self.note_damage)
 
     # What the rules ask.
 
@@ -152,14 +137,11 @@ class Changes:
             try:
                 claimed = unpack_envelope(stored)
             except DamagedRecord:
-                self.damage.append(("envelope", key))
+                self.note_damage("envelope", key, stored)
                 return None
         envelope, octets = claimed
         self._touched[envelope_id] = Touched(envelope.fixed, octets, envelope.state, envelope.state)
         return envelope
-
-    def destination_record(self, name: str) -> DestinationRecord | None:
-        return self._rests.get(name) or self._destination(name).record
 
     def usage_of(self, account_id: int, day: int) -> int:
         used = self._usage.get((account_id, day))
@@ -185,6 +167,13 @@ class Changes:
                 self.put("flow", U32.pack(flow), pack_record(StoredFlow(account_id, campaign)))
             self._flows[name] = flow
         return flow
+
+    def note_damage(self, table: str, key: bytes, stored: bytes) -> None:
+        """Keep a record that cannot be read as it is: what follows may write over it."""
+        kept_key = table.encode() + b"\0" + key
+        if self.txn.put(kept_key, stored, overwrite=False, db=self.tables.quarantine):
+            self.marks.quarantined += 1
+        self.damage.append((table, key))
 
     # What the rules do.
 
@@ -232,14 +221,11 @@ class Changes:
         if state is not None:
             self._touched[envelope.fixed.envelope_id].new = state
 
-    def rest(self, decision: Rest) -> None:
-        self._rests[decision.destination] = decision.record
-
     def _add_event(self, fixed: EnvelopeFixed, old: Status | None, event: Event) -> None:
         assert event.seq == self.marks.head_seq + 1, event
         self.marks.head_seq = event.seq
         self.events.append(event)
-        self._tally.move(
+        self.counters.tally.move(
             fixed.account_id,
             fixed.campaign,
             fixed.destination,
@@ -270,7 +256,7 @@ class Changes:
             keys = [key for key in cursor.iternext(keys=True, values=False) if key.endswith(tail)]
         for key in keys:
             self.txn.delete(key, db=self.tables.queue)
-            self._departures.add(split_queue_key(key)[0])
+            self.destinations.depart(split_queue_key(key)[0])
 
     # The writing.
 
@@ -279,8 +265,8 @@ class Changes:
         self._flush_envelopes()
         self._flush_events()
         self._flush_references()
-        self._flush_counters()
-        self._flush_agenda()
+        self.counters.flush(self.marks)
+        self.destinations.flush()
         put = self.txn.put
         for (account_id, day), used in self._usage.items():
             put(U32_U32.pack(account_id, day), pack_record(used), db=self.tables.usage)
@@ -292,8 +278,8 @@ class Changes:
         """After the commit: let the next one know the rows as they are now."""
         caches = self._caches
         pairs: list[tuple[dict[Any, Any], dict[Any, Any]]] = [
-            (caches.counters, self._counters),
-            (caches.destinations, self._destinations),
+            (caches.counters, self.counters.fresh),
+            (caches.destinations, self.destinations.fresh),
             (caches.flows, self._flows),
         ]
         for cache, fresh in pairs:
@@ -313,7 +299,7 @@ class Changes:
                 put(U32_U64.pack(fixed.account_id, envelope_id), b"", db=tables.by_account)
                 put(address_prefix(fixed.address) + key, b"", db=tables.by_address)
             elif old.status in QUEUE_STATUSES:
-                self._departures.add(fixed.destination)
+                self.destinations.depart(fixed.destination)
                 old_key = queue_key(
                     fixed.destination, fixed.lane, fixed.flow, old.due_unix_ms, envelope_id
                 )
@@ -338,11 +324,9 @@ class Changes:
         name, due_unix_ms = fixed.destination, state.due_unix_ms
         key = queue_key(name, fixed.lane, fixed.flow, due_unix_ms, fixed.envelope_id)
         self.txn.put(key, b"", db=self.tables.queue)
-        arrival = self._arrivals.get(name)
-        if arrival is None or due_unix_ms < arrival:
-            self._arrivals[name] = due_unix_ms
+        self.destinations.arrive(name, due_unix_ms)
         if due_unix_ms <= self.now_unix_ms:
-            self.due_destinations.add(name)
+            self.due_destinations[name] = None
 
     def _flush_expiry(
         self, envelope_id: int, old: EnvelopeState | None, new: EnvelopeState
@@ -367,105 +351,11 @@ class Changes:
             try:
                 fresh += drop_references(self.txn, self.tables, content_id, gone)
             except DamagedRecord:
-                self.damage.append(("content_head", U64.pack(content_id)))
+                key = U64.pack(content_id)
+                self.note_damage(
+                    "content_head", key, self.txn.get(key, b"", db=self.tables.content_head)
+                )
         self.marks.garbage += fresh
         if self.marks.garbage > GARBAGE_KEPT:
             # A little more than comes in, so that it cannot grow for ever.
             collect_garbage(self.txn, self.tables, self.marks, 2 * fresh + 8)
-
-    def _flush_counters(self) -> None:
-        totals: dict[int, Counts] = {}
-        for key, delta in self._tally.deltas().items():
-            # One flow a campaign: the counters do not tell no campaign from an empty name.
-            flow = self.flow_of(key.account_id, key.campaign or None) if key.campaign else 0
-            self._add_to_counter(
-                counter_key(key.projection, key.account_id, key.period, flow, key.destination),
-                delta,
-            )
-            if key.projection == Projection.CAMPAIGN:
-                sums = totals.get(key.account_id, NO_COUNTS)
-                totals[key.account_id] = projections.add_counts(sums, delta)
-        for account_id, total in totals.items():
-            self._add_to_counter(counter_key(ACCOUNT_TOTAL, account_id, 0, 0, ""), total)
-            self.marks.counts = projections.add_counts(self.marks.counts, total)
-        put, table = self.txn.put, self.tables.counter
-        for row_key in sorted(self._counters):
-            put(row_key, pack_record(self._counters[row_key]), db=table)
-
-    def _add_to_counter(self, key: bytes, delta: Iterable[int]) -> None:
-        counts = self._caches.counters.get(key)
-        if counts is None:
-            stored = self.txn.get(key, db=self.tables.counter)
-            try:
-                counts = NO_COUNTS if stored is None else unpack_record(stored, Counts)
-            except DamagedRecord:
-                self.damage.append(("counter", key))
-                counts = NO_COUNTS
-        self._counters[key] = projections.add_counts(counts, delta)
-
-    def _flush_agenda(self) -> None:
-        """Give each destination with a changed queue the row it has to have, and no other."""
-        for name in self._rests.keys() | self._departures | self._arrivals.keys():
-            stored = self._destination(name)
-            row = (
-                AgendaRow(stored.wake_unix_ms, name, stored.cause)
-                if stored.wake_unix_ms is not None
-                else None
-            )
-            record = self._rests.get(name)
-            wanted: AgendaRow | None
-            if record is not None:
-                earliest = self._queue_of(name).earliest_due_unix_ms()
-                wanted = agenda.row_at_rest(name, earliest, record)
-            else:
-                record = stored.record
-                if name in self._arrivals:
-                    wanted = agenda.row_after_arrival(name, self._arrivals[name], row, record)
-                else:
-                    wanted = row if self._queue_of(name).has_rows() else None
-            if wanted != row or record is not stored.record:
-                self._write_destination(name, row, wanted, record)
-
-    def _queue_of(self, name: str) -> QueueCursor:
-        return QueueCursor(self.txn, self.tables.queue, name)
-
-    def _write_destination(
-        self,
-        name: str,
-        row: AgendaRow | None,
-        wanted: AgendaRow | None,
-        record: DestinationRecord | None,
-    ) -> None:
-        txn, tables = self.txn, self.tables
-        if row is not None and wanted != row:
-            txn.delete(agenda_key(row.wake_unix_ms, name), db=tables.agenda)
-        if wanted is not None and wanted != row:
-            txn.put(agenda_key(wanted.wake_unix_ms, name), wanted.cause.encode(), db=tables.agenda)
-        fresh = StoredDestination(
-            wanted.wake_unix_ms if wanted is not None else None,
-            wanted.cause if wanted is not None else "",
-            record,
-        )
-        self._destinations[name] = fresh
-        key = name.encode("ascii")
-        if wanted is None and record is None:
-            txn.delete(key, db=tables.destination)
-        else:
-            txn.put(key, pack_record(fresh), db=tables.destination)
-
-    def _destination(self, name: str) -> StoredDestination:
-        found = self._destinations.get(name) or self._caches.destinations.get(name)
-        if found is None:
-            key = name.encode("ascii")
-            stored = self.txn.get(key, db=self.tables.destination)
-            try:
-                found = (
-                    StoredDestination()
-                    if stored is None
-                    else unpack_record(stored, StoredDestination)
-                )
-            except DamagedRecord:
-                self.damage.append(("destination", key))
-                found = StoredDestination()
-            self._destinations[name] = found
-        return found

@@ -17,6 +17,7 @@ from engine.spool.lmdb_changes import Caches, Changes
 from engine.spool.lmdb_files import (
     Disk,
     check_data_file,
+    lengthen_data_file,
     prepare_files,
     sync_directory,
 )
@@ -127,6 +128,9 @@ class Store:
                 except SpoolError as refusal:
                     answers.append(refusal)
             changes.flush()
+        # A file that is shorter than its meta page says would be taken for one that was cut.
+        last_page: int = self.environment.info()["last_pgno"]
+        lengthen_data_file(self.path / "data.mdb", (last_page + 1) * self._page_octets)
         return Committed(answers, changes)
 
     def adopt(self, changes: Changes) -> None:

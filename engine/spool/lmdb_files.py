@@ -8,6 +8,7 @@ given up when the disk is full, so that deletions still have room. Knows no tabl
 
 import errno
 import fcntl
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
 from typing import Final
+
+import lmdb
+import lmdb.verify
 
 from engine.spool.interface import SpoolUnusable
 
@@ -30,6 +34,8 @@ META_OCTETS: Final = META_ENDS_AT + META_ENDS.size
 
 # Enough for the pages that a few commits of deletions copy.
 BALLAST_OCTETS: Final = 16 * 1024 * 1024
+
+logger = logging.getLogger(__name__)
 
 
 def prepare_directory(path: Path) -> None:
@@ -125,10 +131,33 @@ def check_data_file(path: Path) -> None:
         raise SpoolUnusable(f"{path}: {error.strerror}") from error
     _, last_page, _ = max(metas, key=lambda meta: meta[2])
     if size < (last_page + 1) * page_size:
+        _see_that_nothing_is_lost(path, size, (last_page + 1) * page_size)
+
+
+def lengthen_data_file(path: Path, octets: int) -> None:
+    """Make a data file as long as its meta page says, should it be shorter."""
+    if path.stat().st_size < octets:
+        os.truncate(path, octets)
+
+
+def _see_that_nothing_is_lost(path: Path, size: int, octets: int) -> None:
+    """Tell a file that was cut from one that was never longer.
+
+    A page that a transaction takes at the end and frees again is never written: such a file is
+    short and whole, until the commit that made it so has lengthened it. A kill in between leaves
+    it. Then only a walk over all pages tells; it takes seconds for each hundred megabytes.
+    """
+    logger.warning("spool: %s is shorter than its meta page says; looking at every page", path)
+    try:
+        problems = lmdb.verify.verify(str(path))  # type: ignore[no-untyped-call]  # ships no types
+    except (lmdb.verify.VerifyError, OSError) as error:
+        problems = [str(error)]
+    if problems:
         raise SpoolUnusable(
-            f"{path} is cut short: it has {size} octets,"
-            f" its meta page tells of {(last_page + 1) * page_size}"
+            f"{path} is cut short: it has {size} octets, its meta page tells of {octets}"
+            f" ({problems[0]})"
         )
+    lengthen_data_file(path, octets)
 
 
 def _meta_of(octets: bytes, path: Path) -> tuple[int, int, int]:

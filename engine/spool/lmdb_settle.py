@@ -30,7 +30,7 @@ def settle(
         changes.settled_ids.append(result.envelope_id)
     for decision in decisions:
         if isinstance(decision, Rest):
-            changes.rest(decision)
+            changes.destinations.rest(decision.destination, decision.record)
         elif isinstance(decision, RetryAt):
             envelope = changes.envelope(decision.envelope_id)
             if envelope is not None:
@@ -54,7 +54,7 @@ def finish(changes: Changes, decision: Finish, *, is_claimed: bool = False) -> N
         decision,
         changes.next_place(),
         is_claimed=is_claimed,
-        destination=changes.destination_record(fixed.destination),
+        destination=changes.destinations.record(fixed.destination),
     )
     if change is not None and state.status is Status.PAUSED:
         # Its place on the day that was booked is free again.

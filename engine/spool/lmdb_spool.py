@@ -153,7 +153,7 @@ class LmdbSpool:
             disturbed.update(changes.touched_ids)
         self._sweeper.put_aside(changes.damage)
         if changes.events or changes.due_destinations:
-            notice = CommitNotice(changes.events, changes.due_destinations)
+            notice = CommitNotice(changes.events, list(changes.due_destinations))
             for listener in self._listeners:
                 listener(notice)
 
@@ -307,6 +307,7 @@ class LmdbSpool:
         return await self._read(lmdb_invariants.faults_of)
 
     async def _read(self, read: Callable[..., T], *arguments: Any) -> T:
+        self.writer.check()
         async with self._reading:
             found: T = await self._run_blocking(read, self._store, *arguments)
             return found

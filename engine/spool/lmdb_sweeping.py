@@ -7,7 +7,7 @@ into `quarantine` and named in the log; the rest goes on.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -15,7 +15,7 @@ from typing import Any, Final
 from engine.spool import transitions
 from engine.spool.interface import SpoolSettings
 from engine.spool.lmdb_changes import Changes
-from engine.spool.lmdb_contents import collect_garbage
+from engine.spool.lmdb_contents import collect_garbage, get_octets
 from engine.spool.lmdb_cursors import delete_here
 from engine.spool.lmdb_environment import Store
 from engine.spool.lmdb_layout import (
@@ -23,6 +23,8 @@ from engine.spool.lmdb_layout import (
     U32_U64,
     U64,
     U64_U64,
+    StoredDestination,
+    StoredHead,
     StoredRequest,
     address_prefix,
     queue_key,
@@ -245,7 +247,7 @@ def trim(changes: Changes, now_unix_ms: int, settings: SpoolSettings) -> int:
                 try:
                     is_surplus = unpack_record(stored, Event).at_unix_ms < at_min
                 except DamagedRecord:
-                    changes.damage.append(("event", key))
+                    changes.note_damage("event", key, stored)
                     is_surplus = True
             if not is_surplus:
                 break
@@ -282,14 +284,47 @@ def forget_requests(changes: Changes, now_unix_ms: int) -> bool:
 
 
 def quarantine(changes: Changes, table: str, key: bytes) -> None:
-    """Move a damaged record out of the way, as it is, with the queue rows that lead to it."""
+    """Move a record out of the way, if it is damaged, and mend what led to it."""
     txn, tables = changes.txn, changes.tables
-    database = getattr(tables, table)
-    stored = txn.get(key, db=database)
-    if stored is not None:
-        txn.put(table.encode() + b"\0" + key, stored, db=tables.quarantine)
-        txn.delete(key, db=database)
-    if stored is not None or table == "envelope":
-        changes.marks.quarantined += 1
-    if table == "envelope":
+    stored = txn.get(key, db=getattr(tables, table))
+    is_damaged = stored is None or not is_whole(changes, table, key, stored)
+    if stored is not None and is_damaged:
+        changes.note_damage(table, key, stored)
+        txn.delete(key, db=getattr(tables, table))
+    if table == "envelope" and is_damaged:
+        # Its content is kept, and the counters still count it as what it was: a person has to see.
         changes.remove_queue_rows(U64.unpack(key)[0])
+    elif table == "destination":
+        changes.destinations.forget_row(key.decode("ascii"))
+    elif table == "counter":
+        changes.counters.recount(key, readable_envelopes(changes))
+
+
+def is_whole(changes: Changes, table: str, key: bytes, stored: bytes) -> bool:
+    """Say whether a record of one of the tables with records can be read."""
+    kinds: dict[str, Any] = {
+        "event": Event,
+        "destination": StoredDestination,
+        "counter": tuple[int, ...],
+        "request": StoredRequest,
+    }
+    try:
+        if table == "envelope":
+            unpack_envelope(stored)
+        elif table == "content_head":
+            head = unpack_record(stored, StoredHead)
+            get_octets(changes.txn, changes.tables, U64.unpack(key)[0], head)
+        else:
+            unpack_record(stored, kinds[table])
+    except DamagedRecord:
+        return False
+    return True
+
+
+def readable_envelopes(changes: Changes) -> Iterator[Envelope]:
+    with changes.txn.cursor(changes.tables.envelope) as cursor:
+        for _, stored in cursor:
+            try:
+                yield unpack_envelope(stored)[0]
+            except DamagedRecord:
+                continue

@@ -132,6 +132,11 @@ class Writer:
             raise type(waiting.answer)(*waiting.answer.args)
         return waiting.answer
 
+    def check(self) -> None:
+        """Raise SpoolFailed once a commit has failed: what is read then may not be so."""
+        if self._failure is not None:
+            raise SpoolFailed(str(self._failure))
+
     def close(self) -> None:
         """Let the writer end once everything that waits is committed."""
         self._is_closing = True
@@ -185,8 +190,14 @@ class Writer:
         except (lmdb.Error, OSError, SpoolFailed) as error:
             self._fail(batch, error)
             raise self._failure from error  # type: ignore[misc]  # _fail has just set it
-        except BaseException:
-            self._fail(batch, SpoolFailed("the commit was broken off"))
+        except trio.Cancelled:
+            # Before it began: a commit that has begun is waited for.
+            closed = SpoolFailed("the spool was closed before it was stored")
+            for each in batch:
+                self._answer(each, closed, was_waiting=True)
+            raise
+        except BaseException as error:
+            self._fail(batch, error)
             raise
         finally:
             self.busy = frozenset()
@@ -222,7 +233,7 @@ class Writer:
                 self.is_intake_open = not isinstance(answer, SpoolFull)
             self._answer(each, answer, was_waiting=True)
 
-    def _fail(self, batch: list[_Waiting], error: Exception) -> None:
+    def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
         self._failure = SpoolFailed(f"the spool could not commit: {error}")
         logger.critical("%s; nothing is acknowledged any more", self._failure)
         self.is_intake_open = False

@@ -1,0 +1,106 @@
+"""The rows of the table `counter`, as one commit changes them: one read and one write each.
+
+Beside the projections of `engine.spool.projections` there is one sum for each account, and one of
+everything in `meta`, so that a live total costs one row.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from engine.spool import projections
+from engine.spool.lmdb_layout import (
+    ACCOUNT_TOTAL,
+    Marks,
+    Tables,
+    counter_key,
+    split_counter_key,
+)
+from engine.spool.projections import NO_COUNTS, CounterKey, Projection, Tally
+from protocols.records import DamagedRecord, Envelope, pack_record, unpack_record
+
+if TYPE_CHECKING:
+    import lmdb
+
+Counts = tuple[int, ...]
+
+
+class CounterChanges:
+    """One commit's part about counters. `fresh` are the rows as they are after it."""
+
+    def __init__(
+        self,
+        txn: "lmdb.Transaction[bytes]",
+        tables: Tables,
+        cached: dict[bytes, Counts],
+        flow_of: Callable[[int, str | None], int],
+        note_damage: Callable[[str, bytes, bytes], None],
+    ) -> None:
+        self._txn = txn
+        self._tables = tables
+        self._cached = cached
+        self._flow_of = flow_of
+        self._note_damage = note_damage
+        self.tally = Tally()
+        self.fresh: dict[bytes, Counts] = {}
+
+    def flush(self, marks: Marks) -> None:
+        """Add what was tallied to the rows, and to the sum in `marks`."""
+        totals: dict[int, Counts] = {}
+        for key, delta in self.tally.deltas().items():
+            self._add(self._row_key(key), delta)
+            if key.projection == Projection.CAMPAIGN:
+                sums = totals.get(key.account_id, NO_COUNTS)
+                totals[key.account_id] = projections.add_counts(sums, delta)
+        for account_id, total in totals.items():
+            self._add(counter_key(ACCOUNT_TOTAL, account_id, 0, 0, ""), total)
+            marks.counts = projections.add_counts(marks.counts, total)
+        for row_key in sorted(self.fresh):
+            self._txn.put(row_key, pack_record(self.fresh[row_key]), db=self._tables.counter)
+
+    def recount(self, row_key: bytes, envelopes: Iterable[Envelope]) -> None:
+        """Make one row anew from the envelopes that are kept: for a row that was damaged.
+
+        What was purged from the spool is not in it any more; that is said in the log.
+        """
+        projection, account_id, _, _, destination = split_counter_key(row_key)
+        counts = NO_COUNTS
+        for envelope in envelopes:
+            fixed = envelope.fixed
+            if fixed.account_id != account_id or destination not in ("", fixed.destination):
+                continue
+            tally = Tally()
+            tally.move(
+                fixed.account_id,
+                fixed.campaign,
+                fixed.destination,
+                fixed.accepted_unix_ms,
+                None,
+                envelope.state.status,
+            )
+            for key, delta in tally.deltas().items():
+                if projection == ACCOUNT_TOTAL:
+                    is_it = key.projection == Projection.HOUR and (
+                        counter_key(ACCOUNT_TOTAL, key.account_id, 0, 0, "") == row_key
+                    )
+                else:
+                    is_it = key.projection == projection and self._row_key(key) == row_key
+                if is_it:
+                    counts = projections.add_counts(counts, delta)
+        self.fresh[row_key] = counts
+
+    def _row_key(self, key: CounterKey) -> bytes:
+        # The counters do not tell no campaign from an empty name: both are flow 0.
+        flow = self._flow_of(key.account_id, key.campaign) if key.campaign else 0
+        return counter_key(key.projection, key.account_id, key.period, flow, key.destination)
+
+    def _add(self, row_key: bytes, delta: Iterable[int]) -> None:
+        counts = self.fresh.get(row_key) or self._cached.get(row_key)
+        if counts is None:
+            counts = NO_COUNTS
+            stored = self._txn.get(row_key, db=self._tables.counter)
+            if stored is not None:
+                try:
+                    counts = unpack_record(stored, Counts)
+                except DamagedRecord:
+                    self._note_damage("counter", row_key, stored)
+        self.fresh[row_key] = projections.add_counts(counts, delta)
