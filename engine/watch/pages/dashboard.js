@@ -14,6 +14,9 @@ let totals = {};
 let deliveredHistory = [];
 const destinations = new Map();
 let events = [];
+let eventsDrawn = null; // What the list shows now: it is left alone, for screen readers, until it changes.
+let found = null; // The last search's messages; null before the first.
+let story = null; // The message whose story is open.
 let drawPlanned = false;
 
 function make(tag, text, className) {
@@ -128,15 +131,29 @@ function eventLine(event) {
   return line;
 }
 
-function drawEvents() { element("events").replaceChildren(...events.map(eventLine)); }
+function drawEvents() {
+  if (eventsDrawn === events) return;
+  eventsDrawn = events;
+  element("events").replaceChildren(...events.map(eventLine));
+}
 
 async function search(query) {
-  element("story").hidden = true;
-  element("search-note").textContent = "";
-  const found = /^\d+$/.test(query)
+  story = null;
+  found = /^\d+$/.test(query)
     ? [await ask(`/v1/messages/${query}`).catch((error) => { if (error instanceof Refused) throw error; })].filter(Boolean)
     : (await ask(`/v1/messages?limit=20&address=${encodeURIComponent(query)}`)).messages;
-  element("found").replaceChildren(...found.map((message) => {
+  if (found.length === 1) await tell(found[0].message_id);
+  drawFound();
+  drawStory();
+}
+
+async function tell(messageId) {
+  story = await ask(`/v1/messages/${messageId}`);
+  drawStory();
+}
+
+function drawFound() {
+  element("found").replaceChildren(...(found ?? []).map((message) => {
     const item = make("li");
     const button = make("button", `${moment(message.accepted_at)} · ${message.address} · ${message.subject} · ${wordOf("status", message.status)}`);
     button.type = "button";
@@ -144,20 +161,19 @@ async function search(query) {
     item.append(button);
     return item;
   }));
-  if (found.length === 0) element("search-note").textContent = word("nothing_found");
-  if (found.length === 1) await tell(found[0].message_id);
+  element("search-note").textContent = found?.length === 0 ? word("nothing_found") : "";
 }
 
-async function tell(messageId) {
-  const message = await ask(`/v1/messages/${messageId}`);
-  element("story-title").textContent = `${message.subject || message.message_id} ${word("to")} ${message.address}`;
-  element("story-now").textContent = `${wordOf("status", message.status)}. ${word("now")({ next_attempt_at: moment(message.next_attempt_at) })}`;
-  element("story-events").replaceChildren(...message.history.map((event) => {
+function drawStory() {
+  element("story").hidden = story === null;
+  if (story === null) return;
+  element("story-title").textContent = `${story.subject || story.message_id} ${word("to")} ${story.address}`;
+  element("story-now").textContent = `${wordOf("status", story.status)}. ${word("now")({ next_attempt_at: moment(story.next_attempt_at) })}`;
+  element("story-events").replaceChildren(...story.history.map((event) => {
     const line = eventLine({ ...event, address: "" });
     if (event.mx_host) line.append(` · ${event.mx_host}`);
     return line;
   }));
-  element("story").hidden = false;
 }
 
 function enter() {
@@ -174,8 +190,9 @@ function leave() {
   stream = null;
   signOut();
   totals = {}; deliveredHistory = []; events = []; destinations.clear();
-  element("found").replaceChildren();
-  element("story").hidden = true;
+  found = story = null;
+  drawFound();
+  drawStory();
   element("board").hidden = true;
   element("sign-out").hidden = true;
   element("sign-in").hidden = false;
@@ -187,6 +204,9 @@ function speak() {
   element("language").textContent = word("other_language");
   element("language").lang = currentLanguage() === "de" ? "en" : "de";
   connection(element("connection").dataset.state);
+  eventsDrawn = null;
+  drawFound();
+  drawStory();
   plan();
 }
 
