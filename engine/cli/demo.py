@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from engine.cli.options import config_option, failures, json_option
-from engine.cli.printing import print_json
+from engine.cli.printing import print_columns, print_json
 
 if TYPE_CHECKING:
     from engine.rehearsal.demo import BookRow, Demo, Progress
@@ -25,45 +25,64 @@ OPEN: Final = ("queued", "paused", "deferred")
 @click.command
 @click.option("--messages", type=click.IntRange(min=1), default=MESSAGES, show_default=True)
 @click.option("--keep", is_flag=True, help="Leave engine and receivers running, until Ctrl-C.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A new or empty directory for the engine's data, kept afterwards. "
+    "Without: a temporary one, removed at the end.",
+)
 @json_option
 @config_option
-def command(messages: int, keep: bool, as_json: bool) -> None:
+def command(messages: int, keep: bool, data_dir: Path | None, as_json: bool) -> None:
     """Send to simulated receivers of every temper, and check the books at the end.
 
-    Everything stays on this machine and below a temporary directory. The demo has a configuration
-    of its own; --config is taken like everywhere, and has nothing to say here.
+    Nothing leaves this machine. The demo has a configuration of its own; --config is taken like
+    everywhere, and has nothing to say here.
     """
     import trio
 
     from engine.rehearsal.engine_process import EngineFailed
 
-    with failures(EngineFailed, OSError):
-        books = trio.run(_run, messages, keep, as_json)
+    with failures(EngineFailed, OSError), _directory(data_dir) as directory:
+        books = trio.run(_run, directory, messages, keep, as_json)
     faults = [f"{row.domain}: {fault}" for row in books for fault in row.faults]
     if faults:
         raise click.ClickException("the books do not balance:\n  " + "\n  ".join(faults))
 
 
-async def _run(messages: int, keep: bool, as_json: bool) -> "list[BookRow]":
+@contextmanager
+def _directory(chosen: Path | None) -> Iterator[Path]:
+    """Make the directory that was asked for, or a temporary one for as long as the block runs."""
+    if chosen is None:
+        with tempfile.TemporaryDirectory(prefix="eilpost-demo-") as made:
+            yield Path(made)
+        return
+    chosen.mkdir(parents=True, exist_ok=True)
+    if any(chosen.iterdir()):
+        # An older demo's mails would be in the books, and no receiver would have counted them.
+        raise click.ClickException(f"{chosen} is not empty; the demo needs a directory of its own")
+    yield chosen
+
+
+async def _run(directory: Path, messages: int, keep: bool, as_json: bool) -> "list[BookRow]":
     import trio
 
     from engine.rehearsal.demo import open_demo
 
-    with tempfile.TemporaryDirectory(prefix="eilpost-demo-") as directory:
-        async with open_demo(Path(directory)) as demo:
-            if not as_json:
-                _introduce(demo, messages)
-            with _progress(messages, hidden=as_json) as show:
-                books = await demo.run(messages, show)
-            if as_json:
-                for row in books:
-                    print_json(_plain(row))
-            else:
-                _print_books(books)
-            if keep:
-                click.echo(f"\nStill running: {demo.engine.url}/   Ctrl-C ends it.", err=as_json)
-                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                    await anext(signals)
+    async with open_demo(directory) as demo:
+        if not as_json:
+            _introduce(demo, messages)
+        with _progress(messages, hidden=as_json) as show:
+            books = await demo.run(messages, show)
+        if as_json:
+            for row in books:
+                print_json(_plain(row))
+        else:
+            _print_books(books)
+        if keep:
+            click.echo(f"\nStill running: {demo.engine.url}/   Ctrl-C ends it.", err=as_json)
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                await anext(signals)
     return books
 
 
@@ -77,9 +96,10 @@ def _introduce(demo: "Demo", messages: int) -> None:
         "greylisting ones, some that are down for a while, full mailboxes, unknown users.\n"
         f"So that it ends soon, a deferred mail is tried again after {retries} s and given up\n"
         f"after {MAX_AGE_S:g} s; the engine's own defaults are minutes, hours and three days.\n\n"
-        f"Live page:   {demo.engine.url}/\n"
-        f"API key:     {keys.api_key}\n"
-        f"Secret key:  {keys.secret_key}\n"
+        f"Live page, signed in:  {demo.engine.operator_url()}   (good for one sign-in)\n"
+        f"or, as the sender:     {demo.engine.url}/\n"
+        f"API key:               {keys.api_key}\n"
+        f"Secret key:            {keys.secret_key}\n"
     )
 
 
@@ -102,8 +122,9 @@ def _progress(messages: int, *, hidden: bool) -> "Iterator[Callable[[Progress], 
 
         def show(progress: "Progress") -> None:
             bars.update(accepted, completed=progress.accepted)
-            waiting = f"{progress.waiting:,} waiting"
-            bars.update(finished, completed=progress.finished, note=waiting)
+            delivered = progress.counts.get("delivered", 0)
+            note = f"{delivered:,} delivered, {progress.waiting:,} waiting"
+            bars.update(finished, completed=progress.finished, note=note)
 
         yield show
 
@@ -122,28 +143,22 @@ def _numbers(row: "BookRow") -> dict[str, int]:
 
 
 def _print_books(books: "Sequence[BookRow]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     sums = Counter[str]()
     for row in books:
         sums.update(_numbers(row))
     # A status that no mail has would be a column of zeros.
     names = [name for name, total in sums.items() if total or name == "delivered"]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("destination", "receiver"):
-        table.add_column(name)
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
-    for row in books:
-        numbers = _numbers(row)
-        table.add_row(row.domain, row.note, *(f"{numbers[name]:,}" for name in names))
-    table.add_section()
-    table.add_row("sum", "", *(f"{sums[name]:,}" for name in names), style="bold")
-    console = Console()
-    console.print(table)
+    rows = [(row.domain, _numbers(row), row.note) for row in books]
+    rows.append(("sum", dict(sums), f"{len(books)} destinations"))
+    print_columns(
+        ["destination", *(name.replace("_", " ") for name in names), "its receiver"],
+        (
+            [domain, *(f"{numbers[name]:,}" for name in names), note]
+            for domain, numbers, note in rows
+        ),
+    )
     if not any(row.faults for row in books):
-        console.print(
-            "\nThe books balance: every mail handed in has one final status, and each receiver "
+        click.echo(
+            "\nThe books balance: every mail handed in has one final status, and each receiver\n"
             "counted what the engine calls delivered, once."
         )

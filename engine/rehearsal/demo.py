@@ -23,7 +23,7 @@ from engine.rehearsal.engine_process import (
     HttpClient,
     status_counts,
 )
-from engine.rehearsal.places import places, recipients, zones_of
+from engine.rehearsal.places import PLACES, Place, recipients, zones_of
 from engine.rehearsal.receiver import Receiver
 from engine.rehearsal.receivers import serve_receivers
 
@@ -89,11 +89,15 @@ class Demo:
     """A running engine and the world it sends to; obtained from `open_demo`."""
 
     def __init__(
-        self, engine: EngineProcess, credentials: Credentials, receivers: dict[str, Receiver]
+        self,
+        engine: EngineProcess,
+        credentials: Credentials,
+        all_places: Sequence[Place],
+        receivers: dict[str, Receiver],
     ) -> None:
         self.engine = engine
         self.credentials = credentials
-        self._places = places()
+        self._places = all_places
         self._receivers = receivers
         self._acknowledged: Counter[str] = Counter()
 
@@ -107,6 +111,7 @@ class Demo:
         client = HttpClient(self.engine.port, self.credentials)
 
         async def look() -> Progress:
+            self.engine.check_alive()
             rows = await trio.to_thread.run_sync(status_counts, client)
             progress = Progress(
                 messages,
@@ -128,10 +133,11 @@ class Demo:
             await self._hand_in(messages)
             handed_in.set()
         with trio.move_on_at(started_s + PATIENCE_S):
-            while (await look()).finished < messages:
-                self.engine.check_alive()
+            while (await look()).finished < messages:  # noqa: ASYNC110 - another process sets no event
                 await trio.sleep(POLL_S)
-        return await trio.to_thread.run_sync(self._books, client)
+        books = await trio.to_thread.run_sync(self._books, client)
+        client.close()
+        return books
 
     async def _hand_in(self, messages: int) -> None:
         source = recipients(self._places, messages)
@@ -167,12 +173,14 @@ class Demo:
 
 
 @asynccontextmanager
-async def open_demo(directory: Path, *, seed: int = 1) -> AsyncIterator[Demo]:
+async def open_demo(
+    directory: Path, *, all_places: Sequence[Place] = PLACES, seed: int = 1
+) -> AsyncIterator[Demo]:
     """Start receivers, DNS and an engine with its data below `directory`; end them at the end.
 
-    Raises EngineFailed, with what the engine wrote, if it does not start.
+    The seed decides whose mailbox is full and who is unknown. Raises EngineFailed, with
+    what the engine wrote, if it does not start.
     """
-    all_places = places()
     receivers = {
         place.domain: Receiver(place.domain, place.kind.behaviour, seed=seed)
         for place in all_places
@@ -190,7 +198,7 @@ async def open_demo(directory: Path, *, seed: int = 1) -> AsyncIterator[Demo]:
             credentials = await trio.to_thread.run_sync(engine.create_account, "demo")
             engine.start()
             await trio.to_thread.run_sync(engine.wait_until_ready)
-            yield Demo(engine, credentials, receivers)
+            yield Demo(engine, credentials, all_places, receivers)
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(engine.stop)

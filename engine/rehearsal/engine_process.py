@@ -70,6 +70,13 @@ class EngineProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def operator_url(self) -> str:
+        """Return the link that signs in an operator once; `serve` prints it when it is ready."""
+        for word in self.output_path.read_text(encoding="utf-8", errors="replace").split():
+            if word.startswith(self.url) and "#token=" in word:
+                return word
+        raise EngineFailed(f"no operator's link in what it wrote: {self._last_words()}")
+
     def start(self) -> None:
         """Start it without waiting for anything."""
         assert self._process is None, "the engine runs already"
@@ -134,7 +141,7 @@ class EngineProcess:
         command = [*COMMAND, *arguments, "--config", str(self.config_path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise EngineFailed(f"eilpost {' '.join(arguments)}: {done.stderr.strip()}")
+            raise EngineFailed(f"eilpost {' '.join(arguments)}: {done.stderr.strip()[-1000:]}")
         return done.stdout
 
     def create_account(self, name: str) -> Credentials:

@@ -48,7 +48,7 @@ KINDS = (
         "down",
         2,
         20,
-        "refuses connections for the first 15 s",
+        "refuses connections for 15 s",
         Behaviour(down_s=((0.0, 15.0),)),
     ),
     Kind(
@@ -87,15 +87,18 @@ class Place:
     address: str
 
 
-def places() -> tuple[Place, ...]:
-    """Return all sixty, each at an address of its own and so a site of its own."""
+def places(kinds: Sequence[Kind] = KINDS) -> tuple[Place, ...]:
+    """Return the domains of all `kinds`, each at an address and so a site of its own."""
     found: list[Place] = []
-    for kind in KINDS:
+    for kind in kinds:
         for number in range(1, kind.count + 1):
             found.append(
                 Place(f"{kind.name}-{number:02}.{ZONE}", kind, f"127.4.0.{len(found) + 1}")
             )
     return tuple(found)
+
+
+PLACES = places()
 
 
 def zones_of(all_places: Sequence[Place]) -> Zones:

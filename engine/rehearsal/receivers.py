@@ -35,7 +35,9 @@ async def serve_receivers(
     sockets = _bind_all(list(receivers), port)
     async with trio.open_nursery() as nursery:
         for receiver, listener in zip(receivers.values(), sockets, strict=True):
-            receiver.now_s()
+            # Before anybody is told the port: who is up can be connected to from then on.
+            if not receiver.is_down():
+                listener.listen(BACKLOG)
             nursery.start_soon(serve_socket, receiver, listener)
         task_status.started(sockets[0].getsockname()[1])
 
