@@ -314,16 +314,17 @@ class Connection:
         if stage is Stage.TLS:
             await self._start_tls(tls_contexts)
             await self._send_command()
+        is_ready = False
         while self.is_open and client.waiting_for is stage:
             for result in client.receive(await self._receive()):
                 if isinstance(result, SessionReady):
-                    if isinstance(self._wire, TlsWire):
-                        tls_contexts.remember(self.target, self._wire.session)
-                    return True
-                if isinstance(result, Closed):
+                    is_ready = True
+                elif isinstance(result, Closed):
                     self._end(result.cause)
             await self._send_command()
-        return False
+        if is_ready and isinstance(self._wire, TlsWire):
+            tls_contexts.remember(self.target, self._wire.session)
+        return is_ready
 
     async def _send_command(self) -> None:
         out = self._client.data_to_send()
