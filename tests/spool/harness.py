@@ -1,6 +1,5 @@
 """Opens a spool of either adapter for the contract tests, and makes what they hand in."""
 
-import importlib.util
 import itertools
 import random
 import tempfile
@@ -27,8 +26,7 @@ from engine.spool.interface import (
 )
 from protocols.records import Account, ApiKey, Envelope, Event, Reason, Status
 
-HAS_LMDB = importlib.util.find_spec("engine.spool.lmdb_spool") is not None
-ADAPTERS = ["memory", "lmdb"] if HAS_LMDB else ["memory"]
+ADAPTERS = ("memory", "lmdb")
 
 SECOND_MS = 1000
 HOUR_MS = 3_600_000
