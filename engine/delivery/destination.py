@@ -51,7 +51,7 @@ WINDOW_ENVELOPES_MIN: Final = 64
 # So many mails a connection are claimed ahead: a fetch then ends before the pipe runs dry.
 WINDOW_ENVELOPES_PER_CONNECTION: Final = 32
 # A further connection is worth its handshakes from about so many mails on.
-MAILS_PER_CONNECTION_MIN: Final = 8
+MAILS_PER_CONNECTION_MIN: Final = 20
 # An actor that others wait for keeps its place so long.
 TURN_S: Final = 1.0
 # A name may move; sessions that are opened later find its new hosts.
@@ -280,11 +280,12 @@ class Destination:
         mail = self._mail
         backlog = mail.ready + mail.claimed + (WINDOW_ENVELOPES_MIN if mail.more_due else 0)
         worth = math.ceil(backlog / MAILS_PER_CONNECTION_MIN)
-        # After a failure, those that are being opened show first whether it was the only one.
-        if self._idle or (self._health.failed_openings and self._opening):
+        if self._idle:
             return
+        # After a failure, those that there are show first whether it was the only one.
+        allowed = 1 if self._health.is_doubtful else self._concurrency.allowed
         now_unix_ms = self._now_unix_ms()
-        while self._open_or_opening() < min(worth, self._concurrency.allowed):
+        while self._open_or_opening() < min(worth, allowed):
             self._connections.open = self._open_or_opening()
             if binding_limit([self._connections], now_unix_ms)[0] is not None:
                 return

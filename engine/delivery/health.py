@@ -68,8 +68,13 @@ class Health:
         self._back_off("destination_unreachable", cause.reason, cause.reply, now_unix_ms)
         return True
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether one connection at a time should show first that there is somebody at work."""
+        return self.failed_openings > 0 or self.bad_sessions > 0
+
     def delivered(self) -> None:
-        self.throttled_run = 0
+        self.throttled_run = self.bad_sessions = 0
         record = self.record
         if record.reply or record.failures:
             record.failures, record.cause, record.since_unix_ms = 0, "", 0
@@ -84,8 +89,10 @@ class Health:
             self.throttled_run = 0
             self._back_off("destination_unreachable", outcome.reason, outcome.reply, now_unix_ms)
             return True
-        if is_work(outcome) and record.failures:
-            record.failures, record.cause, record.since_unix_ms = 0, "", 0
+        if is_work(outcome):
+            self.bad_sessions = 0
+            if record.failures:
+                record.failures, record.cause, record.since_unix_ms = 0, "", 0
         record.reply, record.reason = outcome.reply, outcome.reason
         return False
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import trio
 
 from engine.clock import VirtualClock
-from engine.config import Config
+from engine.config import Config, Rule
 from engine.config import Delivery as DeliverySettings
 from engine.config_values import Network
 from engine.delivery.service import Delivery
@@ -28,19 +28,19 @@ from engine.spool.interface import (
 )
 from engine.spool.memory import MemorySpool
 from engine.spool.memory_data import MemoryData
-from protocols.records import Account, ApiKey, Envelope, Event, Status
+from protocols.records import Account, ApiKey, DestinationRecord, Envelope, Event, Status
 
 START_UNIX_MS = 1_790_000_000_000
 CONTENT = b"From: a@out.example\r\nSubject: hello\r\n\r\nHow are you?\r\n"
 
 
-def config(**delivery: object) -> Config:
+def config(rules: Sequence[Rule] = (), **delivery: object) -> Config:
     settings = {
         "ehlo_name": "out.example",
         "private_targets": (Network.parse("127.0.0.0/8"),),
         **delivery,
     }
-    return Config(delivery=DeliverySettings(**settings))  # type: ignore[arg-type]  # tests choose
+    return Config(rules=tuple(rules), delivery=DeliverySettings(**settings))  # type: ignore[arg-type]  # tests choose
 
 
 @dataclass
@@ -117,10 +117,16 @@ class World:
         """Run the network and the room; at the end the room is cut off, as by a crash."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.network.serve)
+            nursery.start_soon(self._sweep)
             delivery = self.new_delivery()
             await nursery.start(delivery.run)
             yield delivery
             nursery.cancel_scope.cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            await self.spool.sweep(self.clock.now_unix_ms(), 500)
+            await trio.sleep(5.0)
 
     def new_delivery(self) -> Delivery:
         return Delivery(
@@ -152,6 +158,13 @@ class World:
 
     async def counts(self) -> Mapping[Status, int]:
         return Counter(envelope.state.status for envelope in await self.envelopes())
+
+    async def record(self, domain: str) -> DestinationRecord:
+        return await self.spool.destination(domain) or DestinationRecord()
+
+    async def faults(self) -> list[str]:
+        """Return what is wrong with the spool's books: nothing, ever."""
+        return await self.spool.check_invariants()
 
     async def story(self, envelope_id: int) -> list[Event]:
         envelope = await self.spool.envelope(envelope_id)
