@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from engine.spool import open_spool
+from engine.spool import RunBlocking, open_spool
 from engine.spool.interface import (
     Accepted,
     AcceptRequest,
@@ -63,13 +63,13 @@ class Harness:
         self._data_dir = data_dir
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Spool]:
+    async def open(self, run_blocking: RunBlocking = run_inline) -> AsyncIterator[Spool]:
         async with open_spool(
             self._url,
             self._data_dir,
             settings=self.settings,
             clock=self.clock,
-            run_blocking=run_inline,
+            run_blocking=run_blocking,
             random=random.Random(1),
         ) as spool:
             yield spool

@@ -15,6 +15,7 @@ import trio
 import trio.testing
 from hypothesis import HealthCheck, Phase, given, settings
 
+from engine.spool import RunBlocking
 from engine.spool.interface import (
     Accepted,
     AcceptRequest,
@@ -28,7 +29,7 @@ from engine.spool.interface import (
 )
 from engine.spool.memory import MemorySpool
 from engine.spool.memory_data import MemoryData
-from tests.spool.harness import Harness
+from tests.spool.harness import Harness, run_inline
 from tests.spool.test_contract_programs import SETTINGS, Step, programs, run_program
 
 
@@ -135,7 +136,7 @@ class BrokenHarness(Harness):
         self._data = MemoryData()
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Spool]:
+    async def open(self, run_blocking: RunBlocking = run_inline) -> AsyncIterator[Spool]:
         yield self._adapter(
             self._data, settings=self.settings, clock=self.clock, random=random.Random(1)
         )
