@@ -286,8 +286,12 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close without a word. Not while `deliver` runs: cancel that."""
-        self._break("closed", _report_nothing)
+        """Close without a word. Not while `deliver` runs: cancel that.
+
+        After `deliver` was left by an exception of a callback, what was under way
+        has no outcome; the process is about to end then.
+        """
+        self._break("closed", _report_to_nobody)
 
     # The opening.
 
@@ -436,6 +440,10 @@ class Connection:
 
 def _place(target: Target) -> str:
     return target.address if target.host == target.address else f"{target.host} [{target.address}]"
+
+
+def _report_to_nobody(outcomes: Sequence[EnvelopeOutcome]) -> None:
+    """Let go of outcomes that nobody waits for any more."""
 
 
 def _report_nothing(outcomes: Sequence[EnvelopeOutcome]) -> None:
