@@ -12,13 +12,15 @@ from bench import rig
 from bench.children import NameServer, Receiver, Sink
 from bench.report import Report
 
-SIZES = {"throttled": (20_000,), "messages": (19_600,), "kilobytes": (2,), "rounds": (3,)}
+SIZES = {"throttled": (500_000,), "messages": (49_000,), "kilobytes": (2,), "rounds": (3,)}
 
 GOOD = 98
 TARPIT, THROTTLED = "127.2.0.1", "127.3.0.1"
 TARPIT_MESSAGES = 200
 TARPIT_REPLY_DELAY_S = 5
 THROTTLED_PER_S = 10
+# The throttled queue is there to be long, not to be large.
+THROTTLED_OCTETS = 400
 
 
 def answer(sizes: dict[str, list[int]], directory: Path, report: Report) -> None:
@@ -51,8 +53,8 @@ def _rate_of_good(
     octets = kilobytes * 1000
     with (
         Sink(hosts=GOOD) as sink,
-        Receiver(TARPIT, sink.port, reply_delay_s=TARPIT_REPLY_DELAY_S),
-        Receiver(THROTTLED, sink.port, rate_per_s=THROTTLED_PER_S),
+        Receiver(TARPIT, sink.port, reply_delay_s=TARPIT_REPLY_DELAY_S) as tarpit,
+        Receiver(THROTTLED, sink.port, rate_per_s=THROTTLED_PER_S) as throttler,
         NameServer(
             {"good": (sink.address, GOOD), "tarpit": (TARPIT, 1), "throttled": (THROTTLED, 1)}
         ) as name_server,
@@ -62,7 +64,11 @@ def _rate_of_good(
         # The bad ones' mail is older, so it would be first if anything were in one line.
         if throttled:
             rig.prefill(
-                engine, messages=throttled, destinations=1, octets=octets, group="throttled"
+                engine,
+                messages=throttled,
+                destinations=1,
+                octets=THROTTLED_OCTETS,
+                group="throttled",
             )
             rig.prefill(
                 engine, messages=TARPIT_MESSAGES, destinations=1, octets=octets, group="tarpit"
@@ -72,7 +78,11 @@ def _rate_of_good(
         try:
             baseline = rig.wait_for_first(engine, sink)
             drained = rig.wait_for_last(engine, sink, baseline, messages)
+            said, waited = throttler.ask("report"), tarpit.ask("report")
         finally:
             engine.kill()
     rig.remove(place)
+    if throttled and not (said["refused"] and waited["connections"]):
+        # Then the comparison was with nothing.
+        report.notes.append(f"the bad ones were not in play: {said}, {waited}")
     return drained.recipients / max(drained.seconds, 1e-9)

@@ -8,6 +8,7 @@ is as durable as packaged. It needs root, as Postfix does.
 import os
 import shutil
 import smtplib
+import stat
 import subprocess
 import threading
 import time
@@ -130,9 +131,12 @@ def running(place: Path, sink: Sink, destinations: int) -> Iterator[Postfix]:
     if shutil.which("postfix") is None or os.geteuid() != 0:
         raise EngineFailed("needs Debian package postfix, and root")
     place.mkdir(parents=True)
-    # The daemons run as their own user and have to get here.
+    # The daemons run as their own user and have to get here; ours to open are two levels.
     for parent in (place, place.parent):
         parent.chmod(0o755)
+    for parent in place.parents:
+        if not parent.stat().st_mode & stat.S_IXOTH:
+            raise EngineFailed(f"Postfix' own user cannot enter {parent}; give another --data-dir")
     postfix = Postfix(place)
     (place / "main.cf").write_text(MAIN.format(place=place))
     (place / "master.cf").write_text(MASTER.format(listen=f"127.0.0.1:{postfix.port}"))

@@ -10,6 +10,7 @@ import math
 import socket
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import trio
 
@@ -113,8 +114,7 @@ async def _run_one(address: str, port: int, behaviour: Behaviour) -> None:
         taken: int = await nursery.start(serve_receivers, {address: receiver}, port)
         _say({"address": address, "port": taken})
         while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-            counts = receiver.statistics()
-            _say({"accepted": counts.accepted, "refused": counts.refused})
+            _say(asdict(receiver.statistics()))
         nursery.cancel_scope.cancel()
 
 

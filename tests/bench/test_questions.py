@@ -1,0 +1,69 @@
+"""Each question answered small: the figures are there and sane; none is held to a speed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TINY = {
+    "drain": ["destinations=7", "kilobytes=2", "messages=2000"],
+    "end_to_end": ["destinations=5", "kilobytes=2", "messages=400"],
+    "growth": ["queued=2000,4000", "messages=1500"],
+    "intake": ["kilobytes=2", "messages=400"],
+    "isolation": ["throttled=300", "messages=980", "rounds=1"],
+    "latency": ["per_second=300", "seconds=1", "subscribers=3"],
+    "memory": ["queued=3000", "destinations=50", "seconds=1"],
+}
+
+
+def answer(name: str, sizes: list[str], directory: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench", name, *sizes, "--json", "--data-dir", str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(directory.iterdir()) == [], "the bench leaves nothing behind"
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+@pytest.mark.parametrize("name", list(TINY))
+def test_the_answer_has_its_figures(name: str, tmp_path: Path) -> None:
+    told = answer(name, TINY[name], tmp_path)
+    assert told["question"].endswith("?")
+    assert told["command"].startswith(f"python -m bench {name}")
+    assert "fdatasync" in told["setting"]["disk"]
+    assert "data_dir" in told["limits"]
+    assert told["notes"] == []
+    figures = {figure["name"]: figure["value"] for figure in told["figures"]}
+    assert all(value > 0 for value in figures.values()), figures
+    expected = {
+        "growth": {"cost grows by"},
+        "isolation": {"alone", "beside the bad ones", "kept"},
+        "latency": {"p50", "p99", "CPU of the engine"},
+        "memory": {"private memory, highest", "from start after kill -9 to the first delivery"},
+    }
+    assert figures.keys() >= expected.get(name, {"rate", "CPU of the engine"})
+
+
+def test_end_to_end_measures_postfix_beside_it() -> None:
+    if shutil.which("postfix") is None:
+        pytest.skip("needs Debian package postfix")
+    if os.geteuid() != 0:
+        pytest.skip("Postfix needs root to start")
+    sizes = ["destinations=5", "kilobytes=2", "messages=200", "--against", "postfix"]
+    # Not below pytest's own directory, which only its owner may enter: Postfix has its own user.
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        told = answer("end_to_end", sizes, Path(directory))
+    cases = {figure["case"]: figure for figure in told["figures"] if figure["name"] == "rate"}
+    assert len(cases) == 2
+    (ratio,) = (f["value"] for f in told["figures"] if f["name"] == "against postfix")
+    assert ratio > 0
+    assert told["notes"] == []
