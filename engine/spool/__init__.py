@@ -39,8 +39,7 @@ async def open_spool(
     """
     scheme, _, rest = url.partition(":")
     if scheme == "memory":
-        # The directory holds the control socket too, whatever holds the mail.
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(data_dir)
         yield MemorySpool(data_named(rest), settings=settings, clock=clock, random=random)
     elif scheme == "lmdb":
         # Loaded only when asked for: the model and its tests need no database.
@@ -56,3 +55,11 @@ async def open_spool(
             yield spool
     else:
         raise SpoolUnusable(f"spool.url: no adapter for {url!r}; known are lmdb: and memory:")
+
+
+def _make_directory(data_dir: Path) -> None:
+    """Make what holds the control socket too, whatever holds the mail."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpoolUnusable(f"data_dir: {data_dir}: {error.strerror}") from error

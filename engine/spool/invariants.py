@@ -7,7 +7,7 @@ envelopes say, and what the log says if it is whole; a content is kept exactly w
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from engine.spool import projections
@@ -29,7 +29,7 @@ OPEN_INDEXES = [STATUSES.index(each) for each in STATUSES if each not in FINAL_S
 class Tables(Protocol):
     """A spool's tables at one moment."""
 
-    def envelopes(self) -> Iterator[Envelope]: ...
+    def envelopes(self) -> Iterable[Envelope]: ...
 
     def queue_rows(self) -> Iterator[tuple[str, int, int, int, int]]:
         """Return (destination, lane, flow, due_unix_ms, envelope_id) of each queue row."""

@@ -197,7 +197,7 @@ class MemorySpool:
         await trio.lowlevel.checkpoint()
         data = self._data
         commit = _Commit(data, self.now_unix_ms())
-        for envelope in list(data.envelopes()):
+        for envelope in data.envelopes(lambda state: state.expires_unix_ms <= now_unix_ms):
             decision = transitions.expiry(envelope, now_unix_ms)
             if decision is not None and decision.envelope_id not in self._claimed:
                 commit.finish(envelope, decision)

@@ -6,7 +6,7 @@ arguments, and nothing here is told to listeners: that is `engine.spool.memory`.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from engine.spool import agenda, projections, transitions
@@ -140,8 +140,10 @@ class MemoryData:
 
     # The tables as `engine.spool.invariants` walks them.
 
-    def envelopes(self) -> Iterator[Envelope]:
-        return (Envelope(self.fixed[each], self.states[each]) for each in sorted(self.states))
+    def envelopes(self, wanted: Callable[[EnvelopeState], bool] | None = None) -> list[Envelope]:
+        """Return the envelopes, or those whose state is `wanted`, oldest first."""
+        ids = [each for each, state in self.states.items() if wanted is None or wanted(state)]
+        return [Envelope(self.fixed[each], self.states[each]) for each in sorted(ids)]
 
     def queue_rows(self) -> Iterator[tuple[str, int, int, int, int]]:
         return ((name, *row) for name in sorted(self.queue) for row in self.queue[name])

@@ -11,7 +11,7 @@ from protocols.records import Envelope
 
 def matching(data: MemoryData, wanted: EnvelopeFilter) -> Iterator[Envelope]:
     """Yield the envelopes that a filter admits, newest first."""
-    return (each for each in reversed(list(data.envelopes())) if wanted.admits(each))
+    return (each for each in reversed(data.envelopes()) if wanted.admits(each))
 
 
 def counted(

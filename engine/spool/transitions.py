@@ -110,8 +110,8 @@ def apply_finish(
     """Return what a decision to end it makes; None if it is final, or cancelled while in flight.
 
     What is in flight may be with its recipient in a moment: to call that cancelled would be a lie.
-    An expiry without a reply of its own tells the last one heard, the envelope's or else its
-    destination's.
+    An expiry that brings no reply tells the last one heard. If the destination cannot be reached,
+    that is the destination's: as long as it is backing off, no mail has an attempt of its own.
     """
     assert finish.status in FINISH_STATUSES, finish
     old = envelope.state
@@ -119,7 +119,9 @@ def apply_finish(
         return None
     reply = finish.reply
     if not reply and finish.reason is Reason.EXPIRED:
-        reply = old.reply or (destination.reply if destination is not None else "")
+        of_destination = destination.reply if destination is not None else ""
+        is_unreachable = destination is not None and destination.failures > 0
+        reply = (of_destination or old.reply) if is_unreachable else (old.reply or of_destination)
     state = EnvelopeState(
         finish.status,
         old.attempts,
@@ -140,9 +142,7 @@ def expiry(envelope: Envelope, at_unix_ms: int) -> Finish | None:
     state = envelope.state
     if state.status in FINAL_STATUSES or state.expires_unix_ms > at_unix_ms:
         return None
-    return Finish(
-        envelope.fixed.envelope_id, Status.SOFT_BOUNCED, at_unix_ms, Reason.EXPIRED, state.reply
-    )
+    return Finish(envelope.fixed.envelope_id, Status.SOFT_BOUNCED, at_unix_ms, Reason.EXPIRED)
 
 
 def apply_retry_at(envelope: Envelope, retry: RetryAt) -> EnvelopeState | None:

@@ -1,5 +1,6 @@
 """The spool's pure rules, one by one: ids, agenda rows, transitions, counters."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -186,26 +187,35 @@ def test_a_finish_keeps_the_attempts_and_tells_of_none(old: Status) -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "of_destination", "told"),
+    ("own", "record", "told"),
     [
-        ("451 own", "421 theirs", "451 own"),
-        ("", "421 theirs", "421 theirs"),
-        ("", "", ""),
+        ("451 own", DestinationRecord(reply="421 theirs"), "451 own"),
+        ("", DestinationRecord(reply="421 theirs"), "421 theirs"),
+        # While it cannot be reached nobody has an attempt: the destination's is the later one.
+        ("451 own", DestinationRecord(failures=3, reply="421 theirs"), "421 theirs"),
+        ("451 own", DestinationRecord(failures=3), "451 own"),
+        ("", DestinationRecord(), ""),
+        ("451 own", None, "451 own"),
         ("", None, ""),
     ],
 )
 def test_an_expiry_tells_the_last_reply_heard(
-    own: str, of_destination: str | None, told: str
+    own: str, record: DestinationRecord | None, told: str
 ) -> None:
     overdue = envelope(Status.QUEUED, reply=own)
     assert transitions.expiry(overdue, NOW + 999) is None
     finish = transitions.expiry(overdue, NOW + 1000)
     assert finish is not None
-    record = DestinationRecord(reply=of_destination) if of_destination is not None else None
     change = transitions.apply_finish(overdue, finish, Place(2, 1), destination=record)
     assert change is not None
     assert (change[0].status, change[0].reason) == (Status.SOFT_BOUNCED, Reason.EXPIRED)
     assert change[0].reply == change[1].reply == told
+    # A reply that is brought along is kept.
+    change = transitions.apply_finish(
+        overdue, replace(finish, reply="554 x"), Place(2, 1), destination=record
+    )
+    assert change is not None
+    assert change[0].reply == "554 x"
 
 
 @pytest.mark.parametrize("old", STATUSES)
