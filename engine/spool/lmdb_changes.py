@@ -146,8 +146,8 @@ class Changes:
     def usage_of(self, account_id: int, day: int) -> int:
         used = self._usage.get((account_id, day))
         if used is None:
-            stored = self.txn.get(U32_U32.pack(account_id, day), db=self.tables.usage)
-            used = unpack_record(stored, int) if stored is not None else 0
+            # Damaged it counts as nothing: a day with too much mail is better than none at all.
+            used = self._number("usage", U32_U32.pack(account_id, day)) or 0
             self._usage[account_id, day] = used
         return used
 
@@ -157,10 +157,8 @@ class Changes:
         flow = self._caches.flows.get(name) or self._flows.get(name)
         if flow is None:
             key = flow_name_key(account_id, campaign)
-            stored = self.txn.get(key, db=self.tables.flow_name)
-            if stored is not None:
-                flow = unpack_record(stored, int)
-            else:
+            flow = self._number("flow_name", key)
+            if flow is None:
                 self.marks.flow_id += 1
                 flow = self.marks.flow_id
                 self.put("flow_name", key, pack_record(flow))
@@ -168,12 +166,27 @@ class Changes:
             self._flows[name] = flow
         return flow
 
+    def _number(self, table: str, key: bytes) -> int | None:
+        """Return the number in a row; None without one that can be read."""
+        stored = self.txn.get(key, db=getattr(self.tables, table))
+        if stored is None:
+            return None
+        try:
+            return unpack_record(stored, int)
+        except DamagedRecord:
+            self.note_damage(table, key, stored)
+            return None
+
     def note_damage(self, table: str, key: bytes, stored: bytes) -> None:
-        """Keep a record that cannot be read as it is: what follows may write over it."""
+        """Keep a record that cannot be read, and have the sweeper see to what it leaves behind."""
+        self.keep_damaged(table, key, stored)
+        self.damage.append((table, key))
+
+    def keep_damaged(self, table: str, key: bytes, stored: bytes) -> None:
+        """Copy a record as it is into `quarantine`, before something is written over it."""
         kept_key = table.encode() + b"\0" + key
         if self.txn.put(kept_key, stored, overwrite=False, db=self.tables.quarantine):
             self.marks.quarantined += 1
-        self.damage.append((table, key))
 
     # What the rules do.
 
@@ -351,10 +364,11 @@ class Changes:
             try:
                 fresh += drop_references(self.txn, self.tables, content_id, gone)
             except DamagedRecord:
+                # Without its head nobody can use the octets, so nobody needs them.
                 key = U64.pack(content_id)
-                self.note_damage(
-                    "content_head", key, self.txn.get(key, b"", db=self.tables.content_head)
-                )
+                head = self.txn.pop(key, db=self.tables.content_head)
+                self.note_damage("content_head", key, head or b"")
+                fresh += drop_references(self.txn, self.tables, content_id, gone)
         self.marks.garbage += fresh
         if self.marks.garbage > GARBAGE_KEPT:
             # A little more than comes in, so that it cannot grow for ever.

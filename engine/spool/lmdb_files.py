@@ -49,6 +49,8 @@ def prepare_directory(path: Path) -> None:
             path.mkdir(mode=0o700)
             sync_directory(path.parent)
         _see_to_rights(path, 0o700, stat.S_IFDIR)
+    except FileExistsError as error:
+        raise SpoolUnusable(f"{error.filename} is not a directory") from error
     except OSError as error:
         raise SpoolUnusable(f"spool directory {path}: {error.strerror}") from error
 

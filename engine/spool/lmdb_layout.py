@@ -75,11 +75,13 @@ class Tables:
     )
     __slots__ = NAMES
 
-    # The stubs of lmdb name no public type for a handle.
     def __init__(self, environment: lmdb.Environment) -> None:
-        for name in self.NAMES:
-            setattr(self, name, environment.open_db(name.encode()))
+        # In one transaction, so that a new spool has all of them or none.
+        with environment.begin(write=True) as txn:
+            for name in self.NAMES:
+                setattr(self, name, environment.open_db(name.encode(), txn=txn))
 
+    # The stubs of lmdb name no public type for a handle.
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
 

@@ -87,12 +87,13 @@ def read_window(
                 if stored is None:
                     raise DamagedRecord("envelope is missing")
                 envelope, octets = unpack_envelope(stored)
+                if envelope.state.status not in QUEUE_STATUSES:
+                    raise DamagedRecord("envelope has no place in the queue")
             except DamagedRecord:
                 # It cannot be sent, and would be at the head of its flow for ever.
                 read.damage.append(("envelope", key))
                 continue
-            if envelope.state.status in QUEUE_STATUSES:
-                read.found[envelope_id] = (envelope, octets)
+            read.found[envelope_id] = (envelope, octets)
     return read
 
 

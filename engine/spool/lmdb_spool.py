@@ -40,6 +40,7 @@ from engine.spool.interface import (
     Group,
     Rest,
     SpoolError,
+    SpoolFailed,
     SpoolSettings,
     SpoolStatistics,
     StatisticsRow,
@@ -348,13 +349,19 @@ async def open_lmdb_spool(
 
 @contextmanager
 def lone_exceptions() -> Iterator[None]:
-    """Let an exception pass as it was raised: that there is a nursery here is our own affair."""
+    """Let an exception pass as it was raised: that there is a nursery here is our own affair.
+
+    Of the many who are told that the spool has failed, the writer's own word is passed on.
+    """
     lone: BaseException | None = None
     try:
         yield
     except BaseExceptionGroup as group:
-        if len(group.exceptions) > 1:
+        if len(group.exceptions) == 1:
+            lone = group.exceptions[0]
+        elif all(isinstance(each, SpoolFailed) for each in group.exceptions):
+            lone = next((each for each in group.exceptions if each.__cause__), group.exceptions[0])
+        else:
             raise
-        lone = group.exceptions[0]
     if lone is not None:
         raise lone

@@ -47,7 +47,7 @@ ROWS_MAX: Final = 500
 # Of contents that are garbage, so many octets' worth a commit: 64 chunks are 2 MB.
 GARBAGE_CHUNKS_MAX: Final = 64
 
-# A repeat is kept from being told twice within one life of the process; more are counted only.
+# What was put aside is not told again, unless there is more of it than this.
 KNOWN_DAMAGE_MAX: Final = 10_000
 
 logger = logging.getLogger(__name__)
@@ -129,8 +129,9 @@ class Sweeper:
         for table, key in damage:
             if (table, key) in self._known_damage:
                 continue
-            if len(self._known_damage) < KNOWN_DAMAGE_MAX:
-                self._known_damage.add((table, key))
+            if len(self._known_damage) == KNOWN_DAMAGE_MAX:
+                self._known_damage.clear()
+            self._known_damage.add((table, key))
             logger.error("spool: record %s of table %s is damaged; put aside", key.hex(), table)
             self._writer.submit(
                 Turn.HOUSEKEEPING, partial(quarantine, table=table, key=key), items=ROWS_MAX
@@ -288,12 +289,15 @@ def quarantine(changes: Changes, table: str, key: bytes) -> None:
     txn, tables = changes.txn, changes.tables
     stored = txn.get(key, db=getattr(tables, table))
     is_damaged = stored is None or not is_whole(changes, table, key, stored)
-    if stored is not None and is_damaged:
-        changes.note_damage(table, key, stored)
+    if is_damaged:
+        # It may be gone meanwhile, with the mail that it belonged to; it was seen all the same.
+        changes.keep_damaged(table, key, stored or b"")
         txn.delete(key, db=getattr(tables, table))
-    if table == "envelope" and is_damaged:
+    if table == "envelope":
         # Its content is kept, and the counters still count it as what it was: a person has to see.
+        # One that is whole may have been reported for a queue row that it should not have.
         changes.remove_queue_rows(U64.unpack(key)[0])
+        changes.restore_rows(U64.unpack(key)[0])
     elif table == "destination":
         changes.destinations.forget_row(key.decode("ascii"))
     elif table == "counter":
@@ -307,6 +311,8 @@ def is_whole(changes: Changes, table: str, key: bytes, stored: bytes) -> bool:
         "destination": StoredDestination,
         "counter": tuple[int, ...],
         "request": StoredRequest,
+        "usage": int,
+        "flow_name": int,
     }
     try:
         if table == "envelope":

@@ -6,7 +6,6 @@ map refuses the new mail of its commit and tries the rest again. Any other faile
 refused, and the task raises. It decides nothing about mail; it is handed works.
 """
 
-import errno
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -237,9 +236,8 @@ class Writer:
         self._failure = SpoolFailed(f"the spool could not commit: {error}")
         logger.critical("%s; nothing is acknowledged any more", self._failure)
         self.is_intake_open = False
-        if getattr(error, "code", 0) in (errno.ENOSPC, errno.EIO):
-            # The next start needs room for its first deletions.
-            self._store.disk.give_up_ballast_if_full()
+        # If it was the disk that is full, the next start needs room for its first deletions.
+        self._store.disk.give_up_ballast_if_full()
         for each in batch:
             self._answer(each, self._failure, was_waiting=True)
 
