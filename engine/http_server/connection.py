@@ -113,7 +113,7 @@ class HttpConnection:
             except h11.RemoteProtocolError as error:
                 status = error.error_status_hint
                 code = "head_too_large" if status == 431 else "bad_request"
-                await self._refuse(HttpError(status, code, f"Not valid HTTP: {error}."))
+                await self._refuse(HttpError(status, code, f"Not valid HTTP: {error!s:.200}."))
                 return
             self._h11.start_next_cycle()
 
@@ -148,7 +148,7 @@ class HttpConnection:
         services = self._services
         services.requests += 1
         self._head_only = head.method == b"HEAD"
-        checked_head(head, seen)
+        checked_head(head, seen, services.settings.head_bytes_max)
         route: Route | None = None
         try:
             route, request = request_of(services, head, self._peer, control=self._control)

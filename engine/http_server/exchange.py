@@ -58,9 +58,11 @@ class Services:
     date: tuple[int, bytes] = (0, b"")
 
 
-def checked_head(head: h11.Request, seen: bytes) -> None:
-    """Refuse what two readers could read in two ways. Raises HttpError 400 or 417."""
+def checked_head(head: h11.Request, seen: bytes, bytes_max: int) -> None:
+    """Refuse what two readers could read in two ways. Raises HttpError 400, 417 or 431."""
     end = seen.find(b"\r\n\r\n")
+    if end > bytes_max:  # h11 counts only heads that come in more than one piece.
+        raise HttpError(431, "head_too_large", f"The head is longer than {bytes_max} octets.")
     lines = seen[:end] if end >= 0 else seen
     if end < 0 or lines.count(b"\n") != lines.count(b"\r\n"):
         raise HttpError(400, "bad_request", "Lines of the head must end with CR LF.")

@@ -29,6 +29,7 @@ logger = logging.getLogger("eilpost.http")
 # at once, so without a pause the loop would spin (as trio.serve_listeners knows too).
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 EXHAUSTED_PAUSE_S = 0.1
+CROWDED_PAUSE_S = 0.1
 BACKLOG = 1024  # A burst of subscribers that reconnect after a restart comes at once.
 
 
@@ -56,6 +57,7 @@ class HttpServer:
         self._services = Services(settings, Router(routes), authenticate, operators, now_unix_ms)
         self._ssl_context = _ssl_context(settings)
         self._connections: set[HttpConnection] = set()
+        self._places_taken = 0
         self._place_freed = trio.Event()
         self._stop = trio.Event()
         self.addresses: list[tuple[str, int]] = []
@@ -103,7 +105,7 @@ class HttpServer:
     def statistics(self) -> HttpStatistics:
         services = self._services
         return HttpStatistics(
-            connections=len(self._connections),
+            connections=self._places_taken,
             requests=services.requests,
             responses_by_class=dict(services.responses_by_class),
             timeouts=services.timeouts,
@@ -140,9 +142,14 @@ class HttpServer:
         self, listener: trio.SocketListener, connections: trio.Nursery, control: bool
     ) -> None:
         while True:
-            while len(self._connections) >= self._services.settings.connections_max:
-                self._evict_one()
-                await self._place_freed.wait()
+            while self._places_taken >= self._services.settings.connections_max:
+                # Nobody gives way before somebody else has come.
+                await trio.lowlevel.wait_readable(listener.socket)
+                if self._places_taken >= self._services.settings.connections_max:
+                    self._evict_one()
+                    # Whoever is busy may begin to wait in a moment, and then gives way.
+                    with trio.move_on_after(CROWDED_PAUSE_S):
+                        await self._place_freed.wait()
             try:
                 stream = await listener.accept()
             except OSError as error:
@@ -152,6 +159,7 @@ class HttpServer:
                 self._evict_one()
                 await trio.sleep(EXHAUSTED_PAUSE_S)
                 continue
+            self._places_taken += 1
             connections.start_soon(self._run_connection, stream, control)
 
     async def _run_connection(self, socket_stream: trio.SocketStream, control: bool) -> None:
@@ -170,6 +178,7 @@ class HttpServer:
             await connection.run()
         finally:
             self._connections.discard(connection)
+            self._places_taken -= 1
             self._place_freed.set()
             self._place_freed = trio.Event()
 
