@@ -291,6 +291,8 @@ class Connection:
         After `deliver` was left by an exception of a callback, what was under way
         has no outcome; the process is about to end then.
         """
+        if self.is_open and self._client.is_idle:
+            self._client.quit()  # so that the cause says that it was us
         self._break("closed", _report_to_nobody)
 
     # The opening.
@@ -362,7 +364,8 @@ class Connection:
     def _look_before_use(self, report: Report) -> None:
         """See whether the server has left while the connection was idle.
 
-        Before anything is sent, so that no mail is charged with an attempt.
+        Before anything is sent, so that no mail is charged with an attempt. Where
+        it left before its first mail, `cause` has the stage EHLO.
         """
         data = self._wire.receive_nowait()
         if data == b"":

@@ -107,6 +107,7 @@ class Destination:
         # Sessions with a connection, and of those the ones without work; then those without one.
         self._connected = 0
         self._idle = 0
+        self._leaving = 0
         self._opening: set[trio.CancelScope] = set()
         self._earliest_due_unix_ms: float = math.inf
         self._ending = False
@@ -278,10 +279,11 @@ class Destination:
     def _open_sessions(self, sessions: trio.Nursery) -> None:
         """Start as many sessions as the mail is worth and the destination has earned."""
         mail = self._mail
-        backlog = mail.ready + mail.claimed + (WINDOW_ENVELOPES_MIN if mail.more_due else 0)
-        worth = math.ceil(backlog / MAILS_PER_CONNECTION_MIN)
         if self._idle:
             return
+        worth: float = math.ceil((mail.ready + mail.claimed) / MAILS_PER_CONNECTION_MIN)
+        if mail.has_backlog:
+            worth = math.inf
         # After a failure, those that there are show first whether it was the only one.
         allowed = 1 if self._health.is_doubtful else self._concurrency.allowed
         now_unix_ms = self._now_unix_ms()
@@ -327,6 +329,7 @@ class Destination:
             await session.run()
         finally:
             self._connected -= 1
+            self._leaving -= session.is_leaving
             self._around.pool.give_back(lease, reuse=session.mails_left > 0)
             self._changed.set()
         cause = lease.connection.cause
@@ -396,9 +399,17 @@ class Destination:
             self._changed.set()
         return transaction
 
-    def newcomer_waits(self, session: Session) -> bool:
-        """Say whether another destination without any connection waits for such a one."""
-        return self._around.pool.slots.newcomer_waits(session.lease.site)
+    def must_leave(self, session: Session) -> bool:
+        """Say whether a destination without any connection has more right to this one."""
+        if session.is_leaving:
+            return True
+        if not self._around.pool.slots.newcomer_waits(session.lease.site):
+            return False
+        if self._connected - self._leaving <= 1 and not session.has_had_turn:
+            return False
+        self._leaving += 1
+        session.is_leaving = True
+        return True
 
     async def wait_for_work(self, session: Session) -> bool:
         """Wait until `session` can have another transaction; False when it had better end."""

@@ -96,6 +96,8 @@ class DestinationMail:
         # Whether the spool has more that is due, and when the next one is. Unknown before a pull.
         self.more_due = True
         self.next_due_unix_ms: int | None = None
+        # Whether the last pull left some behind: then there is more than a window of it.
+        self.has_backlog = False
 
     @property
     def in_flight(self) -> int:
@@ -119,6 +121,7 @@ class DestinationMail:
         self._claimed.extend(window.envelopes)
         # New mail may have come while the spool was looking: then `wake` has set it.
         self.more_due = self.more_due or window.more
+        self.has_backlog = window.more
         self.next_due_unix_ms = window.next_due_unix_ms
 
     def take_claimed(self) -> list[Envelope]:

@@ -95,7 +95,9 @@ class Scheduler(Generic[A]):
                 await self._start_due(nursery)
                 if self._has_place() and (self._newly_due or self._is_behind):
                     continue
-                wait_s = (self._next_look_unix_ms - self._clock.now_unix_ms()) / 1000.0
+                wait_s = LOOK_EVERY_S
+                if self._has_place():
+                    wait_s = (self._next_look_unix_ms - self._clock.now_unix_ms()) / 1000.0
                 with trio.move_on_after(min(max(wait_s, 0.0), LOOK_EVERY_S)):
                     await self._poke.wait()
             # The nursery ends when the last actor has ended.
@@ -144,10 +146,11 @@ class Scheduler(Generic[A]):
         try:
             look_unix_ms = await actor.run()
         finally:
+            had_place = self._has_place()
             del self._residents[name]
         if look_unix_ms is not None:
             self._look_by(look_unix_ms)
-        if self._is_behind:
+        if self._is_behind or not had_place:
             self._poke.set()
 
     def _look_by(self, unix_ms: float) -> None:

@@ -13,7 +13,7 @@ from engine.delivery.health import is_work
 from engine.delivery.pool import Lease
 from protocols.transactions import EnvelopeOutcome, Transaction
 
-# A connection that others of its site wait for is handed on after so many mails.
+# A destination's only connection is handed on to others that wait after so many mails.
 TURN_MAILS: Final = 64
 
 
@@ -24,7 +24,9 @@ class Feeder(Protocol):
 
     def note_outcome(self, session: "Session", result: EnvelopeOutcome) -> None: ...
 
-    def newcomer_waits(self, session: "Session") -> bool: ...
+    def must_leave(self, session: "Session") -> bool:
+        """Say whether the connection has to go to another destination now."""
+        ...
 
     async def wait_for_work(self, session: "Session") -> bool:
         """Wait until there may be a transaction for `session`; False when it had better end."""
@@ -34,7 +36,15 @@ class Feeder(Protocol):
 class Session:
     """Feeds one lease until it is done with, closed, or wanted elsewhere."""
 
-    __slots__ = ("_feeder", "_mails_at_start", "_mails_max", "lease", "peer", "was_good")
+    __slots__ = (
+        "_feeder",
+        "_mails_at_start",
+        "_mails_max",
+        "is_leaving",
+        "lease",
+        "peer",
+        "was_good",
+    )
 
     def __init__(self, feeder: Feeder, lease: Lease, *, mails_max: int) -> None:
         self._feeder = feeder
@@ -45,6 +55,8 @@ class Session:
         self.peer = Peer(target.host, target.address, lease.connection.tls)
         # Whether the server did its work: it took a mail, or refused one for a reason of its own.
         self.was_good = False
+        # Whether it was told to make room for another destination.
+        self.is_leaving = False
 
     async def run(self) -> None:
         connection = self.lease.connection
@@ -64,12 +76,13 @@ class Session:
         return self._mails_max - self.lease.mails
 
     @property
+    def has_had_turn(self) -> bool:
+        return self.lease.mails - self._mails_at_start >= TURN_MAILS
+
+    @property
     def must_end(self) -> bool:
         """Whether the connection has done its share, in its life or in this turn."""
-        if self.lease.mails >= self._mails_max:
-            return True
-        in_turn = self.lease.mails - self._mails_at_start
-        return in_turn >= TURN_MAILS and self._feeder.newcomer_waits(self)
+        return self.lease.mails >= self._mails_max or self._feeder.must_leave(self)
 
     def _next_transaction(self) -> Transaction | None:
         return self._feeder.next_transaction(self)

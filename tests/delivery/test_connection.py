@@ -122,7 +122,7 @@ async def test_too_large_leaves_the_connection_to_others(nursery: trio.Nursery) 
         ((b"x" * 10_000, math.inf), Stage.BANNER, Reason.PROTOCOL, "4096 octets"),
         ((GREETING, None, b"250-x\r\n" * 20_000, math.inf), Stage.EHLO, Reason.PROTOCOL, "65536"),
         ((b"554 go away\r\n",), Stage.BANNER, Reason.CONNECTION, "554 go away"),
-        ((GREETING, None, EHLO + b"421 4.3.2 no\r\n"), Stage.QUIT, Reason.OTHER, "421 4.3.2 no"),
+        ((GREETING, None, EHLO + b"421 4.3.2 no\r\n"), Stage.EHLO, Reason.OTHER, "421 4.3.2 no"),
         ((b"421 4.3.2 too busy\r\n",), Stage.BANNER, Reason.THROTTLED, "too busy"),
     ],
 )
@@ -270,6 +270,28 @@ async def test_an_idle_connection_that_was_closed_takes_no_mail(nursery: trio.Nu
     assert not connection.is_open
     assert connection.cause is not None
     assert "idle" in connection.cause.reply
+    assert connection.cause.stage is Stage.EHLO
+
+
+async def test_leaving_after_a_mail_is_no_failure(nursery: trio.Nursery) -> None:
+    script = plays(GREETING, None, EHLO, None, ENVELOPE, None, b"250 2.0.0 ok\r\n")
+    connection = await opened(connect_to(nursery, script))
+    work = Work(mail(1))
+    await connection.deliver(work.next, work.report)
+    await trio.testing.wait_all_tasks_blocked()
+    late = Work(mail(2))
+    await connection.deliver(late.next, late.report)
+    assert work.outcomes == {1: TAKEN}
+    assert len(late.waiting) == 1
+    assert connection.cause is not None
+    assert connection.cause.stage is Stage.QUIT
+
+
+async def test_closing_ourselves_is_no_failure(nursery: trio.Nursery) -> None:
+    connection = await opened(connect_to(nursery, Receiver()))
+    connection.close()
+    assert connection.cause is not None
+    assert connection.cause.stage is Stage.QUIT
 
 
 async def test_an_idle_connection_that_timed_out_takes_no_mail(

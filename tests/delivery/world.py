@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -141,8 +141,14 @@ class World:
 
     async def settle_down(self, *, within_s: float = 3600.0) -> None:
         """Wait until no mail is open any more."""
+        await self.wait_for(
+            lambda: not self.spool.spool_statistics().envelopes_open, within_s=within_s
+        )
+
+    async def wait_for(self, condition: Callable[[], bool], *, within_s: float = 600.0) -> None:
+        """Wait until `condition` holds; it is asked after every commit."""
         with trio.fail_after(within_s):
-            while self.spool.spool_statistics().envelopes_open:
+            while not condition():
                 self._grown = trio.Event()
                 await self._grown.wait()
 
