@@ -86,8 +86,7 @@ class SmtpClient:
         # How many of these were given out for sending: the others can have no reply yet.
         self._awaited = 1
         self._out: list[bytes] = []
-        # What follows the unanswered final dot; None when there is no such dot.
-        self._octets_after_dot: int | None = None
+        self._octets_after_dot: int | None = None  # None when no final dot is unanswered
         self._dot_given_out = False
         self._pipe: deque[InPipe] = deque()
         self._reset_due = False
@@ -96,8 +95,7 @@ class SmtpClient:
         self.tls_active = False
         self.transactions_completed = 0
         self.replies_counted = 0
-        # Learned from "too many recipients"; None as long as nobody complained.
-        self.recipients_max: int | None = None
+        self.recipients_max: int | None = None  # learned from "too many recipients"
 
     # What a driver asks.
 
@@ -130,6 +128,11 @@ class SmtpClient:
             and self.capabilities.pipelining
             and pipe[-1].state in (TransactionState.CONTENT, TransactionState.EMPTY)
         )
+
+    @property
+    def _stage_of_end(self) -> Stage:
+        # An idle session may end, but one that ends before its first mail did not begin.
+        return self.waiting_for or (Stage.QUIT if self.transactions_completed else Stage.EHLO)
 
     # What a driver tells.
 
@@ -180,7 +183,7 @@ class SmtpClient:
         return out
 
     def receive(self, data: bytes) -> list[Result]:
-        """Take what was read and return what it amounts to."""
+        """Take what was read, in pieces of any size, and return what it amounts to."""
         if self.is_closed:
             return []
         results = self._results = []
@@ -232,7 +235,7 @@ class SmtpClient:
         if self.is_closed:
             return told
         results = self._results = told
-        stage = self.waiting_for or Stage.QUIT
+        stage = self._stage_of_end
         self._end(lost(what, stage=stage, reason=reason), octets_unsent=octets_unsent)
         return results
 
@@ -262,7 +265,7 @@ class SmtpClient:
             raise RemoteProtocolError("a reply behind the reply to STARTTLS")
         if not self._awaited:
             if reply.code == 421:  # RFC 5321 3.8: may come at any time
-                self._end_by_reply(reply, self.waiting_for or Stage.QUIT, None)
+                self._end_by_reply(reply, self._stage_of_end, None)
                 return
             raise RemoteProtocolError(f"reply to no command: {reply.on_one_line}")
         self._awaited -= 1
@@ -470,7 +473,7 @@ class SmtpClient:
             self._results.clear()
             cause = lost(what, stage=Stage.STARTTLS, reason=Reason.TLS)
         else:
-            cause = lost(what, stage=self.waiting_for or Stage.QUIT, reason=Reason.PROTOCOL)
+            cause = lost(what, stage=self._stage_of_end, reason=Reason.PROTOCOL)
         self._end(cause)
 
     def _end(self, cause: Deferred, *, octets_unsent: int = 0) -> None:

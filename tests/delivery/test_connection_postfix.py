@@ -31,8 +31,9 @@ MASTER_LINES = Path("/usr/share/postfix/master.cf.dist")
 class Postfix:
     """A running instance: its port, and the mails in its one mailbox."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, config: Path, port: int) -> None:
         self.port = port
+        self._config = config
         self.log = directory / "log"
         self._new = directory / "mail" / "inbox" / "new"
 
@@ -40,7 +41,7 @@ class Postfix:
         return [path.read_bytes() for path in sorted(self._new.glob("*"))]
 
     def takes_bare_line_ends(self) -> bool:
-        asked = ["postconf", "-h", "smtpd_forbid_bare_newline"]
+        asked = ["postconf", "-c", str(self._config), "-h", "smtpd_forbid_bare_newline"]
         said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
         return said.strip() == "no"
 
@@ -112,7 +113,7 @@ def postfix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postfix]:
     started = subprocess.run([*command, "start"], capture_output=True, text=True, check=False)
     try:
         assert started.returncode == 0, started.stderr
-        yield Postfix(directory, port)
+        yield Postfix(directory, config, port)
     finally:
         subprocess.run([*command, "stop"], capture_output=True, check=False)
 

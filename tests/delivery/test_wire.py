@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,8 @@ import trio
 import trustme
 
 from engine.delivery.wire import (
+    RECEIVE_OCTETS,
+    UNREAD_OCTETS_MAX,
     MemoryWire,
     SocketWire,
     TlsWire,
@@ -155,6 +158,7 @@ async def test_ipv6() -> None:
         wire.close()
 
 
+@pytest.mark.slow
 async def test_a_peer_that_speaks_before_it_reads_is_no_deadlock() -> None:
     one, other = socket_pair()
     octets = b"x" * 4_000_000
@@ -328,3 +332,41 @@ async def test_after_tls_ends_nothing_is_read_in_the_clear(
                 assert await client.receive() == b""
             except WireBroken:
                 break
+
+
+async def tcp_pair() -> tuple[SocketWire, SocketWire]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        one = await connect_tcp("127.0.0.1", server.getsockname()[1], None)
+        accepted, _ = server.accept()
+    return one, SocketWire(accepted)
+
+
+async def test_a_reset_by_the_peer_breaks_the_wire() -> None:
+    one, other = await tcp_pair()
+    # Closing with a linger time of zero sends RST instead of FIN.
+    other._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    other.close()
+    with pytest.raises(WireBroken, match="reset"):
+        await one.receive()
+    one.close()
+
+
+async def test_a_peer_that_only_talks_fills_a_bounded_store() -> None:
+    one, other = await tcp_pair()
+
+    async def talk() -> None:
+        with pytest.raises(WireBroken):
+            await other.send(b"y" * 50_000_000)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(talk)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as inner:
+                inner.start_soon(one.send, b"x" * 50_000_000)
+                # Both are stuck now; the caller's time limit is what ends this.
+                await trio.testing.wait_all_tasks_blocked(0.1)
+                scope.cancel()
+        assert one._unread_octets <= UNREAD_OCTETS_MAX + RECEIVE_OCTETS
+        one.close()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        other.close()
