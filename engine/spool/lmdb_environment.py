@@ -126,7 +126,8 @@ class Store:
                 try:
                     answers.append(work.apply(changes))
                 except SpoolError as refusal:
-                    answers.append(refusal)
+                    # Its traceback would keep the whole commit in memory.
+                    answers.append(refusal.with_traceback(None))
             changes.flush()
         # A file that is shorter than its meta page says would be taken for one that was cut.
         last_page: int = self.environment.info()["last_pgno"]

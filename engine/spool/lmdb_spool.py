@@ -364,4 +364,5 @@ def lone_exceptions() -> Iterator[None]:
         else:
             raise
     if lone is not None:
-        raise lone
+        # Without the group as its context: it would be told twice.
+        raise lone from lone.__cause__
