@@ -427,9 +427,10 @@ class Connection:
     ) -> None:
         """The connection cannot be used any more: nobody waits for what was under way."""
         last_words = None
-        with contextlib.suppress(WireBroken):
+        if self._client.waiting_for is not Stage.TLS:
             # "552 too large", said before the end of a content that nobody reads.
-            last_words = self._wire.receive_nowait()
+            with contextlib.suppress(WireBroken):
+                last_words = self._wire.receive_nowait()
         lost_with_it = self._client.connection_lost(
             what, reason=reason, octets_unsent=octets_unsent, last_words=last_words or b""
         )

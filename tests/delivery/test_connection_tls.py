@@ -128,6 +128,32 @@ async def test_plain_replies_instead_of_a_handshake(
     nursery.cancel_scope.cancel()
 
 
+class LeftoverWire:
+    """Always has something more to read when nobody waits for it."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.send = wire.send
+        self.receive = wire.receive
+        self.close = wire.close
+
+    def receive_nowait(self) -> bytes | None:
+        return b"\x17\x03\x03 rest of a flight"
+
+
+async def test_what_follows_a_failed_handshake_does_not_hide_it(nursery: trio.Nursery) -> None:
+    script = plays(*BEFORE_TLS, b"220 go\r\n", None, b"this is no TLS\r\n", math.inf)
+    connect = connect_to(nursery, script)
+
+    async def connect_leftover(address: str, port: int, source: str | None) -> Wire:
+        return LeftoverWire(await connect(address, port, source))
+
+    failure = await refused(connect_leftover, TlsPolicy.OPPORTUNISTIC)
+    assert (failure.stage, failure.reason) == (Stage.TLS, Reason.TLS)
+    assert "wrong version number" in failure.reply
+    nursery.cancel_scope.cancel()
+
+
 async def test_octets_injected_before_the_handshake_are_not_read_inside(
     nursery: trio.Nursery, server_context: ssl.SSLContext
 ) -> None:
