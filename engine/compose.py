@@ -79,37 +79,40 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
         run_blocking=seams.run_blocking,
         random=seams.rand,
     ) as spool:
+        # The spool's time, not the machine's: due times are made by a stamp that never runs
+        # backwards, and whoever compares them with a clock that was set back waits for nothing.
+        clock: Clock = spool
         delivery = Delivery(
             spool,
             config,
-            seams.clock,
+            clock,
             seams.rand,
             seams.resolver or resolver_for(config),
             seams.connect,
         )
         operators = OperatorSessions(
-            now_unix_ms=seams.clock.now_unix_ms,
+            now_unix_ms=clock.now_unix_ms,
             secret_text=lambda: seams.random_octets(20).hex(),
         )
         watch = Watch(
             spool,
             config,
-            now_unix_ms=seams.clock.now_unix_ms,
+            now_unix_ms=clock.now_unix_ms,
             secret_text=lambda: seams.random_octets(20).hex(),
             live=lambda: delivery.statistics().destinations,
             operators=operators,
         )
         http = HttpServer(
             http_settings(config),
-            [*intake_routes(spool, config, seams), *watch.routes()],
+            [*intake_routes(spool, config, clock, seams), *watch.routes()],
             authenticate=Accounts(spool).authenticate,
             operators=operators,
-            now_unix_ms=seams.clock.now_unix_ms,
+            now_unix_ms=clock.now_unix_ms,
         )
         watch.attach(http)
         watch.attach(http)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run_housekeeping, spool, seams.clock)
+            nursery.start_soon(run_housekeeping, spool, clock)
             nursery.start_soon(watch.run)
             delivered, served = trio.Event(), trio.Event()
             await nursery.start(_run_then_tell, delivery.run, delivered)
@@ -141,15 +144,15 @@ async def serve(
         await stop.wait()
 
 
-def intake_routes(spool: Spool, config: Config, seams: Seams) -> list[Route]:
+def intake_routes(spool: Spool, config: Config, clock: Clock, seams: Seams) -> list[Route]:
     send = SendDoor(
         spool,
         config,
-        clock=seams.clock,
+        clock=clock,
         random_octets=seams.random_octets,
         run_blocking=seams.run_blocking,
     )
-    accounts = AccountsDoor(spool, config, clock=seams.clock, random_octets=seams.random_octets)
+    accounts = AccountsDoor(spool, config, clock=clock, random_octets=seams.random_octets)
     return [*send.routes(), *accounts.routes()]
 
 
