@@ -58,17 +58,19 @@ def _batches(
 
 def _follow(socket: Path, after: str, query: Mapping[str, object], as_json: bool) -> None:
     """Print for ever; across a restart of the engine it goes on from its cursor."""
-    met = False
+    met = told = False
     while True:
         try:
             with running_engine(socket) as asked:
                 for batch in _batches(asked, after, query, wait_s=WAIT_S):
-                    met, after = True, batch["cursor"]
+                    met, told, after = True, False, batch["cursor"]
                     _print(batch, as_json)
         except EngineStopped as stopped:
             if not met:
                 raise
-            click.echo(f"{stopped}; waiting for it", err=True)
+            if not told:
+                click.echo(f"{stopped}; waiting for it to come back", err=True)
+                told = True
             Event().wait(RETRY_S)
 
 
