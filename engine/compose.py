@@ -110,7 +110,6 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
             now_unix_ms=clock.now_unix_ms,
         )
         watch.attach(http)
-        watch.attach(http)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run_housekeeping, spool, clock)
             nursery.start_soon(watch.run)

@@ -63,8 +63,8 @@ class StoppedEngine:
         watch = Watch(
             spool,
             self._config,
-            now_unix_ms=self._seams.clock.now_unix_ms,
+            now_unix_ms=spool.now_unix_ms,
             secret_text=lambda: "",
             live=dict,
         )
-        return Router([*intake_routes(spool, self._config, self._seams), *watch.routes()])
+        return Router([*intake_routes(spool, self._config, spool, self._seams), *watch.routes()])
