@@ -1,7 +1,10 @@
 """The configuration file: what it may say, and how its faults are named."""
 
+import re
 from pathlib import Path
+from typing import get_args
 
+import msgspec
 import pytest
 
 from engine.config import Config, ConfigError, DestinationLimits, load_config
@@ -32,13 +35,33 @@ def test_an_empty_file_and_no_file_are_the_defaults(
     assert Config().control_socket == Path("data/control.sock")
 
 
+EXAMPLE = Path(__file__).parents[2] / "eilpost.example.toml"
+
+
 def test_every_key_of_the_example_is_understood() -> None:
-    """The example shows all keys; one that is unknown would be refused."""
-    config = load_config(Path(__file__).parents[2] / "eilpost.example.toml")
+    config = load_config(EXAMPLE)
     assert config.resolver.servers == (DnsServer("127.0.0.1", 5300),)
     assert config.next_hop("a.test") == NextHop("127.0.0.1", 2525)
     assert config.delivery.retry_s == Config().delivery.retry_s
     assert [rule.rate for rule in config.rules] == [Rate(20.0, 20)]
+
+
+def test_the_example_shows_every_key() -> None:
+    text = EXAMPLE.read_text()
+    tables = {
+        field.encode_name: field.type if isinstance(field.type, type) else get_args(field.type)[0]
+        for field in msgspec.structs.fields(Config)
+        if field.encode_name != "data_dir"
+    }
+    missing = [
+        f"{name}.{key.encode_name}"
+        for name, table in tables.items()
+        for key in msgspec.structs.fields(table)
+        # The keys that both doors have are shown once.
+        if not re.search(rf"^(# )?{key.encode_name} = ", text, re.MULTILINE)
+    ]
+    assert missing == []
+    assert [name for name in tables if f"[{name}]" not in text] == []
 
 
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
