@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.spool import transitions
 from engine.spool.interface import SpoolSettings
@@ -19,10 +19,12 @@ from engine.spool.lmdb_contents import collect_garbage, get_octets
 from engine.spool.lmdb_cursors import delete_here
 from engine.spool.lmdb_environment import Store
 from engine.spool.lmdb_layout import (
+    META_MARKS,
     PAUSED,
     U32_U64,
     U64,
     U64_U64,
+    Marks,
     StoredDestination,
     StoredHead,
     StoredRequest,
@@ -41,8 +43,14 @@ from protocols.records import (
     unpack_record,
 )
 
+if TYPE_CHECKING:
+    import lmdb
+
 # A commit of the sweeper is waited for by results: it stays short.
 ROWS_MAX: Final = 500
+
+# A commit only to say how far the walk is would be most of an idle engine's work.
+UNSAVED_STEPS_MAX: Final = 20
 
 # Of contents that are garbage, so many octets' worth a commit: 64 chunks are 2 MB.
 GARBAGE_CHUNKS_MAX: Final = 64
@@ -56,14 +64,28 @@ Read = Callable[..., Awaitable[Any]]
 
 
 @dataclass(slots=True)
-class Walked:
-    """What one step along the envelopes found."""
+class Survey:
+    """What one step of the sweeper found: what is to be done, and where the next one begins."""
 
-    last_id: int = 0
-    is_end: bool = False
+    envelope_id: int = 0
+    is_last_envelope: bool = False
     purge: list[int] = field(default_factory=list)
     rowless: list[int] = field(default_factory=list)
+    request_key: bytes = b""
+    is_last_request: bool = False
+    requests: list[bytes] = field(default_factory=list)
+    has_surplus_events: bool = False
+    has_garbage: bool = False
     damage: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def has_work(self) -> bool:
+        return bool(
+            self.purge
+            or self.rowless
+            or self.requests
+            or self.has_surplus_events
+            or self.has_garbage
+        )
 
 
 class Sweeper:
@@ -83,19 +105,40 @@ class Sweeper:
         self._claims = claims
         self._settings = settings
         self._known_damage: set[tuple[str, bytes]] = set()
+        self._cursors = (store.marks.sweep_envelope_id, store.marks.sweep_request)
+        self._steps_unsaved = 0
 
     async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
         """See `Spool.sweep`."""
         await self._expire(now_unix_ms)
         await self._read(look_after_environment)
-        walked_to_end = await self._walk(now_unix_ms, rows_max)
-        trimmed = await self._house(partial(trim, now_unix_ms=now_unix_ms, settings=self._settings))
-        collected = await self._house(collect)
-        forgot_all = await self._house(partial(forget_requests, now_unix_ms=now_unix_ms))
-        return not walked_to_end or trimmed == ROWS_MAX or collected > 0 or not forgot_all
-
-    async def _house(self, apply: Callable[[Changes], Any]) -> Any:
-        return await self._writer.do(Turn.HOUSEKEEPING, apply, items=ROWS_MAX)
+        for left in range(rows_max, 0, -ROWS_MAX):
+            survey: Survey = await self._read(
+                survey_of, self._cursors, min(left, ROWS_MAX), now_unix_ms, self._settings
+            )
+            self.put_aside(survey.damage)
+            self._cursors = (
+                0 if survey.is_last_envelope else survey.envelope_id,
+                b"" if survey.is_last_request else survey.request_key,
+            )
+            self._steps_unsaved += 1
+            has_more = not (survey.is_last_envelope and survey.is_last_request)
+            if survey.has_work() or self._steps_unsaved >= UNSAVED_STEPS_MAX:
+                self._steps_unsaved = 0
+                has_more |= await self._writer.do(
+                    Turn.HOUSEKEEPING,
+                    partial(
+                        apply_survey,
+                        survey=survey,
+                        cursors=self._cursors,
+                        now_unix_ms=now_unix_ms,
+                        settings=self._settings,
+                    ),
+                    items=ROWS_MAX,
+                )
+            if not has_more:
+                return False
+        return True
 
     async def _expire(self, now_unix_ms: int) -> None:
         after = b""
@@ -111,18 +154,6 @@ class Sweeper:
                 items=len(keys),
                 ids=ids,
             )
-
-    async def _walk(self, now_unix_ms: int, rows_max: int) -> bool:
-        finished_min = now_unix_ms - self._settings.finished_retention_ms
-        left = rows_max
-        while left > 0:
-            walked: Walked = await self._read(walk, min(left, ROWS_MAX), finished_min)
-            self.put_aside(walked.damage)
-            await self._house(partial(apply_walk, walked=walked, finished_min_unix_ms=finished_min))
-            if walked.is_end:
-                return True
-            left -= ROWS_MAX
-        return False
 
     def put_aside(self, damage: Iterable[tuple[str, bytes]]) -> None:
         """Have damaged records moved to `quarantine`; nobody waits for it."""
@@ -174,32 +205,80 @@ def expire(
             changes.txn.delete(key, db=changes.tables.expiry)
 
 
-def walk(store: Store, rows_max: int, finished_min_unix_ms: int) -> Walked:
-    """Look at the envelopes after the sweeper's cursor: are they whole, have they their rows?"""
-    walked = Walked(last_id=store.marks.sweep_envelope_id)
-    tables = store.tables
+def survey_of(
+    store: Store,
+    cursors: tuple[int, bytes],
+    rows_max: int,
+    now_unix_ms: int,
+    settings: SpoolSettings,
+) -> Survey:
+    """Look at the next rows after the cursors; change nothing."""
+    survey = Survey(envelope_id=cursors[0], request_key=cursors[1])
+    with store.environment.begin() as txn:
+        _survey_envelopes(
+            txn, store, survey, rows_max, now_unix_ms - settings.finished_retention_ms
+        )
+        _survey_requests(txn, store, survey, rows_max, now_unix_ms)
+        marks = unpack_record(txn.get(META_MARKS, b"", db=store.tables.meta), Marks)
+        survey.has_garbage = marks.garbage > 0
+        with txn.cursor(store.tables.event) as cursor:
+            survey.has_surplus_events = cursor.first() and is_surplus(
+                cursor.value(), marks.event_octets, now_unix_ms, settings
+            )
+    return survey
+
+
+def _survey_envelopes(
+    txn: "lmdb.Transaction[bytes]",
+    store: Store,
+    survey: Survey,
+    rows_max: int,
+    finished_min_unix_ms: int,
+) -> None:
+    """Are the envelopes whole, have the open ones their rows, are the finished ones old?"""
     rows = 0
-    with store.environment.begin() as txn, txn.cursor(tables.envelope) as cursor:
-        is_there = cursor.set_range(U64.pack(walked.last_id + 1))
+    with txn.cursor(store.tables.envelope) as cursor:
+        is_there = cursor.set_range(U64.pack(survey.envelope_id + 1))
         while is_there and rows < rows_max:
             rows += 1
             key, stored = cursor.item()
-            walked.last_id = U64.unpack(key)[0]
+            survey.envelope_id = U64.unpack(key)[0]
             try:
                 envelope, _ = unpack_envelope(stored)
             except DamagedRecord:
-                walked.damage.append(("envelope", key))
+                survey.damage.append(("envelope", key))
             else:
                 if envelope.state.status in FINAL_STATUSES:
                     if envelope.state.finished_unix_ms < finished_min_unix_ms:
-                        walked.purge.append(walked.last_id)
+                        survey.purge.append(survey.envelope_id)
                 elif any(
                     txn.get(row, db=table) is None for table, row in _rows_of(store, envelope)
                 ):
-                    walked.rowless.append(walked.last_id)
+                    survey.rowless.append(survey.envelope_id)
             is_there = cursor.next()
-        walked.is_end = not is_there
-    return walked
+        survey.is_last_envelope = not is_there
+
+
+def _survey_requests(
+    txn: "lmdb.Transaction[bytes]", store: Store, survey: Survey, rows_max: int, now_unix_ms: int
+) -> None:
+    """Which answers may nobody ask for again?"""
+    rows = 0
+    with txn.cursor(store.tables.request) as cursor:
+        is_there = cursor.set_range(survey.request_key)
+        while is_there and rows < rows_max:
+            rows += 1
+            key, stored = cursor.item()
+            survey.request_key = key + b"\0"
+            try:
+                is_over = unpack_record(stored, StoredRequest).lives_until_unix_ms <= now_unix_ms
+            except DamagedRecord:
+                survey.damage.append(("request", key))
+                is_over = False
+            if is_over:
+                survey.requests.append(key)
+            is_there = cursor.next()
+        survey.is_last_request = not is_there
 
 
 def _rows_of(store: Store, envelope: Envelope) -> list[tuple[Any, bytes]]:
@@ -217,40 +296,56 @@ def _rows_of(store: Store, envelope: Envelope) -> list[tuple[Any, bytes]]:
     return rows
 
 
-def apply_walk(changes: Changes, walked: Walked, finished_min_unix_ms: int) -> None:
-    """Purge what is finished and old, give lost rows back, and note how far the walk is."""
+def apply_survey(
+    changes: Changes,
+    survey: Survey,
+    cursors: tuple[int, bytes],
+    now_unix_ms: int,
+    settings: SpoolSettings,
+) -> bool:
+    """Purge, mend, trim and forget; return whether more is known to be left."""
+    marks = changes.marks
+    for envelope_id in survey.purge:
+        _purge(changes, envelope_id)
+    for envelope_id in survey.rowless:
+        changes.restore_rows(envelope_id)
+    for key in survey.requests:
+        _forget_request(changes, key, now_unix_ms)
+    trimmed = trim(changes, now_unix_ms, settings)
+    collect_garbage(changes.txn, changes.tables, marks, GARBAGE_CHUNKS_MAX)
+    marks.sweep_envelope_id, marks.sweep_request = cursors
+    return trimmed == ROWS_MAX or marks.garbage > 0
+
+
+def _purge(changes: Changes, envelope_id: int) -> None:
+    """Remove a finished envelope with the rows that listings find it by."""
     txn, tables = changes.txn, changes.tables
-    for envelope_id in walked.purge:
-        key = U64.pack(envelope_id)
-        stored = txn.get(key, db=tables.envelope)
-        if stored is None:
-            continue
+    key = U64.pack(envelope_id)
+    stored = txn.get(key, db=tables.envelope)
+    if stored is not None:
         fixed = unpack_envelope(stored)[0].fixed
         txn.delete(key, db=tables.envelope)
         txn.delete(U32_U64.pack(fixed.account_id, envelope_id), db=tables.by_account)
         txn.delete(address_prefix(fixed.address) + key, db=tables.by_address)
-    for envelope_id in walked.rowless:
-        changes.restore_rows(envelope_id)
-    changes.marks.sweep_envelope_id = 0 if walked.is_end else walked.last_id
+
+
+def _forget_request(changes: Changes, key: bytes, now_unix_ms: int) -> None:
+    # Looked at again: the same request may have come in anew since the survey.
+    stored = changes.txn.get(key, db=changes.tables.request)
+    answer = unpack_record(stored, StoredRequest) if stored is not None else None
+    if answer is not None and answer.lives_until_unix_ms <= now_unix_ms:
+        changes.txn.delete(key, db=changes.tables.request)
 
 
 def trim(changes: Changes, now_unix_ms: int, settings: SpoolSettings) -> int:
     """Remove the oldest events that are too old or too many; return how many."""
     marks = changes.marks
-    at_min = now_unix_ms - settings.events_retention_ms
     trimmed = 0
     with changes.txn.cursor(changes.tables.event) as cursor:
         is_there = cursor.first()
         while is_there and trimmed < ROWS_MAX:
             key, stored = cursor.item()
-            is_surplus = marks.event_octets > settings.events_retention_bytes
-            if not is_surplus:
-                try:
-                    is_surplus = unpack_record(stored, Event).at_unix_ms < at_min
-                except DamagedRecord:
-                    changes.note_damage("event", key, stored)
-                    is_surplus = True
-            if not is_surplus:
+            if not is_surplus(stored, marks.event_octets, now_unix_ms, settings):
                 break
             marks.event_octets -= len(stored)
             marks.oldest_seq = U64.unpack(key)[0] + 1
@@ -259,29 +354,16 @@ def trim(changes: Changes, now_unix_ms: int, settings: SpoolSettings) -> int:
     return trimmed
 
 
-def collect(changes: Changes) -> int:
-    """Delete some contents that nobody needs; return how many chunks."""
-    return collect_garbage(changes.txn, changes.tables, changes.marks, GARBAGE_CHUNKS_MAX)
-
-
-def forget_requests(changes: Changes, now_unix_ms: int) -> bool:
-    """Forget answers that nobody may ask for again; return whether all have been looked at."""
-    marks = changes.marks
-    rows = 0
-    with changes.txn.cursor(changes.tables.request) as cursor:
-        is_there = cursor.set_range(marks.sweep_request)
-        while is_there and rows < ROWS_MAX:
-            rows += 1
-            key, stored = cursor.item()
-            marks.sweep_request = key + b"\0"
-            try:
-                is_over = unpack_record(stored, StoredRequest).lives_until_unix_ms <= now_unix_ms
-            except DamagedRecord:
-                is_over = True
-            is_there = delete_here(cursor) if is_over else cursor.next()
-    if not is_there:
-        marks.sweep_request = b""
-    return not is_there
+def is_surplus(stored: bytes, event_octets: int, now_unix_ms: int, settings: SpoolSettings) -> bool:
+    """Say whether the oldest event is too old, or the log too long."""
+    if event_octets > settings.events_retention_bytes:
+        return True
+    try:
+        at_unix_ms = unpack_record(stored, Event).at_unix_ms
+    except DamagedRecord:
+        # Nobody can be told of it, and the log behind it must not be kept for its sake.
+        return True
+    return at_unix_ms < now_unix_ms - settings.events_retention_ms
 
 
 def quarantine(changes: Changes, table: str, key: bytes) -> None:

@@ -390,7 +390,7 @@ class _Commit:
         self.now_unix_ms = now_unix_ms
         self.tally = projections.Tally()
         self.events: list[Event] = []
-        self.due_destinations: set[str] = set()
+        self.due_destinations: dict[str, None] = {}  # in order, as everything a run does
 
     def new_envelopes(self, request: AcceptRequest) -> Iterable[EnvelopeFixed]:
         """Store the contents of a request and return its envelopes to be."""
@@ -477,4 +477,4 @@ class _Commit:
     def _put(self, fixed: EnvelopeFixed, state: EnvelopeState) -> None:
         self.data.put_state(fixed, state)
         if state.status in transitions.QUEUE_STATUSES and state.due_unix_ms <= self.now_unix_ms:
-            self.due_destinations.add(fixed.destination)
+            self.due_destinations[fixed.destination] = None
