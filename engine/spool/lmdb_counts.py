@@ -15,7 +15,8 @@ from engine.spool.lmdb_layout import (
     U64,
     StoredDestination,
     StoredFlow,
-    counter_key,
+    counter_group,
+    counters_after,
     split_counter_key,
 )
 from engine.spool.projections import DAY_MS, HOUR_MS, NO_COUNTS, Projection
@@ -125,9 +126,9 @@ def _counted_accounts(txn: "lmdb.Transaction[bytes]", store: Store) -> Iterator[
     """Yield the accounts that have counters: one seek each."""
     account_id = 0
     with txn.cursor(store.tables.counter) as cursor:
-        while cursor.set_range(counter_key(Projection.DESTINATION, account_id, 0, 0, "")):
+        while cursor.set_range(counter_group(ACCOUNT_TOTAL, account_id)):
             projection, account_id, *_ = split_counter_key(cursor.key())
-            if projection != Projection.DESTINATION:
+            if projection != ACCOUNT_TOTAL:
                 return
             yield account_id
             account_id += 1
@@ -136,36 +137,48 @@ def _counted_accounts(txn: "lmdb.Transaction[bytes]", store: Store) -> Iterator[
 def _destinations_of(
     txn: "lmdb.Transaction[bytes]", store: Store, account_id: int, after: str
 ) -> Iterator[tuple[str, Counts]]:
-    prefix = counter_key(Projection.DESTINATION, account_id, 0, 0, "")
+    prefix = counter_group(Projection.DESTINATION, account_id)
     with txn.cursor(store.tables.counter) as cursor:
-        is_there = cursor.set_range(prefix + after.encode("ascii", "replace") + b"\0")
+        is_there = cursor.set_range(counters_after(account_id, after) if after else prefix)
         while is_there and cursor.key().startswith(prefix):
+            # The first of a destination's rows is the one of where its mail stands now.
+            name = split_counter_key(cursor.key())[4]
             try:
                 counts = unpack_record(cursor.value(), Counts)
             except DamagedRecord:
                 counts = NO_COUNTS
-            yield split_counter_key(cursor.key())[4], counts
-            is_there = cursor.next()
+            yield name, counts
+            is_there = cursor.set_range(counters_after(account_id, name))
 
 
 def _counters(
     store: Store, projection: int, account_id: int | None
 ) -> Iterator[tuple[int, int, int, int, str, Counts]]:
     """Yield the parts of each counter's key, and its counts, a thousand rows a transaction."""
-    prefix = bytes([projection]) + (U32.pack(account_id) if account_id is not None else b"")
+    prefix = counter_group(projection, account_id or 0)
+    if account_id is None:
+        prefix = prefix[:1]
+    is_skipping = projection == Projection.DESTINATION
     start = prefix
     while True:
         page: list[tuple[bytes, bytes]] = []
         with store.environment.begin() as txn, txn.cursor(store.tables.counter) as cursor:
             is_there = cursor.set_range(start)
             while is_there and len(page) < SCAN_ROWS and cursor.key().startswith(prefix):
-                page.append(cursor.item())
-                is_there = cursor.next()
+                key, stored = cursor.item()
+                page.append((key, stored))
+                if is_skipping:
+                    _, account, _, _, destination = split_counter_key(key)
+                    is_there = cursor.set_range(counters_after(account, destination))
+                else:
+                    is_there = cursor.next()
         for key, stored in page:
-            try:
-                yield *split_counter_key(key), unpack_record(stored, Counts)
-            except DamagedRecord:
-                continue
+            parts = split_counter_key(key)
+            if parts[0] == projection:
+                try:
+                    yield *parts, unpack_record(stored, Counts)
+                except DamagedRecord:
+                    continue
         if len(page) < SCAN_ROWS:
             return
         start = page[-1][0] + b"\0"

@@ -13,7 +13,7 @@ from typing import Any, Final
 import lmdb
 import msgspec
 
-from engine.spool.projections import NO_COUNTS
+from engine.spool.projections import NO_COUNTS, Projection
 from protocols.records import DestinationRecord, Status
 
 # The number of this layout. A spool with another one is refused.
@@ -32,11 +32,17 @@ U64_U64: Final = Struct(">QQ")
 QUEUE_TAIL: Final = Struct(">BIQQ")  # lane, flow, due, envelope id
 PAUSED: Final = Struct(">IIQ")  # account, day, envelope id
 RELEASE: Final = Struct(">QII")  # release, account, day
-COUNTER_HEAD: Final = Struct(">BIII")  # projection, account, period, flow
+COUNTER_HEAD: Final = Struct(">BI")  # group, account
+COUNTER_TAIL: Final = Struct(">BII")  # projection, period, flow
 
 # Beside the projections of `engine.spool.projections`: an account's sum, so that a live total
 # costs one row and not one for each hour of the account's life.
 ACCOUNT_TOTAL: Final = 0
+
+BY_DESTINATION: Final = Projection.DESTINATION
+HAVE_DESTINATION: Final = frozenset(
+    {Projection.DESTINATION, Projection.DAY_DESTINATION, Projection.CAMPAIGN_DESTINATION}
+)
 
 META_FORMAT: Final = b"format"
 META_STREAM_ID: Final = b"stream_id"
@@ -178,13 +184,31 @@ def account_name_key(name: str) -> bytes:
     return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+def counter_group(projection: int, account_id: int) -> bytes:
+    """Return what all keys of a projection and an account begin with.
+
+    The three projections that have a destination are one group, so that the counters of one
+    account at one destination are neighbours: a mail changes all of them, and then one page.
+    """
+    group = BY_DESTINATION if projection in HAVE_DESTINATION else projection
+    return COUNTER_HEAD.pack(group, account_id)
+
+
 def counter_key(
     projection: int, account_id: int, period: int, flow: int, destination: str
 ) -> bytes:
-    return COUNTER_HEAD.pack(projection, account_id, period, flow) + destination.encode("ascii")
+    tail = COUNTER_TAIL.pack(projection, period, flow)
+    return counter_group(projection, account_id) + destination.encode("ascii") + b"\0" + tail
 
 
 def split_counter_key(key: bytes) -> tuple[int, int, int, int, str]:
     """Return projection, account, period, flow and destination."""
-    projection, account_id, period, flow = COUNTER_HEAD.unpack_from(key)
-    return projection, account_id, period, flow, key[COUNTER_HEAD.size :].decode("ascii")
+    projection, period, flow = COUNTER_TAIL.unpack_from(key, len(key) - COUNTER_TAIL.size)
+    destination = key[COUNTER_HEAD.size : -COUNTER_TAIL.size - 1].decode("ascii")
+    return projection, COUNTER_HEAD.unpack_from(key)[1], period, flow, destination
+
+
+def counters_after(account_id: int, destination: str) -> bytes:
+    """Return a key behind the counters of one destination, and before those of the next."""
+    name = destination.encode("ascii", "replace")
+    return COUNTER_HEAD.pack(BY_DESTINATION, account_id) + name + b"\1"
