@@ -47,7 +47,7 @@ LINGER_S: Final = 1.0
 # What one window claims at most and at least: enough for 20 connections with two transactions
 # each in the pipe, few enough that flows take turns.
 WINDOW_ENVELOPES_MAX: Final = 256
-WINDOW_ENVELOPES_MIN: Final = 64
+WINDOW_ENVELOPES_MIN: Final = 100
 # So many mails a connection are claimed ahead: a fetch then ends before the pipe runs dry.
 WINDOW_ENVELOPES_PER_CONNECTION: Final = 32
 # A further connection is worth its handshakes from about so many mails on.
@@ -86,6 +86,7 @@ class Surroundings:
     limits_for: Callable[[str], DestinationLimits]
     backoff_ms: Callable[[int], int]
     others_wait: Callable[[], bool]
+    is_crowded: Callable[[], bool]
     started_unix_ms: int
 
 
@@ -179,14 +180,16 @@ class Destination:
             if self._ending:
                 return
             self._open_sessions(sessions)
-            if self._around.others_wait() and trio.current_time() - began_s > TURN_S:
+            turn_is_over = trio.current_time() - began_s >= TURN_S
+            if turn_is_over and self._around.others_wait():
                 # The row goes behind those that were due before this moment.
                 now_unix_ms = self._now_unix_ms()
                 self._health.hold_until(now_unix_ms, "", now_unix_ms)
                 return
             if self._is_done() and not await self._linger():
                 return
-            await self._changed.wait()
+            with trio.move_on_after(TURN_S if self._around.is_crowded() else math.inf):
+                await self._changed.wait()
 
     async def _find_way(self) -> bool:
         """Make sure that we know where the mail goes; False if it goes nowhere (now)."""

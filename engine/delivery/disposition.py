@@ -23,9 +23,10 @@ from protocols.records import Envelope, Reason, Status
 
 # A commit of 256 costs about twice as much as a commit of one; more only makes the first wait.
 SETTLE_ITEMS_MAX: Final = 256
-# Enough for 8,000 mails a second over a quarter of a second from the first command to the commit.
-# After a crash so many mails, at most, can be delivered a second time.
-UNSETTLED_ENVELOPES_MAX: Final = 2048
+# Enough for 8,000 mails a second over half a second from the first command to the commit, and for
+# all connections with two transactions each. After a crash so many mails, at most, can be
+# delivered a second time.
+UNSETTLED_ENVELOPES_MAX: Final = 4096
 # A full spool is waited for: deletions and the operator make room, and forgetting a result
 # would deliver the mail again.
 SPOOL_FULL_WAIT_S: Final = 1.0
@@ -65,7 +66,7 @@ class Disposition:
         self._results: deque[AttemptResult] = deque()
         self._decisions: deque[tuple[Finish | Rest, trio.Event | None]] = deque()
         self._work = trio.Event()
-        self._room = trio.Event()
+        self._waiting: deque[trio.Event] = deque()
         self._all_settled = trio.Event()
 
     @property
@@ -83,8 +84,15 @@ class Disposition:
         self._unsettled += envelopes
 
     async def wait_for_room(self) -> None:
-        while self.room() <= 0:
-            await self._room.wait()
+        """Wait for one's turn, if there is no room; it may be gone again when this returns."""
+        if self.room() <= 0:
+            turn = trio.Event()
+            self._waiting.append(turn)
+            try:
+                await turn.wait()
+            finally:
+                if not turn.is_set():
+                    self._waiting.remove(turn)
 
     def report(self, envelope: Envelope, outcome: Outcome, peer: Peer) -> int:
         """Take the outcome of one reserved envelope.
@@ -150,11 +158,10 @@ class Disposition:
             self._all_settled.set()
 
     def _release(self, envelopes: int) -> None:
-        was_full = self.room() <= 0
         self._unsettled -= envelopes
-        if was_full and self.room() > 0:
-            self._room.set()
-            self._room = trio.Event()
+        # As many as there is room for, and not all: hundreds would wake to find nothing.
+        for _ in range(min(self.room(), len(self._waiting))):
+            self._waiting.popleft().set()
 
     def _result(self, envelope: Envelope, outcome: Outcome, peer: Peer) -> AttemptResult:
         assert not isinstance(outcome, Unattempted)

@@ -19,8 +19,8 @@ from protocols.transactions import Transaction
 # RFC 5321 4.5.3.1.8 promises room for 100; half of it leaves servers that count otherwise
 # at ease, and one refused session then delays fewer mails.
 RECIPIENTS_PER_TRANSACTION_MAX: Final = 50
-# One hop into a thread fetches this much: some fifty mails of 10 kB, so that the hop is cheap.
-LOAD_BYTES: Final = 512 * 1024
+# One hop into a thread fetches this much: a hundred mails of 10 kB, so that the hop is cheap.
+LOAD_BYTES: Final = 1024 * 1024
 # All content in memory for delivery. Two thousand actors with fifty mails each would be a
 # gigabyte without it.
 CONTENT_BYTES_MAX: Final = 96 * 1024 * 1024

@@ -81,6 +81,11 @@ class Scheduler(Generic[A]):
         """Whether destinations are due that have no place: then an actor ends its turn."""
         return self._is_behind and not self._has_place()
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether destinations may soon have to wait for a place: then actors look at the clock."""
+        return 2 * len(self._residents) >= self._residents_max
+
     def stop(self) -> None:
         """Start no more actors and ask those there are to end; `run` returns when they have."""
         self._is_stopping = True

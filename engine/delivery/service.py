@@ -97,6 +97,7 @@ class Delivery:
             limits_for=config.limits,
             backoff_ms=lambda failures: schedule.wait_ms(failures, rand),
             others_wait=lambda: self._scheduler.others_wait,
+            is_crowded=lambda: self._scheduler.is_crowded,
             started_unix_ms=clock.now_unix_ms(),
         )
 

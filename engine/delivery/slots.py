@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
-from engine.delivery.limits import ConnectionLimit
+from engine.delivery.limits import ConnectionLimit, binding_limit
 
 C = TypeVar("C")
 
@@ -137,7 +137,8 @@ class Slots(Generic[C]):
         return any(other.firsts for other in self._waiting.values())
 
     def _has_room(self, site: Site[C]) -> bool:
-        return site.limit.open < site.limit.ceiling and self._total.open < self._total.ceiling
+        # The same question that the actors and explain ask; time plays no part in it.
+        return binding_limit((site.limit, self._total), 0)[0] is None
 
     def _count(self, site: Site[C], change: int) -> None:
         site.limit.open += change
