@@ -75,7 +75,7 @@ class LmdbSpool:
     def __init__(
         self, store: Store, *, settings: SpoolSettings, clock: Clock, run_blocking: RunBlocking
     ) -> None:
-        self.store = store
+        self._store = store
         self._settings = settings
         self._run_blocking = run_blocking
         self._stamp = Stamp(clock, high_water_unix_ms=store.marks.time_unix_ms)
@@ -93,11 +93,11 @@ class LmdbSpool:
 
     @property
     def stream_id(self) -> str:
-        return self.store.stream_id
+        return self._store.stream_id
 
     @property
     def start_count(self) -> int:
-        return self.store.start_count
+        return self._store.start_count
 
     def now_unix_ms(self) -> int:
         return self._stamp.now_unix_ms()
@@ -258,7 +258,7 @@ class LmdbSpool:
     # The read side.
 
     def head(self) -> int:
-        return self.store.marks.head_seq
+        return self._store.marks.head_seq
 
     async def events(
         self, after_seq: int, wanted: EventFilter, limit: int, scan_max: int = 1000
@@ -302,7 +302,7 @@ class LmdbSpool:
         return await self._read(lmdb_counts.read_destinations, account_id, after, limit)
 
     def spool_statistics(self) -> SpoolStatistics:
-        marks, writer = self.store.marks, self.writer
+        marks, writer = self._store.marks, self.writer
         return SpoolStatistics(
             envelopes_open=sum(marks.counts[index] for index in OPEN_INDEXES),
             in_flight=len(self._claims),
@@ -311,7 +311,7 @@ class LmdbSpool:
             waiting_for_commit=writer.waiting_items,
             head_seq=marks.head_seq,
             oldest_seq=marks.oldest_seq,
-            start_count=self.store.start_count,
+            start_count=self._store.start_count,
             quarantined=marks.quarantined,
             intake_open=writer.is_intake_open,
         )
@@ -322,7 +322,7 @@ class LmdbSpool:
     async def _read(self, read: Callable[..., T], *arguments: Any) -> T:
         self.writer.check()
         async with self._reading:
-            found: T = await self._run_blocking(read, self.store, *arguments)
+            found: T = await self._run_blocking(read, self._store, *arguments)
             return found
 
 

@@ -22,7 +22,7 @@ def disk_spool(tmp_path: Path) -> Harness:
 
 def rows_in(spool: object, table: str) -> int:
     assert isinstance(spool, LmdbSpool)
-    store = spool.store
+    store = spool._store
     with store.environment.begin() as txn:
         entries: int = txn.stat(getattr(store.tables, table))["entries"]
     return entries
@@ -127,11 +127,11 @@ async def test_expiry_looks_at_what_is_overdue_and_nothing_else(disk_spool: Harn
         late = await h.accept_many(spool, account, ROWS_MAX)
         # The stamp is a little ahead of a clock that stands still.
         disk_spool.clock.now += h.HOUR_MS // 2 + h.SECOND_MS
-        assert len(read_overdue(spool.store, spool.now_unix_ms(), b"")) == len(early)
+        assert len(read_overdue(spool._store, spool.now_unix_ms(), b"")) == len(early)
         await h.sweep_all(spool)
         states = [(await h.state_of(spool, each)).state.status for each in (*early, late[0])]
         assert states == [Status.SOFT_BOUNCED] * 3 + [Status.QUEUED]
-        assert read_overdue(spool.store, spool.now_unix_ms(), b"") == []
+        assert read_overdue(spool._store, spool.now_unix_ms(), b"") == []
 
 
 async def test_a_key_is_remembered_and_an_unknown_one_is_not(disk_spool: Harness) -> None:
