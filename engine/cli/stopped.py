@@ -35,8 +35,10 @@ class StoppedEngine:
     def _ask(self, method: str, target: str, body: bytes) -> Any:
         try:
             response = trio.run(self._answer, method, target, body)
-        except* (SpoolError, OSError) as group:
-            raise EngineRefused(text_of(group)) from group
+        except (SpoolError, OSError) as error:
+            raise EngineRefused(str(error)) from error
+        except BaseExceptionGroup as group:
+            raise EngineRefused(text_of(group, SpoolError, OSError)) from group
         return decoded(response.status, response.body)
 
     async def _answer(self, method: str, target: str, body: bytes) -> Response:
