@@ -46,11 +46,12 @@ class EngineProcess:
     """`eilpost serve` with the configuration `toml` in `directory`.
 
     The caller gives everything but `data_dir` and `[http]`, which point into
-    `directory` and at a free port on loopback.
+    `directory` and at a free port on loopback. `command` is what runs as `eilpost`.
     """
 
-    def __init__(self, directory: Path, toml: str) -> None:
+    def __init__(self, directory: Path, toml: str, *, command: Sequence[str] = COMMAND) -> None:
         self.directory = directory
+        self.command = command
         self.port = free_port()
         self.config_path = directory / "eilpost.toml"
         self.output_path = directory / "engine.log"
@@ -82,7 +83,7 @@ class EngineProcess:
         assert self._process is None, "the engine runs already"
         with self.output_path.open("ab") as output:
             self._process = subprocess.Popen(
-                [*COMMAND, "serve", "--config", str(self.config_path)],
+                [*self.command, "serve", "--config", str(self.config_path)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

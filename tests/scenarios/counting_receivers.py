@@ -1,0 +1,97 @@
+"""Receivers in a process of their own that write down every mail they said yes to.
+
+They outlive each engine that is killed. `python -m tests.scenarios.counting_receivers` prints one
+JSON line when it listens; the order "drain" waits until no connection is open any more, so that
+everything an engine had sent is judged, and answers with what was taken since the last time.
+"""
+
+import json
+import re
+import sys
+from typing import Any, Final
+
+import trio
+
+from bench.children import Child
+from engine.rehearsal.behaviour import Behaviour
+from engine.rehearsal.receiver import Acceptance, Receiver
+from engine.rehearsal.receivers import serve_receivers
+
+# A mail's body names its message, and so does each of its recipients.
+TAG: Final = re.compile(rb"tag<([^>]*)>")
+# Down for three seconds out of ten, for as long as the longest run may take.
+DOWN_S: Final = tuple((10.0 * turn, 10.0 * turn + 3.0) for turn in range(2000))
+BEHAVIOURS: Final = {
+    "fast": Behaviour(),
+    "near": Behaviour(reply_delay_s=0.005),
+    "distant": Behaviour(reply_delay_s=0.05),
+    "sometimes": Behaviour(down_s=DOWN_S),
+}
+ADDRESSES: Final = {name: f"127.7.0.{place}" for place, name in enumerate(BEHAVIOURS, 1)}
+# Quiet means that nobody came in so long, or a connection could still be in a queue of the kernel.
+QUIET_S: Final = 0.05
+QUIET_S_MAX: Final = 30.0
+
+
+class CountingReceivers(Child):
+    """The process, seen from the test."""
+
+    def __init__(self) -> None:
+        super().__init__("tests.scenarios.counting_receivers")
+        self.port: int = self.ready["port"]
+
+    def drain(self) -> list[tuple[str, str, str]]:
+        """Return (recipient, digest of the content, tag in the content) of each mail taken."""
+        answer = self.ask("drain")
+        assert answer["quiet"], f"connections stay open though their engine is dead: {answer}"
+        return [(recipient, digest, tag) for recipient, digest, tag in answer["taken"]]
+
+
+def routes(port: int) -> str:
+    """Return the configuration that sends `*.NAME.test` to the receiver of that name."""
+    return "".join(
+        f'[[route]]\ndomain = "*.{name}.test"\nnext_hop = "{address}:{port}"\n'
+        for name, address in ADDRESSES.items()
+    )
+
+
+def _described(taken: Acceptance) -> tuple[str, str, str]:
+    found = TAG.search(taken.content)
+    return taken.recipient, taken.digest.hex(), found[1].decode() if found else ""
+
+
+async def _wait_until_quiet(receivers: list[Receiver]) -> bool:
+    with trio.move_on_after(QUIET_S_MAX):
+        while True:
+            before = sum(each.connections for each in receivers)
+            await trio.sleep(QUIET_S)
+            after = sum(each.connections for each in receivers)
+            if before == after and not any(each.connections_open for each in receivers):
+                return True
+    return False
+
+
+async def _run() -> None:
+    receivers = {
+        ADDRESSES[name]: Receiver(name, behaviour, keep_content=True)
+        for name, behaviour in BEHAVIOURS.items()
+    }
+    async with trio.open_nursery() as nursery:
+        _say({"port": await nursery.start(serve_receivers, receivers)})
+        while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            quiet = await _wait_until_quiet(list(receivers.values()))
+            taken: list[tuple[str, str, str]] = []
+            for receiver in receivers.values():
+                taken.extend(_described(each) for each in receiver.acceptances)
+                receiver.acceptances.clear()
+            _say({"quiet": quiet, "taken": taken})
+        nursery.cancel_scope.cancel()
+
+
+def _say(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    trio.run(_run)
