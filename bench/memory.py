@@ -71,9 +71,11 @@ def _measure(
             engine.start()
             rig.wait_for(engine, sink, lambda seen: seen["recipients"] > before, rig.SOON_S)
             first_delivery_s = time.monotonic() - started
+            first_delivery_cpu_s = engine.cpu_s()
         finally:
             engine.kill()
     rig.remove(place)
     report.add(case, "private memory, highest", peak_bytes / 1e6, "MB")
     report.add(case, "from start after kill -9 to the first delivery", first_delivery_s, "s")
+    report.add(case, "CPU of the engine until then", first_delivery_cpu_s, "s")
     drained.add_to(report, case)

@@ -1,47 +1,99 @@
 """The name server of a bench: `python -m bench.name_server`, in a process of its own.
 
 Each destination `dN.<group>.bench.test` has an MX of its own, so that it is a site
-of its own, on one of the group's consecutive loopback addresses. It prints its
-port as JSON and ends when its standard input does.
+of its own, on one of the group's consecutive loopback addresses. Like the sink it
+shares the machine with what is measured, so it writes its few kinds of answer by
+hand: a tenth of what a codec that knows all of DNS would take. UDP is enough, as
+no answer is long. It prints its port as JSON and ends when its standard input does.
 """
 
 import argparse
 import ipaddress
 import json
+import os
 import re
+import selectors
+import socket
+import struct
 import sys
 
-import trio
-
-from engine.rehearsal.dns_server import DnsServer
-from engine.rehearsal.zones import Records, Zones
-
 ZONE = "bench.test"
-_NAME = re.compile(r"(?P<mx>mx\.)?d(?P<number>\d+)\.(?P<group>[a-z]+)\.bench\.test")
+_NAME = re.compile(rb"(?P<mx>mx\.)?d(?P<number>\d+)\.(?P<group>[a-z]+)\.bench\.test")
+_HEADER = struct.Struct("!6H")
+A, MX = 1, 15
+# Response, authoritative, recursion "available": then nobody asks further.
+FLAGS, NXDOMAIN = 0x8480, 3
+TTL_S = 3600
+# RFC 1035 4.1.4: what stands behind the header, the question's name.
+POINTER = b"\xc0\x0c"
 
 
-def zones(groups: dict[str, tuple[str, int]]) -> Zones:
-    """Return the names of `groups`: name -> (first address, how many addresses)."""
+class Answers:
+    """Answers for `groups`: name -> (first address, how many addresses)."""
 
-    def rule(name: str) -> Records | None:
+    def __init__(self, groups: dict[str, tuple[str, int]]) -> None:
+        self._groups = {
+            name.encode(): (int(ipaddress.IPv4Address(first)), hosts)
+            for name, (first, hosts) in groups.items()
+        }
+
+    def answer(self, query: bytes) -> bytes:
+        """Return the whole response; b"" for what is no ordinary query."""
+        if len(query) < _HEADER.size + 5 or query[2] & 0x80 or query[4:6] != b"\x00\x01":
+            return b""
+        labels: list[bytes] = []
+        at = _HEADER.size
+        while query[at]:
+            length = query[at]
+            labels.append(query[at + 1 : at + 1 + length])
+            at += 1 + length
+            if length > 63 or at + 5 > len(query):
+                return b""
+        question = query[_HEADER.size : at + 5]
+        kind = int.from_bytes(query[at + 1 : at + 3], "big")
+        number = int.from_bytes(query[:2], "big")
+        data = self._data(b".".join(labels).lower(), kind)
+        if data is None:
+            return _HEADER.pack(number, FLAGS | NXDOMAIN, 1, 0, 0, 0) + question
+        if not data:
+            return _HEADER.pack(number, FLAGS, 1, 0, 0, 0) + question
+        record = POINTER + struct.pack("!HHIH", kind, 1, TTL_S, len(data)) + data
+        return _HEADER.pack(number, FLAGS, 1, 1, 0, 0) + question + record
+
+    def _data(self, name: bytes, kind: int) -> bytes | None:
+        """Return the one record's data, b"" if there is none of this kind, None for NXDOMAIN."""
         found = _NAME.fullmatch(name)
-        if found is None or found["group"] not in groups:
+        if found is None or found["group"] not in self._groups:
             return None
-        if not found["mx"]:
-            return Records(mx=((10, f"mx.{name}"),))
-        first, hosts = groups[found["group"]]
-        return Records(a=(str(ipaddress.ip_address(first) + int(found["number"]) % hosts),))
+        if kind == MX and not found["mx"]:
+            return b"\x00\x0a\x02mx" + POINTER
+        if kind == A and found["mx"]:
+            first, hosts = self._groups[found["group"]]
+            return (first + int(found["number"]) % hosts).to_bytes(4, "big")
+        return b""
 
-    return Zones({}, {ZONE: rule})
 
-
-async def serve(groups: dict[str, tuple[str, int]]) -> None:
-    server = DnsServer(zones(groups))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(server.serve)
-        print(json.dumps({"port": server.port}), flush=True)
-        await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
-        nursery.cancel_scope.cancel()
+def serve(groups: dict[str, tuple[str, int]]) -> None:
+    answers = Answers(groups)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, selectors.EpollSelector() as wait:
+        udp.bind(("127.0.0.1", 0))
+        udp.setblocking(False)
+        print(json.dumps({"port": udp.getsockname()[1]}), flush=True)
+        wait.register(udp, selectors.EVENT_READ)
+        wait.register(sys.stdin, selectors.EVENT_READ)
+        while True:
+            for key, _ in wait.select():
+                if key.fd != udp.fileno():
+                    if not os.read(sys.stdin.fileno(), 4096):
+                        return
+                    continue
+                try:
+                    while True:
+                        query, peer = udp.recvfrom(4096)
+                        if answer := answers.answer(query):
+                            udp.sendto(answer, peer)
+                except BlockingIOError:
+                    pass
 
 
 def main() -> None:
@@ -52,7 +104,7 @@ def main() -> None:
         name, _, addresses = text.partition("=")
         first, _, hosts = addresses.partition("+")
         groups[name] = (first, int(hosts))
-    trio.run(serve, groups)
+    serve(groups)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,16 @@ import sys
 from array import array
 from pathlib import Path
 
+import dns.message
+import dns.rcode
 import pytest
 
 from bench import machine
 from bench.__main__ import questions
-from bench.name_server import zones
+from bench.name_server import Answers
 from bench.prefill import content_of, messages, requests
 from bench.report import Report, UsageError, read_sizes
 from bench.subscriber import Payloads, Subscriber, latencies_ms
-from engine.rehearsal.zones import Records
 from protocols.records import Account
 
 NAMES = {"drain", "end_to_end", "growth", "intake", "isolation", "latency", "memory"}
@@ -83,12 +84,33 @@ def test_contents_have_about_the_size_that_was_asked_for(octets: int) -> None:
     assert octets - 200 < len(content_of(octets)) <= octets
 
 
+def told(answers: Answers, name: str, kind: str) -> list[str] | dns.rcode.Rcode:
+    """What dnspython reads in the answer: the records' data, or the code of a failure."""
+    query = dns.message.make_query(name, kind, use_edns=0, payload=1232)
+    response = dns.message.from_wire(answers.answer(query.to_wire()))
+    assert query.is_response(response)
+    if response.rcode() != dns.rcode.NOERROR:
+        return response.rcode()
+    return [item.to_text() for rrset in response.answer for item in rrset]
+
+
 def test_the_name_server_gives_each_destination_an_mx_of_its_own() -> None:
-    made = zones({"good": ("127.1.0.1", 300)})
-    assert made.look_up("d299.good.bench.test") == Records(mx=((10, "mx.d299.good.bench.test"),))
-    assert made.look_up("mx.d299.good.bench.test") == Records(a=("127.1.1.44",))
-    assert made.look_up("mx.d300.good.bench.test") == Records(a=("127.1.0.1",))
-    assert made.look_up("d1.bad.bench.test") is None
+    answers = Answers({"good": ("127.1.0.1", 300)})
+    assert told(answers, "d299.good.bench.test", "MX") == ["10 mx.d299.good.bench.test."]
+    assert told(answers, "MX.d299.good.bench.test", "A") == ["127.1.1.44"]
+    assert told(answers, "mx.d300.good.bench.test", "A") == ["127.1.0.1"]
+    assert told(answers, "mx.d300.good.bench.test", "AAAA") == []
+    assert told(answers, "d1.good.bench.test", "A") == []
+    for absent in ("d1.bad.bench.test", "good.bench.test", "example.test"):
+        assert told(answers, absent, "MX") == dns.rcode.NXDOMAIN
+
+
+def test_the_name_server_has_nothing_to_say_to_rubbish() -> None:
+    answers = Answers({"good": ("127.1.0.1", 1)})
+    query = dns.message.make_query("d1.good.bench.test", "MX").to_wire()
+    for end in range(len(query)):
+        assert answers.answer(query[:end]) == b""
+    assert answers.answer(answers.answer(query)) == b""
 
 
 def test_latencies_pair_each_arrival_with_its_250() -> None:
