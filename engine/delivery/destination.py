@@ -109,7 +109,7 @@ class Destination:
         self._connected = 0
         self._idle = 0
         self._leaving = 0
-        self._opening: set[trio.CancelScope] = set()
+        self._opening: dict[trio.CancelScope, None] = {}
         self._earliest_due_unix_ms: float = math.inf
         self._ending = False
         self._changed = trio.Event()
@@ -296,7 +296,7 @@ class Destination:
                 return
             is_first = self._open_or_opening() == 0
             scope = trio.CancelScope()
-            self._opening.add(scope)
+            self._opening[scope] = None
             sessions.start_soon(self._run_session, scope, is_first)
 
     def _open_or_opening(self) -> int:
@@ -312,7 +312,7 @@ class Destination:
                     wanted, borrower=self._name, is_first=is_first
                 )
         finally:
-            self._opening.discard(scope)
+            self._opening.pop(scope)
             self._changed.set()
         if isinstance(opened, Lease):
             await self._use(opened)

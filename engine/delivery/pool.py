@@ -36,7 +36,7 @@ BROKEN_TLS_S: Final = 3600.0
 SITE_DOWN_S: Final = 5.0
 # QUIT is said politely; its answer is not worth more than this.
 QUIT_S: Final = 2.0
-# Addresses remembered as bad; beyond it the oldest are forgotten.
+# Addresses and sites remembered as bad; beyond it the oldest are forgotten.
 BAD_ADDRESSES_MAX: Final = 10_000
 
 
@@ -66,16 +66,19 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a destination can use: its way under a TLS policy, and the kinds that follow."""
+    """What a destination can use: its way under a TLS policy, and the kinds that follow.
+
+    `kinds` are in the order of preference.
+    """
 
     way: Way
     tls: TlsPolicy
     site_connections_max: int
-    kinds: frozenset[Kind]
+    kinds: tuple[Kind, ...]
 
     @classmethod
     def of(cls, way: Way, tls: TlsPolicy, site_connections_max: int, source: str) -> "Wanted":
-        kinds = frozenset(
+        kinds = tuple(
             Kind(source, address, host.port, tls)
             for host in way.hosts
             for address in host.addresses
@@ -154,23 +157,29 @@ class Pool:
         site = self.slots.site(name, wanted.site_connections_max)
         if not self.slots.take_nowait(site):
             self._make_room(site)
-            handed = await self.slots.wait_take(site, wanted.kinds, is_first=is_first)
+            handed = await self.slots.wait_take(site, frozenset(wanted.kinds), is_first=is_first)
             if handed is not None:
                 return handed
         opened: Lease | Deferred | None = None
+        site.opening += 1
         try:
             down = self._known.down.get(name)
             if down is not None and self._counts(down, borrower):
                 return down.failure
             opened = await self._open_one(wanted, site)
+            if isinstance(opened, Lease):
+                self._known.down.pop(name, None)
+            elif site.limit.open == site.opening:
+                # Nobody has a connection there: what we heard holds for all who wait for one.
+                until_s = trio.current_time() + SITE_DOWN_S
+                self._known.down.pop(name, None)
+                self._known.down[name] = _Down(borrower, until_s, opened)
+                if len(self._known.down) > BAD_ADDRESSES_MAX:
+                    del self._known.down[next(iter(self._known.down))]
         finally:
+            site.opening -= 1
             if not isinstance(opened, Lease):
                 self.slots.give_back(site)
-        if isinstance(opened, Lease):
-            self._known.down.pop(name, None)
-        elif site.limit.open == 0:
-            until_s = trio.current_time() + SITE_DOWN_S
-            self._known.down[name] = _Down(borrower, until_s, opened)
         return opened
 
     def give_back(self, lease: Lease, *, reuse: bool) -> None:

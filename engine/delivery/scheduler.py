@@ -164,7 +164,8 @@ class Scheduler(Generic[A]):
             self._poke.set()
 
     def _committed(self, notice: CommitNotice) -> None:
-        for name in notice.due_destinations:
+        # In order, so that one seed gives one trace: a set of names has none across processes.
+        for name in sorted(notice.due_destinations):
             actor = self._residents.get(name)
             if actor is not None:
                 actor.wake()

@@ -33,9 +33,10 @@ class _Waiter(Generic[C]):
 
 @dataclass(eq=False, slots=True)
 class Site(Generic[C]):
-    """The connections of one site and those who wait for one."""
+    """The connections of one site and those who wait for one; `opening` are not open yet."""
 
     limit: ConnectionLimit
+    opening: int = 0
     firsts: deque[_Waiter[C]] = field(default_factory=deque)
     others: deque[_Waiter[C]] = field(default_factory=deque)
 
