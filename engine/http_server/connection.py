@@ -115,6 +115,12 @@ class HttpConnection:
                 code = "head_too_large" if status == 431 else "bad_request"
                 await self._refuse(HttpError(status, code, f"Not valid HTTP: {error!s:.200}."))
                 return
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise
+            except Exception:  # our mistake; it must cost this client its request, not all others
+                logger.exception("a request of %s failed before its handler", self._peer)
+                await self._refuse(internal_error())
+                return
             self._h11.start_next_cycle()
 
     async def _read_head(self) -> tuple[h11.Request, bytes] | None:
@@ -278,6 +284,10 @@ def too_large(bytes_max: int) -> HttpError:
     return HttpError(413, "too_large", f"The body is longer than {bytes_max} octets.")
 
 
+def internal_error() -> HttpError:
+    return HttpError(500, "internal", "Something failed inside the engine; its log says what.")
+
+
 async def _handled(route: Route, request: Request) -> Response:
     """Run the handler; what it raises becomes an answer that says nothing of our insides."""
     try:
@@ -293,5 +303,4 @@ async def _handled(route: Route, request: Request) -> Response:
         return route.render_error(refusal)
     except Exception:  # the client gets an answer, the log the traceback, others go on
         logger.exception("%s %s failed", request.method, request.path)
-        text = "Something failed inside the engine; its log says what."
-        return route.render_error(HttpError(500, "internal", text))
+        return route.render_error(internal_error())

@@ -6,7 +6,6 @@ octets differently: two framings, bare line feeds and folded lines are refused,
 not interpreted (RFC 9112 sections 2.2, 5.2, 6.1).
 """
 
-import binascii
 import ipaddress
 from base64 import b64decode
 from dataclasses import dataclass, field
@@ -229,7 +228,7 @@ def _basic_credentials(value: str) -> tuple[str, str] | None:
         return None
     try:
         user, colon, secret = b64decode(encoded_pair.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # Not ASCII, not Base64, or not UTF-8 within.
         return None
     return (user, secret) if colon else None
 

@@ -27,6 +27,8 @@ ANSWER_S = 20.0  # Far from any limit under test: a connection left open fails t
 
 
 async def authenticate(api_key: str, secret: str) -> Account | None:
+    if api_key == "broken":
+        raise RuntimeError("the accounts are out of order")
     return ANN if (api_key, secret) == ("key", "sécret") else None
 
 

@@ -73,13 +73,14 @@ async def test_access(path: str, pair: tuple[str, str] | None, status: int) -> N
         "Basic !!!",
         "Basic " + base64.b64encode(b"no colon").decode(),
         "Bearer x",
+        "Basic \xe4\xe4\xe4\xe4",
         "Basic " + base64.b64encode(b"\xff:\xff").decode(),
     ],
 )
 async def test_faulty_credentials_are_no_credentials(value: str) -> None:
     async with running_port() as port:
         head = f"GET /own HTTP/1.1\r\nHost: x\r\nAuthorization: {value}\r\n"
-        answer = await port.say(head.encode() + b"Connection: close\r\n\r\n")
+        answer = await port.say(head.encode("latin-1") + b"Connection: close\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 401 ")
 
 

@@ -203,3 +203,18 @@ async def test_nothing_is_logged_of_a_request_unless_asked(
             await port.say(request)
         assert "GET /open/a 200" in caplog.text
         assert "ticket" not in caplog.text
+
+
+async def test_what_signing_in_raises_costs_one_client_one_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_port() as port:
+        with caplog.at_level(logging.ERROR, "eilpost.http"):
+            # base64 of "broken:x", for which the harness's accounts fail
+            answer = await port.say(
+                b"GET /own HTTP/1.1\r\nHost: x\r\nAuthorization: Basic YnJva2VuOng=\r\n\r\n"
+            )
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert "accounts are out of order" in caplog.text
+        assert b"out of order" not in answer
+        assert b" 200 " in await port.say(GET[:-2] + b"Connection: close\r\n\r\n")
