@@ -142,8 +142,9 @@ def sink(tmp_path: Path) -> Iterator[SinkRun]:
 
     def run(*options: str) -> int:
         port = free_port()
-        user = pwd.getpwuid(os.getuid()).pw_name
-        command = [SINK, "-u", user, *options, f"127.0.0.1:{port}", "100"]
+        # Root has to say whom it wants to be; nobody else may.
+        user = ["-u", pwd.getpwuid(os.getuid()).pw_name] if os.getuid() == 0 else []
+        command = [SINK, *user, *options, f"127.0.0.1:{port}", "100"]
         process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
         running_sinks.append(process)
         wait_for_listener(port, process)
