@@ -1,10 +1,12 @@
 """A talk between our end of SMTP and a scripted server, checked line by line."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from protocols.outcomes import Deferred, Outcome
+from protocols.outcomes import Bounced, Deferred, Delivered, Outcome
+from protocols.records import Reason
 from protocols.smtp_client import SmtpClient
+from protocols.smtp_states import Stage
 from protocols.transactions import (
     Closed,
     EnvelopeOutcome,
@@ -21,6 +23,22 @@ EVE = "eve@example.com"
 CONTENT = b"Subject: hello\r\n\r\n.dot first\r\n"
 ON_THE_WIRE = ("Subject: hello", "", "..dot first", ".")
 EVERYTHING = ("PIPELINING", "SIZE 1000000", "8BITMIME", "SMTPUTF8")
+
+
+PLAIN = ("SIZE 1000000", "8BITMIME")
+OK = Delivered("250 2.0.0 taken", "2.0.0")
+
+
+def envelope(*recipients: str, size: int = len(CONTENT)) -> tuple[str, ...]:
+    return (
+        f"MAIL FROM:<me@out.example> SIZE={size}",
+        *(f"RCPT TO:<{recipient}>" for recipient in recipients),
+        "DATA",
+    )
+
+
+def unknown_user(reply: str) -> Bounced:
+    return Bounced("5.1.1", reply, Reason.UNKNOWN_USER, Stage.RCPT, is_hard=True)
 
 
 def ehlo_reply(offers: Sequence[str]) -> list[str]:
@@ -103,3 +121,6 @@ class Dialogue:
                 case Closed():
                     assert self.closed is None, "closed once"
                     self.closed = result.cause
+
+
+Begin = Callable[..., Dialogue]
