@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.delivery.disposition import UNSETTLED_ENVELOPES_MAX
 from tests.tidy.tree import ROOT, tracked_files
 
 README = (ROOT / "README.md").read_text()
@@ -75,6 +76,10 @@ def test_the_first_screen_has_the_two_commands() -> None:
     first_screen = README.splitlines()[:20]
     assert any(line.startswith("tools/demo") for line in first_screen)
     assert any(line.startswith("tools/test") for line in first_screen)
+
+
+def test_the_published_bound_is_the_one_in_force() -> None:
+    assert f"At most {UNSETTLED_ENVELOPES_MAX:,} mails" in README
 
 
 def test_what_documents_link_to_is_there() -> None:
