@@ -13,6 +13,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -93,6 +94,7 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
         operators = OperatorSessions(
             now_unix_ms=clock.now_unix_ms,
             secret_text=lambda: seams.random_octets(20).hex(),
+            signing_key=operator_key(config.data_dir / "operator.key", seams.random_octets),
         )
         watch = Watch(
             spool,
@@ -153,6 +155,21 @@ def intake_routes(spool: Spool, config: Config, clock: Clock, seams: Seams) -> l
     )
     accounts = AccountsDoor(spool, config, clock=clock, random_octets=seams.random_octets)
     return [*send.routes(), *accounts.routes()]
+
+
+def operator_key(file: Path, random_octets: Callable[[int], bytes]) -> bytes:
+    """Return the key that operators' credentials are signed with; make it the first time."""
+    try:
+        key = file.read_bytes()
+    except FileNotFoundError:
+        key = random_octets(32)
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as made:
+            made.write(key)
+    if len(key) != 32:
+        # Torn by a crash in the moment it was made: nobody can have signed with it yet.
+        file.unlink()
+        return operator_key(file, random_octets)
+    return key
 
 
 def spool_settings(config: Config) -> SpoolSettings:

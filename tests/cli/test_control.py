@@ -46,7 +46,9 @@ async def engine_with(data_dir: Path, **handlers: Handler) -> AsyncIterator[None
         HttpSettings(listen=(), control_socket=data_dir / "control.sock"),
         routes,
         authenticate=nobody,
-        operators=OperatorSessions(now_unix_ms=lambda: 0, secret_text=lambda: "secret"),
+        operators=OperatorSessions(
+            now_unix_ms=lambda: 0, secret_text=lambda: "secret", signing_key=bytes(32)
+        ),
         now_unix_ms=lambda: 0,
     )
     async with trio.open_nursery() as nursery:

@@ -113,7 +113,9 @@ async def running_port(
     settings = replace(settings, listen=("127.0.0.1:0",)) if settings.listen else settings
     gate = Gate(trio.Event(), trio.Event())
     secrets = (f"secret number {n}" for n in itertools.count())
-    operators = OperatorSessions(now_unix_ms=lambda: NOW_UNIX_MS, secret_text=secrets.__next__)
+    operators = OperatorSessions(
+        now_unix_ms=lambda: NOW_UNIX_MS, secret_text=secrets.__next__, signing_key=bytes(32)
+    )
     server = HttpServer(
         settings,
         routes(gate),

@@ -161,7 +161,7 @@ def server_for(settings: HttpSettings) -> HttpServer:
         settings,
         [],
         authenticate=authenticate,
-        operators=OperatorSessions(now_unix_ms=lambda: 0, secret_text=str),
+        operators=OperatorSessions(now_unix_ms=lambda: 0, secret_text=str, signing_key=bytes(32)),
         now_unix_ms=lambda: 0,
     )
 

@@ -127,7 +127,9 @@ async def open_door(
             [*send_door.routes(), *accounts_door.routes()],
             authenticate=Accounts(spool).authenticate,
             operators=OperatorSessions(
-                now_unix_ms=clock.now_unix_ms, secret_text=lambda: os.urandom(20).hex()
+                now_unix_ms=clock.now_unix_ms,
+                secret_text=lambda: os.urandom(20).hex(),
+                signing_key=os.urandom(32),
             ),
             now_unix_ms=clock.now_unix_ms,
         )

@@ -177,7 +177,9 @@ async def looking(
     secrets = (f"unguessable-{number}" for number in range(100_000))
     clock: Clock = harness.clock
     async with harness.open() as spool, trio.open_nursery() as nursery:
-        operators = OperatorSessions(now_unix_ms=clock.now_unix_ms, secret_text=secrets.__next__)
+        operators = OperatorSessions(
+            now_unix_ms=clock.now_unix_ms, secret_text=secrets.__next__, signing_key=bytes(32)
+        )
         watch = Watch(
             spool,
             config or Config(),
