@@ -10,15 +10,10 @@ SMTP (`connection`); what failures add up to is `health`.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
-from engine.clock import Clock
-from engine.config import DestinationLimits
-from engine.delivery.disposition import Disposition
 from engine.delivery.health import Health
 from engine.delivery.limits import (
     Concurrency,
@@ -27,13 +22,13 @@ from engine.delivery.limits import (
     binding_limit,
     restored_bucket,
 )
-from engine.delivery.mail import RECIPIENTS_PER_TRANSACTION_MAX, ContentBudget, DestinationMail
+from engine.delivery.mail import RECIPIENTS_PER_TRANSACTION_MAX, DestinationMail
 from engine.delivery.meter import Meter
-from engine.delivery.pool import Lease, Pool, Wanted
+from engine.delivery.pool import Lease, Wanted
 from engine.delivery.resolver import Unresolved
-from engine.delivery.routes import Router
 from engine.delivery.session import Session
-from engine.spool.interface import Finish, Rest, Spool
+from engine.delivery.surroundings import DestinationStatistics, Surroundings
+from engine.spool.interface import Finish, Rest
 from protocols.outcomes import Deferred, Delivered, Unattempted
 from protocols.records import DestinationRecord
 from protocols.smtp_states import Stage
@@ -48,46 +43,24 @@ LINGER_S: Final = 1.0
 # each in the pipe, few enough that flows take turns.
 WINDOW_ENVELOPES_MAX: Final = 256
 WINDOW_ENVELOPES_MIN: Final = 100
+# What is claimed before there is a connection: enough to see whether a second one is worth it.
+WINDOW_ENVELOPES_FIRST: Final = 2 * 20
+# And for each actor when there are a thousand of them: 50 MB of envelopes in all.
+WINDOW_ENVELOPES_CROWDED: Final = 48
 # So many mails a connection are claimed ahead: a fetch then ends before the pipe runs dry.
 WINDOW_ENVELOPES_PER_CONNECTION: Final = 32
 # A further connection is worth its handshakes from about so many mails on.
 MAILS_PER_CONNECTION_MIN: Final = 20
 # An actor that others wait for keeps its place so long.
 TURN_S: Final = 1.0
+# A destination that gave up its place in front of a full site is woken by the site; this is only
+# for the case that it is not.
+PARKED_MS: Final = 30_000
+PARKED_CAUSE: Final = "connection_limit"
 # A name may move; sessions that are opened later find its new hosts.
 WAY_LIVES_S: Final = 60.0
 # A route's next hop stands for many receivers and is the operator's own.
 ROUTE_CONNECTIONS_FACTOR: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationStatistics:
-    """What a resident actor is doing. `state` is idle, flowing, throttled or unreachable."""
-
-    state: str
-    site: str
-    connections: int
-    in_flight: int
-    ready: int
-    rate_per_s: float
-    concurrency: int
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all actors share. `backoff_ms` gives the n-th wait of an unreachable destination."""
-
-    spool: Spool
-    clock: Clock
-    router: Router
-    pool: Pool
-    disposition: Disposition
-    budget: ContentBudget
-    limits_for: Callable[[str], DestinationLimits]
-    backoff_ms: Callable[[int], int]
-    others_wait: Callable[[], bool]
-    is_crowded: Callable[[], bool]
-    started_unix_ms: int
 
 
 class Destination:
@@ -134,7 +107,11 @@ class Destination:
         if stored is not None:
             self._health.record = stored
         try:
-            if self._health.record.not_before_unix_ms <= around.clock.now_unix_ms():
+            record = self._health.record
+            # A place at the site may be free at any time: only the site can tell.
+            if record.cause == PARKED_CAUSE:
+                record.not_before_unix_ms = 0
+            if record.not_before_unix_ms <= around.clock.now_unix_ms():
                 await self._restore_bucket()
                 if self._bucket is None or not self._must_rest_for(self._bucket):
                     async with trio.open_nursery() as sessions:
@@ -153,7 +130,7 @@ class Destination:
             state = "unreachable"
         elif self._bucket is not None and not self._bucket.whole_at(self._now_unix_ms()):
             state = "throttled"
-        elif self._connected or self._opening:
+        elif self._connected:
             state = "flowing"
         return DestinationStatistics(
             state,
@@ -180,16 +157,24 @@ class Destination:
             if self._ending:
                 return
             self._open_sessions(sessions)
+            if self._is_done() and not await self._linger():
+                return
             turn_is_over = trio.current_time() - began_s >= TURN_S
             if turn_is_over and self._around.others_wait():
-                # The row goes behind those that were due before this moment.
-                now_unix_ms = self._now_unix_ms()
-                self._health.hold_until(now_unix_ms, "", now_unix_ms)
-                return
-            if self._is_done() and not await self._linger():
+                self._give_up_place()
                 return
             with trio.move_on_after(TURN_S if self._around.is_crowded() else math.inf):
                 await self._changed.wait()
+
+    def _give_up_place(self) -> None:
+        """Rest behind those that were due before this moment, or until the site has room."""
+        now_unix_ms = self._now_unix_ms()
+        wanted, pool = self._wanted, self._around.pool
+        if wanted is not None and not self._connected and pool.is_full(wanted):
+            pool.park(wanted, self._name)
+            self._health.hold_until(now_unix_ms + PARKED_MS, PARKED_CAUSE, now_unix_ms)
+        else:
+            self._health.hold_until(now_unix_ms, "", now_unix_ms)
 
     async def _find_way(self) -> bool:
         """Make sure that we know where the mail goes; False if it goes nowhere (now)."""
@@ -250,6 +235,10 @@ class Destination:
     def _window_size(self) -> int:
         wanted = self._concurrency.allowed * WINDOW_ENVELOPES_PER_CONNECTION
         wanted = min(max(wanted, WINDOW_ENVELOPES_MIN), WINDOW_ENVELOPES_MAX)
+        if not self._connected:
+            wanted = WINDOW_ENVELOPES_FIRST
+        elif self._around.is_crowded():
+            wanted = WINDOW_ENVELOPES_CROWDED
         if self._bucket is not None:
             # What the limit will not let pass soon stays in the spool, where it can be cancelled.
             soon = self._bucket.rate_per_s * RESIDENT_WAIT_MS / 1000.0

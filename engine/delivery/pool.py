@@ -123,8 +123,12 @@ class Pool:
         ehlo_name: str,
         source: str | None = None,
         idle_s: float = IDLE_S,
+        on_room: Callable[[str], bool],
     ) -> None:
+        """`on_room` wakes a destination that was parked; it says whether that was of use."""
         self._open = opener
+        self._on_room = on_room
+        self._parked: dict[str, dict[str, None]] = {}
         self._rand = rand
         self._ehlo_name = ehlo_name
         self._source = source
@@ -147,10 +151,12 @@ class Pool:
         Waits for a place; `is_first` says that the borrower has none yet. What is
         borrowed goes to `give_back`, whatever happens.
         """
+        name = wanted.way.site
+        if name in self._parked:
+            self._parked[name].pop(borrower, None)
         lease = self._take_idle(wanted)
         if lease is not None:
             return lease
-        name = wanted.way.site
         down = self._known.down.get(name)
         if down is not None and self._counts(down, borrower):
             return down.failure
@@ -182,8 +188,33 @@ class Pool:
                 self.slots.give_back(site)
         return opened
 
+    def is_full(self, wanted: Wanted) -> bool:
+        """Whether the site has as many connections as it may have, so that borrowing takes long."""
+        limit = self.slots.site(wanted.way.site, wanted.site_connections_max).limit
+        return limit.open >= limit.ceiling
+
+    def park(self, wanted: Wanted, name: str) -> None:
+        """Remember a destination that waits for its site without an actor.
+
+        A site wakes its domains one by one: there can be ten thousand of them, and they would
+        take the places of all others.
+        """
+        self._parked.setdefault(wanted.way.site, {})[name] = None
+
     def give_back(self, lease: Lease, *, reuse: bool) -> None:
         """Take a connection back: for the next borrower, for later, or to be closed."""
+        self._take_back(lease, reuse=reuse)
+        name = lease.site.limit.key
+        parked = self._parked.get(name)
+        while parked and not lease.site.has_waiters:
+            destination = next(iter(parked))
+            del parked[destination]
+            if self._on_room(destination):
+                break
+        if parked is not None and not parked:
+            del self._parked[name]
+
+    def _take_back(self, lease: Lease, *, reuse: bool) -> None:
         if not lease.connection.is_open:
             lease.connection.close()
             self.slots.give_back(lease.site)

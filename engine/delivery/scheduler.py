@@ -93,6 +93,14 @@ class Scheduler(Generic[A]):
             actor.stop()
         self._poke.set()
 
+    def start_soon(self, name: str) -> bool:
+        """Let `name` have an actor although nothing on the agenda says so; False if it has one."""
+        if name in self._residents:
+            return False
+        self._newly_due[name] = None
+        self._poke.set()
+        return True
+
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             while not self._is_stopping:

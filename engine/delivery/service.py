@@ -6,7 +6,7 @@ settled, connections take their leave. Decides nothing about mail.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -16,7 +16,7 @@ import trio
 from engine.clock import Clock
 from engine.config import Config
 from engine.delivery.connection import Connection, TlsContexts
-from engine.delivery.destination import Destination, DestinationStatistics, Surroundings
+from engine.delivery.destination import Destination
 from engine.delivery.disposition import Disposition
 from engine.delivery.mail import ContentBudget
 from engine.delivery.pool import Pool
@@ -25,6 +25,7 @@ from engine.delivery.retry import RetrySchedule
 from engine.delivery.routes import Router
 from engine.delivery.scheduler import Scheduler
 from engine.delivery.slots import CONNECTIONS_MAX
+from engine.delivery.surroundings import DestinationStatistics, Surroundings
 from engine.delivery.wire import Connect, connect_tcp
 from engine.spool.interface import Spool
 
@@ -33,9 +34,28 @@ from engine.spool.interface import Spool
 STOP_S: Final = 10.0
 
 
+class LiveDestinations(Mapping[str, DestinationStatistics]):
+    """The destinations that have an actor, each looked at when it is asked for.
+
+    There can be thousands, and whoever asks mostly wants one of them or a page.
+    """
+
+    def __init__(self, actors: Mapping[str, Destination]) -> None:
+        self._actors = actors
+
+    def __getitem__(self, name: str) -> DestinationStatistics:
+        return self._actors[name].statistics()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._actors)
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+
 @dataclass(frozen=True, slots=True)
 class DeliveryStatistics:
-    """What delivery is doing. `destinations` has those with an actor only."""
+    """What delivery is doing. `destinations` has those with an actor only, as they are now."""
 
     destinations: Mapping[str, DestinationStatistics]
     connections: int
@@ -77,6 +97,7 @@ class Delivery:
             rand,
             connections_max=connections_max,
             ehlo_name=settings.ehlo_name,
+            on_room=lambda name: self._scheduler.start_soon(name),
         )
         self._disposition = Disposition(spool, clock, rand, schedule)
         self._budget = ContentBudget()
@@ -120,7 +141,7 @@ class Delivery:
 
     def statistics(self) -> DeliveryStatistics:
         return DeliveryStatistics(
-            {name: actor.statistics() for name, actor in self._scheduler.residents.items()},
+            LiveDestinations(self._scheduler.residents),
             self._pool.slots.open,
             self._pool.idle,
             self._disposition.unsettled,

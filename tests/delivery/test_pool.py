@@ -35,6 +35,7 @@ class Rig:
     broken_tls: set[str] = field(default_factory=set)
     down: set[str] = field(default_factory=set)
     tried: list[tuple[str, TlsPolicy]] = field(default_factory=list)
+    woken: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.receivers = {f"192.0.2.{n}": Receiver(f"mx{n}", Behaviour()) for n in (1, 2)}
@@ -44,7 +45,12 @@ class Rig:
             random.Random(1),
             connections_max=self.connections_max,
             ehlo_name="out.example",
+            on_room=self._wake,
         )
+
+    def _wake(self, name: str) -> bool:
+        self.woken.append(name)
+        return name != "busy.test"
 
     async def _open(self, target: Target) -> Connection | Deferred:
         self.tried.append((target.address, target.tls))
@@ -216,3 +222,22 @@ async def test_at_the_end_nothing_is_left_open(autojump_clock: MockClock) -> Non
         assert rig.pool.slots.open == 0
         await trio.sleep(0.1)
         assert all(not r.connections_open for r in rig.receivers.values())
+
+
+async def test_a_site_wakes_its_domains_one_by_one(autojump_clock: MockClock) -> None:
+    rig = Rig()
+    wanted = rig.pool.wanted(ONE, TlsPolicy.NONE, 1)
+    async with rig.running():
+        lease = await rig.lease(ONE, site_max=1)
+        assert rig.pool.is_full(wanted)
+        for name in ("a.test", "busy.test", "b.test", "c.test"):
+            rig.pool.park(wanted, name)
+        assert rig.woken == []
+        rig.pool.give_back(lease, reuse=True)
+        assert rig.woken == ["a.test"]
+        # Who borrows waits no more; who has an actor already leaves his turn to the next.
+        lease = await rig.lease(ONE, site_max=1, borrower="c.test")
+        rig.pool.give_back(lease, reuse=False)
+        assert rig.woken == ["a.test", "busy.test", "b.test"]
+        rig.pool.give_back(await rig.lease(ONE, site_max=1), reuse=True)
+        assert rig.woken == ["a.test", "busy.test", "b.test"]
