@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.rehearsal.engine_process import EngineFailed, EngineProcess
+from engine.rehearsal.engine_process import EngineFailed, EngineProcess, HttpClient
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +46,28 @@ def test_sigterm_ends_serve_with_0(engine: EngineProcess) -> None:
     engine.wait_until_ready()
     assert engine.stop() == 0
     assert not (engine.directory / "data" / "control.sock").exists()
+
+
+def test_sigterm_ends_serve_with_0_while_mail_waits_for_a_dead_receiver(tmp_path: Path) -> None:
+    dead = '[[route]]\ndomain = "*.test"\nnext_hop = "127.0.0.1:1"'
+    engine = EngineProcess(tmp_path, dead)
+    credentials = engine.create_account("shop")
+    engine.start()
+    engine.wait_until_ready()
+    client = HttpClient(engine.port, credentials)
+    message = {
+        "From": {"Email": "a@out.example"},
+        "To": [{"Email": "b@dead.test"}],
+        "TextPart": "x",
+    }
+    body = json.dumps({"Messages": [message]}).encode()
+    assert client.request("POST", "/v3.1/send", body)[0] == 200
+    while '"unreachable"' not in engine.run("queue", "--json"):
+        engine.check_alive()
+    client.close()
+    assert engine.stop() == 0
+    waiting = json.loads(engine.run("queue", "--json"))
+    assert (waiting["destination"], waiting["queued"]) == ("dead.test", 1)
 
 
 def test_sigterm_right_after_the_start_ends_it_with_0(engine: EngineProcess) -> None:
