@@ -12,6 +12,7 @@ import difflib
 import re
 import socket
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
@@ -26,8 +27,10 @@ from engine.config_values import (
     NextHop,
     Rate,
 )
+from protocols.address_suggestions import DomainTypos, TyposRefused
 
 DEFAULT_FILE: Final = "eilpost.toml"
+SHIPPED_TYPOS: Final = Path(__file__).with_name("domain_typos.toml")
 
 # Ten years: longer is a typing error, and infinity is no time at which anything happens.
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=315_360_000)]
@@ -73,6 +76,13 @@ class Smtp(_Door, frozen=True, kw_only=True):
     """`[smtp]`: mail submission."""
 
     listen: ListenAddress = ListenAddress("127.0.0.1", 8587)
+
+
+class Intake(_Table, frozen=True, kw_only=True):
+    """`[intake]`: what is said of mail that comes in."""
+
+    # More files with typing errors in domains. One's own customers mistype one's own domains.
+    typo_files: tuple[Path, ...] = ()
 
 
 class SpoolTable(_Table, frozen=True, kw_only=True):
@@ -177,6 +187,7 @@ class Config(_Table, frozen=True, kw_only=True):
     data_dir: Path = Path("data")
     http: Http = Http()
     smtp: Smtp = Smtp()
+    intake: Intake = Intake()
     spool: SpoolTable = SpoolTable()
     resolver: ResolverTable = ResolverTable()
     delivery: Delivery = msgspec.field(default_factory=Delivery)
@@ -239,6 +250,12 @@ class Config(_Table, frozen=True, kw_only=True):
         return DestinationLimits(**found)
 
 
+class _TypoFile(_Table, frozen=True, kw_only=True):
+    # Values are checked where the entries are understood: there they can be named.
+    typo: dict[str, Any] = {}
+    real: tuple[str, ...] = ()
+
+
 class _ShapingFile(_Table, frozen=True, kw_only=True):
     rules: tuple[Rule, ...] = msgspec.field(default=(), name="rule")
 
@@ -258,7 +275,24 @@ def load_config(path: str | Path | None = None) -> Config:
     config = msgspec.structs.replace(config, rules=rules)
     if fault := _first_contradiction(config):
         raise ConfigError(f"{file}: {fault}")
+    if config.intake.typo_files:
+        load_typos(config.intake.typo_files)
     return config
+
+
+def load_typos(files: Iterable[Path] = ()) -> DomainTypos:
+    """Return the typing errors that ship with the engine, with those in `files` on top, in order.
+
+    Raises ConfigError.
+    """
+    typos = DomainTypos()
+    for file in (SHIPPED_TYPOS, *files):
+        read = _read(file, _TypoFile)
+        try:
+            typos = typos.extended(read.typo, read.real)
+        except TyposRefused as error:
+            raise ConfigError(f"{file}: {error}") from error
+    return typos
 
 
 T = TypeVar("T", bound=_Table)

@@ -7,7 +7,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from engine.config import Config, ConfigError, DestinationLimits, load_config
+from engine.config import Config, ConfigError, DestinationLimits, load_config, load_typos
 from engine.config_values import DnsServer, DomainPattern, ListenAddress, Network, NextHop, Rate
 
 
@@ -47,8 +47,9 @@ def test_every_key_of_the_example_is_understood() -> None:
     shown = msgspec.structs.replace(config.delivery, ehlo_name=defaults.delivery.ehlo_name)
     assert shown == defaults.delivery
     assert msgspec.structs.replace(config.http, public_url="") == defaults.http
-    assert (config.smtp, config.spool, config.events) == (
+    assert (config.smtp, config.intake, config.spool, config.events) == (
         defaults.smtp,
+        defaults.intake,
         defaults.spool,
         defaults.events,
     )
@@ -245,6 +246,43 @@ def test_a_fault_in_a_shaping_file_names_that_file(tmp_path: Path) -> None:
     assert fault(tmp_path, '[shaping]\nfiles = ["shaping.toml"]').startswith(
         "shaping.toml: [[rule]] 1 speed: unknown key"
     )
+
+
+def test_files_with_typing_errors_come_on_top_of_those_that_ship(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text('[typo]\n"gmial.com" = "gmial.example"\n"a.test" = "b.test"')
+    (tmp_path / "two.toml").write_text('real = ["a.test"]')
+    config = load(tmp_path, '[intake]\ntypo_files = ["one.toml", "two.toml"]')
+    typos = load_typos(config.intake.typo_files)
+    assert typos.right_domain("gmial.com") == "gmial.example"
+    assert typos.right_domain("a.test") is None
+    assert typos.right_domain("yaho.com") == "yahoo.com"
+    assert load_typos().right_domain("gmial.com") == "gmail.com"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[typo]\n"gmial" = "gmail.com"', "typo 'gmial': is no domain: the domain has no dot"),
+        ('[typo]\n"a.test" = 5', "typo 'a.test': expected the right domain as text, got 5"),
+        ('[typo]\n"gmail.com" = "a.test"', "typo 'gmial.com': leads to 'gmail.com', which is"),
+        ('[typos]\n"a.test" = "b.test"', 'typos: unknown key, meant "typo"?'),
+        ("real = [1]", "[[real]] 1: expected text, got a whole number"),
+        ('[typo]\n"a.test" = "b.test"\n"a.test" = "c.test"', "no TOML: "),
+        ('[typo]\n"a.test" "b.test"', "no TOML: Expected '=' after a key in a key/value pair (at "),
+    ],
+)
+def test_a_fault_in_a_file_with_typing_errors_names_that_file_and_the_entry(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "ours.toml").write_text(text)
+    found = fault(tmp_path, '[intake]\ntypo_files = ["ours.toml"]')
+    assert found.startswith("ours.toml: "), found
+    assert said in found
+
+
+def test_a_missing_file_with_typing_errors_is_named(tmp_path: Path) -> None:
+    found = fault(tmp_path, '[intake]\ntypo_files = ["ours.toml"]')
+    assert found == "ours.toml: cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize(
