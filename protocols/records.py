@@ -8,6 +8,7 @@ Fields are only ever added at the end, with a default: a struct written without
 them then still decodes, and an older version stays readable.
 """
 
+import threading
 import zlib
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -200,6 +201,9 @@ T = TypeVar("T")
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+# Records are read in several threads, and msgspec leaves what it prepares for a class on the class
+# before it is whole: a second thread that prepares the same class then ends the process (SIGSEGV).
+_preparing = threading.Lock()
 
 
 def pack_record(value: object) -> bytes:
@@ -215,14 +219,20 @@ def unpack_record(stored: bytes, kind: type[T]) -> T:
         raise DamagedRecord(f"checksum of a {kind.__name__} record is wrong")
     if body[0] != RECORD_VERSION:
         raise DamagedRecord(f"{kind.__name__} record has unknown version {body[0]}")
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
+    decoder = _decoders.get(kind) or _prepare_decoder(kind)
     try:
         value: T = decoder.decode(memoryview(body)[1:])
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise DamagedRecord(f"{kind.__name__} record does not decode: {error}") from error
     return value
+
+
+def _prepare_decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    with _preparing:
+        decoder = _decoders.get(kind)
+        if decoder is None:
+            decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
+        return decoder
 
 
 class _StoredEnvelope(msgspec.Struct, array_like=True, gc=False):
