@@ -3,8 +3,11 @@
 Arithmetic on text only; nothing here knows what time it is.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Final
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def time_text(unix_ms: int) -> str:
@@ -33,7 +36,7 @@ def parse_time(text: str) -> int:
         raise ValueError(f"{text[:40]!r} is no RFC 3339 time") from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 # Events come in bursts of one second; the calendar is worked out once for each.
@@ -41,5 +44,5 @@ def parse_time(text: str) -> int:
 def _second_text(unix_s: int) -> str:
     try:
         return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    except (OverflowError, OSError) as error:
+    except (OverflowError, OSError, ValueError) as error:
         raise ValueError(f"{unix_s} s is beyond the calendar") from error

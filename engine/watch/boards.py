@@ -110,6 +110,11 @@ class Boards:
         self._watched = trio.Event()
         spool.add_listener(self._committed)
 
+    @property
+    def count(self) -> int:
+        """How many boards are kept current."""
+        return len(self._boards)
+
     @contextmanager
     def watched(self, subject: Subject, account_id: int | None) -> Iterator[Board]:
         """Keep the board of `subject` current while the block runs."""

@@ -76,7 +76,7 @@ class EventHub:
 
     def __init__(self, spool: Spool, *, ring_events: int = RING_EVENTS) -> None:
         self._spool = spool
-        self._ring_events = ring_events
+        self.ring_events = ring_events
         self._ring: list[_Recent] = []
         self._seqs: list[int] = []
         # Before this place the ring knows nothing: it begins with what is committed from now on.
@@ -154,9 +154,9 @@ class EventHub:
             self._ring.append(_Recent(event))
             self._seqs.append(event.seq)
         self._events += len(notice.events)
-        if len(self._ring) >= 2 * self._ring_events:
+        if len(self._ring) >= 2 * self.ring_events:
             # Cut rarely and in one piece: a list gives up its front only as a whole.
-            cut = len(self._ring) - self._ring_events
+            cut = len(self._ring) - self.ring_events
             self._ring_after_seq = self._seqs[cut - 1]
             del self._ring[:cut], self._seqs[:cut]
         self._news.set()

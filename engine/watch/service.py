@@ -49,7 +49,7 @@ class Watch:
         self.is_ready = False
         self.hub: Final = EventHub(spool)
         self._spool = spool
-        self._boards = Boards(spool, live, now_unix_ms=now_unix_ms)
+        self.boards: Final = Boards(spool, live, now_unix_ms=now_unix_ms)
         self._tickets = Tickets(now_unix_ms=now_unix_ms, secret_text=secret_text)
         self._public_url = config.public_url
         self._now_unix_ms = now_unix_ms
@@ -65,12 +65,12 @@ class Watch:
         """Wake watchers until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.hub.run)
-            nursery.start_soon(self._boards.run)
+            nursery.start_soon(self.boards.run)
 
     def routes(self) -> list[Route]:
         spool, live, now_unix_ms = self._spool, self._live, self._now_unix_ms
         services = stream.StreamServices(
-            spool, self.hub, self._boards, self._tickets, self._public_url
+            spool, self.hub, self.boards, self._tickets, self._public_url
         )
         own = [
             *messages.routes(spool, live, now_unix_ms=now_unix_ms),

@@ -1,0 +1,116 @@
+"""`watch`: a snapshot, then what changes of it; an account's own, or everything."""
+
+from typing import Any
+
+import pytest
+
+from engine.spool.interface import Rest
+from protocols.records import STATUSES, DestinationRecord, Reason
+from tests.spool.harness import accept_many, claim, deliver
+from tests.watch.looking import Listener, LiveOne, Look, make_account
+
+EMPTY = dict.fromkeys(map(str, STATUSES), 0)
+
+
+async def hear_until_totals(listener: Listener, wanted: dict[str, int]) -> None:
+    while True:
+        frame = await listener.hear()
+        assert set(frame) == {"totals", "snapshot"}
+        assert frame["snapshot"] is False
+        if frame["totals"] == wanted:
+            return
+
+
+async def hear_until_row(listener: Listener, name: str, **fields: Any) -> dict[str, Any]:
+    while True:
+        frame = await listener.hear()
+        assert set(frame) == {"destinations", "snapshot"}
+        assert frame["snapshot"] is False
+        for row in frame["destinations"]:
+            if row["destination"] == name and fields.items() <= row.items():
+                return dict(row)
+
+
+async def test_totals(look: Look) -> None:
+    async with look.stream() as listener:
+        await listener.say({"watch": "totals"})
+        assert await listener.hear() == {"totals": EMPTY, "snapshot": True}
+        await accept_many(look.spool, look.account, 7)
+        await hear_until_totals(listener, EMPTY | {"queued": 7})
+        await deliver(look.spool, (await claim(look.spool))[:4])
+        await hear_until_totals(listener, EMPTY | {"queued": 3, "delivered": 4})
+
+
+@pytest.mark.slow
+async def test_destinations(look: Look) -> None:
+    await accept_many(look.spool, look.account, 2, at="one.test")
+    await accept_many(look.spool, look.account, 1, at="two.test")
+    async with look.stream(subprotocol="eilpost.v1+msgpack") as listener:
+        await listener.say({"watch": "destinations"})
+        snapshot = await listener.hear()
+        assert snapshot["snapshot"] is True
+        first, second = snapshot["destinations"]
+        assert (first["destination"], first["queued"], first["state"]) == ("one.test", 2, "idle")
+        assert second["destination"] == "two.test"
+        look.live["two.test"] = LiveOne("flowing", "mx.two.test", 3, 12.5)
+        row = await hear_until_row(listener, "two.test", state="flowing")
+        assert (row["site"], row["connections"], row["rate_per_s"]) == ("mx.two.test", 3, 12.5)
+        await accept_many(look.spool, look.account, 5, at="one.test")
+        await hear_until_row(listener, "one.test", queued=7)
+
+
+@pytest.mark.slow
+async def test_a_destination_in_back_off_says_why(look: Look) -> None:
+    await accept_many(look.spool, look.account, 1)
+    async with look.stream() as listener:
+        await listener.say({"watch": "destinations"})
+        await listener.hear()
+        record = DestinationRecord(
+            not_before_unix_ms=look.clock.now + 60_000,
+            cause="destination_unreachable",
+            since_unix_ms=look.clock.now,
+            failures=1,
+            reply="connection refused",
+            reason=Reason.CONNECTION,
+        )
+        await look.spool.settle([], [Rest("one.test", record)])
+        row = await hear_until_row(listener, "one.test", state="unreachable")
+        assert row["last_reply"] == "connection refused"
+        assert row["next_attempt_at"] == "2026-11-24T09:31:00.000Z"
+        assert row["held_by"]["code"] == "destination_unreachable"
+        assert row["held_by"]["scope"] == "destination"
+
+
+async def test_each_sees_its_own_counts(look: Look) -> None:
+    other = await make_account(look.spool, "other")
+    await accept_many(look.spool, look.account, 2)
+    await accept_many(look.spool, other, 3)
+    expected: list[tuple[str | tuple[str, str], int]] = [("acme", 2), ("other", 3)]
+    for who, queued in [*expected, (look.operator(), 5)]:
+        async with look.stream(who) as listener:
+            await listener.say({"watch": "totals"})
+            assert (await listener.hear())["totals"]["queued"] == queued
+
+
+async def test_events_and_boards_share_a_connection(look: Look) -> None:
+    async with look.stream() as listener:
+        await listener.say({"watch": "totals"})
+        await listener.say({"watch": "destinations"})
+        await listener.say({"watch": "totals"})  # Asked twice is told once.
+        await listener.say({"subscribe": {"after": "now"}})
+        kinds = [set(await listener.hear()) - {"snapshot"} for _ in range(3)]
+        assert sorted(map(sorted, kinds)) == [
+            ["after", "cursor", "events"],
+            ["destinations"],
+            ["totals"],
+        ]
+
+
+async def test_nobody_watching_costs_no_look(look: Look) -> None:
+    async with look.stream() as listener:
+        await listener.say({"watch": "totals"})
+        await listener.hear()
+        assert look.watch.boards.count == 1
+    while look.watch.hub.subscribers:
+        await accept_many(look.spool, look.account, 1)
+    assert look.watch.boards.count == 0
