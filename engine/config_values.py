@@ -24,7 +24,28 @@ _HOST_PORT: Final = re.compile(
 )
 
 
-class Endpoint:
+class _Value:
+    """Compared, hashed and shown by its slots.
+
+    No dataclass: msgspec would read one from a table of its fields, and never ask for `parse`.
+    """
+
+    __slots__: tuple[str, ...] = ()
+
+    def _fields(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self._fields()))})"
+
+
+class Endpoint(_Value):
     """A host and a TCP or UDP port; the subclasses say which forms are legal where."""
 
     expected: ClassVar[str]
@@ -74,15 +95,6 @@ class Endpoint:
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.host!r}, {self.port})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Endpoint) and (self.host, self.port) == (other.host, other.port)
-
-    def __hash__(self) -> int:
-        return hash((self.host, self.port))
-
 
 class ListenAddress(Endpoint):
     """Where we listen. Port 0 lets the system choose; names are refused as they may move."""
@@ -105,7 +117,7 @@ class DnsServer(Endpoint):
     default_port = 53
 
 
-class DomainPattern:
+class DomainPattern(_Value):
     """Which recipient domains a route or rule is for: "host.example", "*.example" or "*".
 
     "*.example" means every domain below `example`, not `example` itself. Names are compared as
@@ -146,17 +158,8 @@ class DomainPattern:
     def __str__(self) -> str:
         return self.text
 
-    def __repr__(self) -> str:
-        return f"DomainPattern({self.text!r})"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, DomainPattern) and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-
-class Rate:
+class Rate(_Value):
     """So many messages a second in the long run, and at most `burst` at once.
 
     Without a burst in the text it is a tenth of a second's worth and at least one: enough that a
@@ -179,17 +182,8 @@ class Rate:
             raise ValueError(f'expected a rate like "20/s, burst 20" or "100/min", got {text!r}')
         return cls(per_s, burst)
 
-    def __repr__(self) -> str:
-        return f"Rate({self.per_s!r}, {self.burst})"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Rate) and (self.per_s, self.burst) == (other.per_s, other.burst)
-
-    def __hash__(self) -> int:
-        return hash((self.per_s, self.burst))
-
-
-class Network:
+class Network(_Value):
     """A CIDR network of either family; a single address is a network of one."""
 
     __slots__ = ("network",)
@@ -209,15 +203,6 @@ class Network:
 
     def __str__(self) -> str:
         return str(self.network)
-
-    def __repr__(self) -> str:
-        return f"Network({str(self.network)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Network) and self.network == other.network
-
-    def __hash__(self) -> int:
-        return hash(self.network)
 
 
 def _is_domain(name: str) -> bool:
