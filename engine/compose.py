@@ -19,7 +19,7 @@ from typing import Any
 import trio
 
 from engine.clock import Clock, SystemClock
-from engine.config import Config
+from engine.config import Config, load_typos
 from engine.delivery.resolver import Resolver
 from engine.delivery.service import Delivery, resolver_for
 from engine.delivery.wire import Connect, connect_tcp
@@ -149,6 +149,7 @@ def intake_routes(spool: Spool, config: Config, clock: Clock, seams: Seams) -> l
     send = SendDoor(
         spool,
         config,
+        typos=load_typos(config.intake.typo_files),
         clock=clock,
         random_octets=seams.random_octets,
         run_blocking=seams.run_blocking,

@@ -36,6 +36,7 @@ from engine.spool.interface import (
     Spool,
     SpoolError,
 )
+from protocols.address_suggestions import DomainTypos
 from protocols.records import Account, Status
 
 PATH: Final = "/v3.1/send"
@@ -80,12 +81,14 @@ class SendDoor:
         spool: Spool,
         config: Config,
         *,
+        typos: DomainTypos,
         clock: Clock,
         random_octets: Callable[[int], bytes],
         run_blocking: RunBlocking,
     ) -> None:
         self._spool = spool
         self._config = config
+        self._typos = typos
         self._clock = clock
         self._random_octets = random_octets
         self._href = f"{config.public_url}/v3/REST/message/"
@@ -148,7 +151,7 @@ class SendDoor:
             return send_errors.empty_array("Messages")
         if len(request.messages) > MESSAGES_MAX:
             return send_errors.too_many(MESSAGES_MAX, "Messages")
-        checker = MessageChecker()
+        checker = MessageChecker(self._typos)
         builder = BatchBuilder(
             self._config.delivery.ehlo_name, self._clock.now_unix_ms(), self._random_octets
         )
@@ -218,10 +221,7 @@ class SendDoor:
             "Bcc": out[bcc:],
         }
         if draft.warnings:
-            answer["Warnings"] = [
-                {"Property": name, "Message": "Accepted without effect: nothing is tracked here."}
-                for name in draft.warnings
-            ]
+            answer["Warnings"] = draft.warnings
         return answer
 
     def _recipient(self, address: str, envelope: AcceptedEnvelope | None) -> RecipientOut:

@@ -3,27 +3,29 @@
 Owns the meaning and the limits of each property. A property that asks for something this server
 does not do is refused, never dropped: a template that is not filled in is a worse mail than none.
 The one exception is tracking, which changes nothing in what the recipient reads: it is accepted,
-nothing is tracked, and the answer says so in `Warnings`.
+nothing is tracked, and the answer says so in `Warnings`. These also say which accepted recipients
+look like typing errors.
 
 Nothing here builds or stores.
 """
 
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import quote
 
 import msgspec
 
 from engine.intake import send_errors
-from engine.intake.send_errors import SendError
+from engine.intake.send_errors import SendError, SendWarning
 from engine.intake.send_request import (
     ERRORS_PER_MESSAGE_MAX,
     AttachmentIn,
     EmailIn,
     MessageIn,
 )
-from protocols.addresses import Address, parse_address
+from protocols.address_suggestions import DomainTypos
+from protocols.addresses import Address
 from protocols.header_fields import Mailbox, name_fault, text_fault, value_fault
 from protocols.mime import Attachment, is_content_id, is_content_type
 
@@ -82,7 +84,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     custom_id: str
     event_payload: str
     lane: int
-    warnings: tuple[str, ...]
+    warnings: tuple[SendWarning, ...]
 
 
 def merged(message: MessageIn, globals_: MessageIn | None) -> MessageIn:
@@ -102,7 +104,8 @@ def merged(message: MessageIn, globals_: MessageIn | None) -> MessageIn:
 class MessageChecker:
     """Checks the messages of one request; what they share is decoded once."""
 
-    def __init__(self) -> None:
+    def __init__(self, typos: DomainTypos) -> None:
+        self._typos = typos
         self._attachments: dict[tuple[AttachmentKey, bool], Attachment] = {}
 
     def check(self, message: MessageIn) -> Draft | list[SendError]:
@@ -114,17 +117,17 @@ class MessageChecker:
             errors.append(send_errors.missing("To"))
         elif not message.to:
             errors.append(send_errors.empty_array("To"))
-        from_ = _mailbox(message.from_, "From", errors)
-        sender = _mailbox(message.sender, "Sender", errors)
-        to = _mailboxes(message.to, "To", errors)
-        cc = _mailboxes(message.cc, "Cc", errors)
-        bcc = _mailboxes(message.bcc, "Bcc", errors)
+        from_ = self._mailbox(message.from_, "From", errors)
+        sender = self._mailbox(message.sender, "Sender", errors)
+        to = self._mailboxes(message.to, "To", errors)
+        cc = self._mailboxes(message.cc, "Cc", errors)
+        bcc = self._mailboxes(message.bcc, "Bcc", errors)
         if (
             sum(len(given or ()) for given in (message.to, message.cc, message.bcc))
             > RECIPIENTS_MAX
         ):
             errors.append(send_errors.too_many_recipients(RECIPIENTS_MAX))
-        reply_to = _mailbox(message.reply_to, "ReplyTo", errors)
+        reply_to = self._mailbox(message.reply_to, "ReplyTo", errors)
         _check_texts(message, errors)
         attachments = self._files(message.attachments, "Attachments", errors)
         inline = self._files(message.inlined_attachments, "InlinedAttachments", errors)
@@ -157,7 +160,10 @@ class MessageChecker:
             lane=LANE_OF_PRIORITY[
                 PRIORITY_DEFAULT if message.priority is None else message.priority
             ],
-            warnings=_warnings(message),
+            warnings=(
+                *_tracking_warnings(message),
+                *self._typo_warnings(("To", to), ("Cc", cc), ("Bcc", bcc)),
+            ),
         )
 
     def _files(
@@ -182,48 +188,55 @@ class MessageChecker:
             files.append(known)
         return tuple(files)
 
+    def _mailbox(self, given: EmailIn | None, path: str, errors: list[SendError]) -> Mailbox | None:
+        if given is None:
+            return None
+        address = self._address(given.email, f"{path}.Email", errors)
+        name = given.name or ""
+        if len(name) > NAME_CHARACTERS_MAX:
+            errors.append(send_errors.too_long(NAME_CHARACTERS_MAX, f"{path}.Name"))
+        elif name and (fault := text_fault(name)) is not None:
+            errors.append(send_errors.bad_text(fault, f"{path}.Name"))
+        return None if address is None else Mailbox(address, name)
+
+    def _mailboxes(
+        self, given: list[EmailIn] | None, path: str, errors: list[SendError]
+    ) -> tuple[Mailbox, ...]:
+        if not given:
+            return ()
+        found: list[Mailbox] = []
+        # Past the limit the message is refused anyway; ten thousand faults of it would help nobody.
+        for number, one in enumerate(given[:RECIPIENTS_MAX]):
+            mailbox = self._mailbox(one, f"{path}[{number}]", errors)
+            if mailbox is not None:
+                found.append(mailbox)
+        return tuple(found)
+
+    def _address(self, given: str | None, path: str, errors: list[SendError]) -> Address | None:
+        if given is None:
+            errors.append(send_errors.missing(path))
+            return None
+        if not given:
+            errors.append(send_errors.empty_string(path))
+            return None
+        address = self._typos.parse(given)
+        if isinstance(address, Address):
+            return address
+        errors.append(send_errors.bad_address(given, address, path))
+        return None
+
+    def _typo_warnings(self, *recipients: tuple[str, tuple[Mailbox, ...]]) -> Iterator[SendWarning]:
+        """Give a warning for each accepted recipient whose domain looks like a typing error."""
+        for path, mailboxes in recipients:
+            for number, mailbox in enumerate(mailboxes):
+                suggestion = self._typos.suggestion(mailbox.address)
+                if suggestion is not None:
+                    yield send_errors.probable_typo(
+                        mailbox.address.as_given, suggestion, f"{path}[{number}].Email"
+                    )
+
 
 AttachmentKey = tuple[str | None, ...]
-
-
-def _mailbox(given: EmailIn | None, path: str, errors: list[SendError]) -> Mailbox | None:
-    if given is None:
-        return None
-    address = _address(given.email, f"{path}.Email", errors)
-    name = given.name or ""
-    if len(name) > NAME_CHARACTERS_MAX:
-        errors.append(send_errors.too_long(NAME_CHARACTERS_MAX, f"{path}.Name"))
-    elif name and (fault := text_fault(name)) is not None:
-        errors.append(send_errors.bad_text(fault, f"{path}.Name"))
-    return None if address is None else Mailbox(address, name)
-
-
-def _mailboxes(
-    given: list[EmailIn] | None, path: str, errors: list[SendError]
-) -> tuple[Mailbox, ...]:
-    if not given:
-        return ()
-    found: list[Mailbox] = []
-    # Past the limit the message is refused anyway; ten thousand faults of it would help nobody.
-    for number, one in enumerate(given[:RECIPIENTS_MAX]):
-        mailbox = _mailbox(one, f"{path}[{number}]", errors)
-        if mailbox is not None:
-            found.append(mailbox)
-    return tuple(found)
-
-
-def _address(given: str | None, path: str, errors: list[SendError]) -> Address | None:
-    if given is None:
-        errors.append(send_errors.missing(path))
-        return None
-    if not given:
-        errors.append(send_errors.empty_string(path))
-        return None
-    address = parse_address(given)
-    if isinstance(address, Address):
-        return address
-    errors.append(send_errors.bad_address(given, address, path))
-    return None
 
 
 def _check_texts(message: MessageIn, errors: list[SendError]) -> None:
@@ -364,16 +377,14 @@ def _check_template(message: MessageIn, errors: list[SendError]) -> None:
         errors.append(send_errors.no_template("Variables"))
 
 
-def _warnings(message: MessageIn) -> tuple[str, ...]:
-    """Return the properties that are accepted without effect."""
-    return tuple(
-        path
-        for value, path in (
-            (message.track_opens, "TrackOpens"),
-            (message.track_clicks, "TrackClicks"),
-        )
-        if value == "enabled"
-    )
+def _tracking_warnings(message: MessageIn) -> Iterator[SendWarning]:
+    """Give a warning for each property that is accepted without effect."""
+    for value, path in (
+        (message.track_opens, "TrackOpens"),
+        (message.track_clicks, "TrackClicks"),
+    ):
+        if value == "enabled":
+            yield send_errors.not_tracked(path)
 
 
 def _listed(allowed: Iterable[object]) -> str:

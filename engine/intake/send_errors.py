@@ -1,6 +1,6 @@
-"""The errors of `POST /v3.1/send`: codes, texts and places as Mailjet's clients know them.
+"""What `POST /v3.1/send` says of faults and doubts, as Mailjet's clients know it.
 
-Owns the catalogue and the JSON form of an error; decides nothing about when one is due. Texts that
+Owns the catalogue and the JSON form of both; decides nothing about when one is due. Texts that
 clients look for are kept word for word, and what we know beyond them follows after.
 """
 
@@ -45,6 +45,17 @@ class SendError(msgspec.Struct, frozen=True):
         if self.address_fault is not None:
             found["AddressFault"] = self.address_fault
         return found
+
+
+class SendWarning(msgspec.Struct, frozen=True, omit_defaults=True, rename="pascal"):
+    """Something to be told beside a yes. `property` is a path within the message.
+
+    `suggestion` is the address that was probably meant.
+    """
+
+    property: str
+    message: str
+    suggestion: str | None = None
 
 
 # The whole request, when no part of it can be read.
@@ -129,6 +140,17 @@ def bad_text(fault: FieldFault, path: str) -> SendError:
     return SendError(
         "mj-0005", f"Value is invalid. At position {fault.position}: {fault.text}.", (path,)
     )
+
+
+def probable_typo(given: str, suggestion: str, path: str) -> SendWarning:
+    """A recipient who was accepted as given, although another was probably meant."""
+    return SendWarning(
+        path, f"{_shown(given)} was accepted; did you mean {suggestion}?", suggestion
+    )
+
+
+def not_tracked(path: str) -> SendWarning:
+    return SendWarning(path, "Accepted without effect: nothing is tracked here.")
 
 
 def no_template(path: str) -> SendError:

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from engine.clock import SystemClock
-from engine.config import Config, Delivery
+from engine.config import Config, Delivery, load_typos
 from engine.http_server import HttpServer, HttpSettings, OperatorSessions
 from engine.intake.accounts import Accounts, NewAccount, create_account
 from engine.intake.accounts_http import AccountsDoor
@@ -117,6 +117,7 @@ async def open_door(
         send_door = SendDoor(
             spool,
             config,
+            typos=load_typos(config.intake.typo_files),
             clock=clock,
             random_octets=os.urandom,
             run_blocking=trio.to_thread.run_sync,

@@ -227,11 +227,33 @@ async def test_lanes_and_international_headers_reach_the_envelope(door: Any) -> 
     assert (fixed.recipient, fixed.destination) == ("ü@xn--mller-kva.test", "xn--mller-kva.test")
 
 
+async def test_mail_to_a_probable_typing_error_is_accepted_with_a_suggestion(door: Any) -> None:
+    message = MESSAGE | {"To": [{"Email": "ann@in.example"}, {"Email": "tom@gmial.com"}]}
+    async with door() as opened:
+        answer = await opened.post(batch(message))
+        sandbox = await opened.post(batch(message, SandboxMode=True))
+        envelopes = await opened.envelopes()
+    assert answer.status == 200
+    assert [each.fixed.address for each in envelopes] == ["ann@in.example", "tom@gmial.com"]
+    (one,) = answer.json["Messages"]
+    assert one["Status"] == "success"
+    assert one["Warnings"] == [
+        {
+            "Property": "To[1].Email",
+            "Message": '"tom@gmial.com" was accepted; did you mean tom@gmail.com?',
+            "Suggestion": "tom@gmail.com",
+        }
+    ]
+    assert sandbox.json["Messages"][0]["Warnings"] == one["Warnings"]
+
+
 async def test_tracking_is_accepted_and_said_to_be_without_effect(door: Any) -> None:
     async with door() as opened:
         on = await opened.post(batch(MESSAGE | {"TrackOpens": "enabled"}))
         off = await opened.post(batch(MESSAGE | {"TrackOpens": "disabled"}))
-    assert [w["Property"] for w in on.json["Messages"][0]["Warnings"]] == ["TrackOpens"]
+    (warning,) = on.json["Messages"][0]["Warnings"]
+    assert set(warning) == {"Property", "Message"}
+    assert warning["Property"] == "TrackOpens"
     assert "Warnings" not in off.json["Messages"][0]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.config import load_typos
 from engine.intake.send_check import (
     ATTACHMENT_OCTETS_MAX,
     EVENT_PAYLOAD_CHARACTERS_MAX,
@@ -16,6 +17,8 @@ from engine.intake.send_check import (
 from engine.intake.send_errors import SendError
 from engine.intake.send_request import SendRequest, decode_send_request
 from protocols.addresses import FaultCode
+
+TYPOS = load_typos()
 
 GOOD: dict[str, Any] = {
     "From": {"Email": "sender@out.example", "Name": "Sender"},
@@ -38,7 +41,7 @@ def check(message: object, **root: object) -> Draft | list[SendError]:
     (given,) = request.messages
     if isinstance(given, list):
         return given
-    return MessageChecker().check(merged(given, request.globals_))
+    return MessageChecker(TYPOS).check(merged(given, request.globals_))
 
 
 def draft(**changes: object) -> Draft:
@@ -94,7 +97,7 @@ def test_a_plain_message_becomes_a_draft() -> None:
     assert found.attachments[0].content == b"abc"
     assert dict(found.extra_fields)["X-One"] == "1"
     assert (found.custom_id, found.event_payload, found.campaign) == ("c1", '{"o":1}', "autumn")
-    assert found.warnings == ("TrackOpens",)
+    assert [warning.property for warning in found.warnings] == ["TrackOpens"]
 
 
 @pytest.mark.parametrize(("priority", "lane"), [(None, 0), (0, 1), (1, 1), (2, 0), (3, 0)])
@@ -350,7 +353,7 @@ def test_globals_stand_in_and_a_message_overrides_them() -> None:
 def test_files_in_globals_are_decoded_once() -> None:
     shared = GOOD | {"To": None, "Attachments": [FILE]}
     request = decode({"Messages": [{"To": GOOD["To"]}] * 2, "Globals": shared})
-    checker = MessageChecker()
+    checker = MessageChecker(TYPOS)
     first, second = (
         checker.check(merged(message, request.globals_))
         for message in request.messages or ()
@@ -365,3 +368,38 @@ def test_mistakes_beyond_fifty_are_not_counted_up() -> None:
     assert len(errors(GOOD | {f"X{n}": n for n in range(1_000)})) == 50
     recipients = [{"Email": "x", "Name": "a\nb"}] * 50
     assert len(errors(GOOD | {"To": recipients, "Cc": recipients})) == 50
+
+
+def test_probable_typing_errors_of_recipients_are_warned_of_and_block_nothing() -> None:
+    found = check(
+        {
+            "From": {"Email": "shop@gmial.com"},
+            "To": [{"Email": "ann@gmail.com"}, {"Email": "Tom@GMIAL.com"}],
+            "Cc": [{"Email": "eve@web.ed"}],
+            "Bcc": [{"Email": "bob@mailo.com"}],
+            "TextPart": "text",
+            "TrackClicks": "enabled",
+        }
+    )
+    assert isinstance(found, Draft)
+    assert [mailbox.address.as_given for mailbox in found.to] == ["ann@gmail.com", "Tom@GMIAL.com"]
+    assert [(warning.property, warning.suggestion) for warning in found.warnings] == [
+        ("TrackClicks", None),
+        ("To[1].Email", "Tom@gmail.com"),
+        ("Cc[0].Email", "eve@web.de"),
+    ]
+
+
+def test_the_suggestion_of_a_refused_address_is_the_domain_meant() -> None:
+    found = check(
+        {
+            "From": {"Email": "shop@out.example"},
+            "To": [{"Email": "Tom@@ gmial.com"}],
+            "TextPart": "text",
+        }
+    )
+    assert isinstance(found, list)
+    (error,) = found
+    assert error.address_fault is not None
+    assert error.address_fault.suggestion == "tom@gmail.com"
+    assert error.message.endswith("did you mean tom@gmail.com?")

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.config import load_typos
 from engine.intake.send_check import Draft, MessageChecker, merged
 from engine.intake.send_errors import SendError
 from engine.intake.send_request import MessageIn, SendRequest, decode_send_request
+
+TYPOS = load_typos()
 
 GOOD: dict[str, Any] = {
     "From": {"Email": "sender@out.example", "Name": "Sender"},
@@ -136,7 +139,7 @@ def test_any_json_gets_drafts_or_errors_with_paths(found: dict[str, object], goo
         checked = (
             given_message
             if isinstance(given_message, list)
-            else MessageChecker().check(merged(given_message, request.globals_))
+            else MessageChecker(TYPOS).check(merged(given_message, request.globals_))
         )
         assert isinstance(checked, Draft) or all(error.related_to for error in checked)
 
