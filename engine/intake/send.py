@@ -111,12 +111,14 @@ class SendDoor:
     async def send(self, request: Request) -> Response:
         """Accept a batch. Raises HttpError only for who asks, not for what is asked."""
         account = await self._account(request)
+        # Asked here: the engine's clock is the loop's, and threads may not ask it.
+        now_unix_ms = self._clock.now_unix_ms()
         prepared: Prepared | SendError
         if len(request.body) < THREAD_OCTETS_MIN:
-            prepared = self._prepare(request.body)
+            prepared = self._prepare(request.body, now_unix_ms)
         else:
             async with self._large:
-                prepared = await self._run_blocking(self._prepare, request.body)
+                prepared = await self._run_blocking(self._prepare, request.body, now_unix_ms)
         if isinstance(prepared, SendError):
             return self._error(prepared)
         envelopes: list[AcceptedEnvelope] = []
@@ -140,7 +142,7 @@ class SendDoor:
                 return account
         raise HttpError(403, "no_account", "An operator names an account in X-Eilpost-Account.")
 
-    def _prepare(self, body: bytes) -> Prepared | SendError:
+    def _prepare(self, body: bytes, now_unix_ms: int) -> Prepared | SendError:
         """Read, check and build; no waiting, so that it can run in a thread."""
         request = decode_send_request(body)
         if isinstance(request, SendError):
@@ -152,9 +154,7 @@ class SendDoor:
         if len(request.messages) > MESSAGES_MAX:
             return send_errors.too_many(MESSAGES_MAX, "Messages")
         checker = MessageChecker(self._typos)
-        builder = BatchBuilder(
-            self._config.delivery.ehlo_name, self._clock.now_unix_ms(), self._random_octets
-        )
+        builder = BatchBuilder(self._config.delivery.ehlo_name, now_unix_ms, self._random_octets)
         answers: list[SentMessage | list[SendError]] = []
         built: list[BuiltMessage] = []
         envelopes = 0
