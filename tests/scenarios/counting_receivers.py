@@ -1,8 +1,9 @@
 """Receivers in a process of their own that write down every mail they said yes to.
 
 They outlive each engine that is killed. `python -m tests.scenarios.counting_receivers` prints one
-JSON line when it listens; the order "drain" waits until no connection is open any more, so that
-everything an engine had sent is judged, and answers with what was taken since the last time.
+JSON line when it listens. The order "taken" is answered with what was taken since the last time;
+"drain" with the same, once no connection is open any more, so that everything an engine that has
+died had sent is judged.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any, Final
 import trio
 
 from bench.children import Child
-from engine.rehearsal.behaviour import Behaviour
+from engine.rehearsal.behaviour import Action, Behaviour, Mischief, Stage
 from engine.rehearsal.receiver import Acceptance, Receiver
 from engine.rehearsal.receivers import serve_receivers
 
@@ -27,7 +28,15 @@ BEHAVIOURS: Final = {
     "distant": Behaviour(reply_delay_s=0.05),
     "sometimes": Behaviour(down_s=DOWN_S),
 }
+# And one for each bad habit at each stage, named like "close-dot".
+HOSTILE: Final = {
+    f"{action.name.lower()}-{stage.value}": Behaviour(mischief=Mischief(action, stage))
+    for action in Action
+    if action is not Action.REPLY
+    for stage in Stage
+}
 ADDRESSES: Final = {name: f"127.7.0.{place}" for place, name in enumerate(BEHAVIOURS, 1)}
+HOSTILE_ADDRESSES: Final = {name: f"127.8.0.{place}" for place, name in enumerate(HOSTILE, 1)}
 # Quiet means that nobody came in so long, or a connection could still be in a queue of the kernel.
 QUIET_S: Final = 0.05
 QUIET_S_MAX: Final = 30.0
@@ -41,8 +50,18 @@ class CountingReceivers(Child):
         self.port: int = self.ready["port"]
 
     def drain(self) -> list[tuple[str, str, str]]:
-        """Return (recipient, digest of the content, tag in the content) of each mail taken."""
-        answer = self.ask("drain")
+        """Return (recipient, digest of the content, tag in the content) of each mail taken.
+
+        Waits for the end of all connections: the engine that held them is dead.
+        """
+        return self._taken("drain")
+
+    def taken(self) -> list[tuple[str, str, str]]:
+        """Return the same of what was taken up to now, while the engine lives."""
+        return self._taken("taken")
+
+    def _taken(self, order: str) -> list[tuple[str, str, str]]:
+        answer = self.ask(order)
         assert answer["quiet"], f"connections stay open though their engine is dead: {answer}"
         return [(recipient, digest, tag) for recipient, digest, tag in answer["taken"]]
 
@@ -51,7 +70,7 @@ def routes(port: int) -> str:
     """Return the configuration that sends `*.NAME.test` to the receiver of that name."""
     return "".join(
         f'[[route]]\ndomain = "*.{name}.test"\nnext_hop = "{address}:{port}"\n'
-        for name, address in ADDRESSES.items()
+        for name, address in (ADDRESSES | HOSTILE_ADDRESSES).items()
     )
 
 
@@ -72,14 +91,15 @@ async def _wait_until_quiet(receivers: list[Receiver]) -> bool:
 
 
 async def _run() -> None:
+    addresses, behaviours = ADDRESSES | HOSTILE_ADDRESSES, BEHAVIOURS | HOSTILE
     receivers = {
-        ADDRESSES[name]: Receiver(name, behaviour, keep_content=True)
-        for name, behaviour in BEHAVIOURS.items()
+        addresses[name]: Receiver(name, behaviour, keep_content=True)
+        for name, behaviour in behaviours.items()
     }
     async with trio.open_nursery() as nursery:
         _say({"port": await nursery.start(serve_receivers, receivers)})
-        while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-            quiet = await _wait_until_quiet(list(receivers.values()))
+        while order := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            quiet = order != "drain\n" or await _wait_until_quiet(list(receivers.values()))
             taken: list[tuple[str, str, str]] = []
             for receiver in receivers.values():
                 taken.extend(_described(each) for each in receiver.acceptances)

@@ -192,12 +192,13 @@ def run(
     *,
     command: Sequence[str] = COMMAND,
     resumes: bool = True,
-    drain_s_max: float = DRAIN_S_MAX,
+    end: Callable[[EngineProcess], object] = EngineProcess.kill,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Books:
-    """Kill an engine `rounds` times and let the last one finish; return the books.
+    """End an engine `rounds` times and let the last one finish; return the books.
 
-    Raises EngineFailed if an engine does not come up, or does not finish.
+    `end` is how: as a power cut would, unless told otherwise. Raises EngineFailed if an engine
+    does not come up, or does not finish.
     """
     rand = random.Random(seed)
     with CountingReceivers() as receivers:
@@ -206,22 +207,23 @@ def run(
         follower = Follower(engine.port, credentials, resumes=resumes)
         books = Books(Ledger(), follower.heard)
         with _threads(engine, credentials, books, seed, follower) as stop_sending:
-            for number in range(1, rounds + 1):
+            try:
+                for number in range(1, rounds + 1):
+                    books.begun_at.append(_now())
+                    engine.start()
+                    _live(engine, rand)
+                    end(engine)
+                    books.kills += 1
+                    books.take(receivers.drain())
+                    tell(f"round {number} of {rounds}: {books.summary()}")
                 books.begun_at.append(_now())
                 engine.start()
-                _live(engine, rand)
-                engine.kill()
-                books.kills += 1
-                books.take(receivers.drain())
-                tell(f"round {number} of {rounds}: {books.summary()}")
-            books.begun_at.append(_now())
-            engine.start()
-            try:
                 engine.wait_until_ready()
                 stop_sending()
-                _finish(engine, credentials, books, follower, drain_s_max)
-            finally:
+                _finish(engine, credentials, books, follower)
                 books.exit_status = engine.stop()
+            finally:
+                engine.kill()
         books.take(receivers.drain())
     books.broken_invariants = trio.run(_broken_invariants, directory / "data")
     return books
@@ -275,18 +277,17 @@ def _finish(
     credentials: Credentials,
     books: Books,
     follower: Follower,
-    seconds_max: float,
 ) -> None:
     """Wait until nothing is open, and ask for the books and the log."""
     client = HttpClient(engine.port, credentials)
-    deadline = time.monotonic() + seconds_max
+    deadline = time.monotonic() + DRAIN_S_MAX
     try:
         while True:
             books.counts = status_counts(client)["total"]
             if not any(books.counts[name] for name in ("queued", "deferred", "paused")):
                 break
             if time.monotonic() > deadline:
-                raise EngineFailed(f"not through after {seconds_max} s: {books.counts}")
+                raise EngineFailed(f"not through after {DRAIN_S_MAX} s: {books.counts}")
             engine.check_alive()
             time.sleep(POLL_S)
         books.by_destination = status_counts(client, "destination")
