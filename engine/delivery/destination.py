@@ -28,6 +28,7 @@ from engine.delivery.pool import Lease, Wanted
 from engine.delivery.resolver import Unresolved
 from engine.delivery.session import Session
 from engine.delivery.surroundings import DestinationStatistics, Surroundings
+from engine.delivery.window import ENVELOPES_MAX, WindowSize
 from engine.spool.interface import Finish, Rest
 from protocols.outcomes import Deferred, Delivered, Unattempted
 from protocols.records import DestinationRecord
@@ -39,16 +40,6 @@ RESIDENT_WAIT_MS: Final = 2000
 # An actor with nothing to do stays so long for the next mail: a steady trickle then costs no
 # rest and no new start for each mail.
 LINGER_S: Final = 1.0
-# What one window claims at most and at least: enough for 20 connections with two transactions
-# each in the pipe, few enough that flows take turns.
-WINDOW_ENVELOPES_MAX: Final = 256
-WINDOW_ENVELOPES_MIN: Final = 100
-# What is claimed before there is a connection: enough to see whether a second one is worth it.
-WINDOW_ENVELOPES_FIRST: Final = 2 * 20
-# And for each actor when there are a thousand of them: 50 MB of envelopes in all.
-WINDOW_ENVELOPES_CROWDED: Final = 48
-# So many mails a connection are claimed ahead: a fetch then ends before the pipe runs dry.
-WINDOW_ENVELOPES_PER_CONNECTION: Final = 32
 # A further connection is worth its handshakes from about so many mails on.
 MAILS_PER_CONNECTION_MIN: Final = 20
 # An actor that others wait for keeps its place so long.
@@ -76,6 +67,7 @@ class Destination:
         self._connections = ConnectionLimit("destination", name, self._limits.connections_max)
         self._concurrency = Concurrency(self._limits.connections_max)
         self._meter = Meter()
+        self._window = WindowSize()
         self._wanted: Wanted | None = None
         self._way_until_s = 0.0
         # Sessions with a connection, and of those the ones without work; then those without one.
@@ -203,7 +195,7 @@ class Destination:
         record = self._health.record
         record.reply, record.reason = verdict.text, verdict.reason
         while self._mail.more_due and not self._ending:
-            await self._mail.pull(WINDOW_ENVELOPES_MAX)
+            await self._mail.pull(ENVELOPES_MAX)
             await self._around.disposition.decide(
                 [
                     Finish(
@@ -220,30 +212,27 @@ class Destination:
     async def _fill(self) -> None:
         """Claim mail and fetch content, as far as the sessions will soon need it."""
         mail = self._mail
-        wanted = self._window_size()
-        enough = max(1, wanted // 2)
-        if mail.more_due and mail.ready + mail.claimed < enough:
-            await mail.pull(wanted)
+        if mail.more_due and mail.ready + mail.claimed < self._window.low:
+            await mail.pull(self._next_window())
         # Content is only fetched for those who have a connection: who waits for one must not
         # hold memory that others could use.
-        while self._connected and mail.claimed and mail.ready < enough:
+        while self._connected and mail.claimed and mail.ready < self._window.low:
             finishes = await mail.load()
             self._give_more()
             await self._around.disposition.decide(finishes)
         self._give_more()
 
-    def _window_size(self) -> int:
-        wanted = self._concurrency.allowed * WINDOW_ENVELOPES_PER_CONNECTION
-        wanted = min(max(wanted, WINDOW_ENVELOPES_MIN), WINDOW_ENVELOPES_MAX)
-        if not self._connected:
-            wanted = WINDOW_ENVELOPES_FIRST
-        elif self._around.is_crowded():
-            wanted = WINDOW_ENVELOPES_CROWDED
+    def _next_window(self) -> int:
+        size = self._window.next_size(
+            trio.current_time(),
+            connections=self._connected,
+            is_crowded=self._around.is_crowded(),
+        )
         if self._bucket is not None:
             # What the limit will not let pass soon stays in the spool, where it can be cancelled.
             soon = self._bucket.rate_per_s * RESIDENT_WAIT_MS / 1000.0
-            wanted = min(wanted, int(self._bucket.level_at(self._now_unix_ms()) + soon))
-        return max(1, wanted)
+            size = min(size, int(self._bucket.level_at(self._now_unix_ms()) + soon))
+        return max(1, size)
 
     def _give_more(self) -> None:
         if self._idle:
@@ -273,9 +262,9 @@ class Destination:
         mail = self._mail
         if self._idle:
             return
-        worth: float = math.ceil((mail.ready + mail.claimed) / MAILS_PER_CONNECTION_MIN)
-        if mail.has_backlog:
-            worth = math.inf
+        # What is known to be there: of a backlog in the spool, a window as large as this one.
+        backlog = mail.ready + mail.claimed + mail.has_backlog * self._window.envelopes
+        worth = math.ceil(backlog / MAILS_PER_CONNECTION_MIN)
         # After a failure, those that there are show first whether it was the only one.
         allowed = 1 if self._health.is_doubtful else self._concurrency.allowed
         now_unix_ms = self._now_unix_ms()
@@ -387,7 +376,7 @@ class Destination:
         if bucket is not None:
             bucket.charge(count, now_unix_ms)
         session.lease.mails += count
-        if mail.ready < WINDOW_ENVELOPES_PER_CONNECTION and (mail.claimed or mail.more_due):
+        if mail.ready < self._window.low and (mail.claimed or mail.more_due):
             self._changed.set()
         return transaction
 

@@ -18,6 +18,9 @@ from protocols.records import DestinationRecord
 NOT_BY_WAITING: Final = math.inf
 # Two show whether a second one helps at all; one would make every slow first session decide alone.
 CONNECTIONS_AT_START: Final = 2
+# A cohort is so many deliveries on each connection. Postfix takes one; but our pipe is full, and
+# on a near host hundreds of mails are through before a further connection is up.
+COHORT_MAILS_PER_CONNECTION: Final = 3
 # Rounding can leave a bucket a hair under one token for ever; a millionth of a mail is no breach.
 LEVEL_ROUNDING: Final = 1e-6
 
@@ -152,8 +155,8 @@ class Concurrency:
     """How many connections a destination has earned, between one and `ceiling`.
 
     Postfix' feedback: a delivery adds a part of a connection, so that one is added for a
-    whole cohort (as many deliveries as there are connections); a connection that fails or
-    is refused takes one away. Refused recipients say nothing about the connection.
+    whole cohort; a connection that fails or is refused takes one away. Refused recipients
+    say nothing about the connection.
     """
 
     ceiling: int
@@ -165,7 +168,8 @@ class Concurrency:
 
     def delivered(self, messages: int) -> None:
         if self.earned < self.ceiling:
-            self.earned = min(self.earned + messages / self.earned, float(self.ceiling))
+            gained = messages / (COHORT_MAILS_PER_CONNECTION * self.earned)
+            self.earned = min(self.earned + gained, float(self.ceiling))
 
     def failed(self, still_open: int) -> None:
         """Note a failed connection while `still_open` others live: those have been shown to fit."""

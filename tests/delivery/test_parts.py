@@ -16,6 +16,7 @@ from engine.delivery.meter import Meter
 from engine.delivery.retry import RetrySchedule
 from engine.delivery.scheduler import Scheduler
 from engine.delivery.slots import Site, Slots
+from engine.delivery.window import WindowSize
 from engine.spool.interface import (
     AttemptResult,
     Decision,
@@ -382,6 +383,27 @@ def test_a_full_mailbox_shows_a_server_at_work() -> None:
     assert not one.refused(FULL, 0)
     assert not one.is_unreachable
     assert one.record.reply == FULL.reply
+
+
+# The window.
+
+
+def test_a_window_holds_what_flows_in_a_second_or_two() -> None:
+    window = WindowSize()
+    sizes = [window.next_size(n * 0.1, connections=2, is_crowded=False) for n in range(4)]
+    assert sizes == [40, 100, 250, 256]
+    slow = [window.next_size(1 + n * 5.0, connections=2, is_crowded=False) for n in range(8)]
+    assert slow == [256, 128, 64, 32, 16, 8, 8, 8]
+    assert window.low == 4
+    assert window.next_size(41.0, connections=20, is_crowded=False) == 80
+    fast = [window.next_size(42 + n * 0.1, connections=20, is_crowded=True) for n in range(3)]
+    assert fast == [48, 48, 48]
+
+
+def test_before_there_is_a_connection_nothing_is_learned() -> None:
+    window = WindowSize()
+    sizes = [window.next_size(n * 30.0, connections=0, is_crowded=False) for n in range(3)]
+    assert sizes == [40, 40, 40]
 
 
 # The meter.
