@@ -95,6 +95,7 @@ class Destination:
     async def run(self) -> int | None:
         """Deliver what is due and rest; return when to look again (wall milliseconds)."""
         around = self._around
+        left = 0
         stored = await around.spool.destination(self._name)
         if stored is not None:
             self._health.record = stored
@@ -109,7 +110,10 @@ class Destination:
                     async with trio.open_nursery() as sessions:
                         await self._feed(sessions)
                         self._finish_sessions()
-            left = self._mail.give_back()
+                        # At once: a session may take ten minutes more, and who waits behind it
+                        # could neither expire nor be cancelled.
+                        left = self._mail.give_back()
+            left += self._mail.give_back()
         except BaseException:
             self._mail.give_back()
             self._mail.abandon()
@@ -155,8 +159,15 @@ class Destination:
             if turn_is_over and self._around.others_wait():
                 self._give_up_place()
                 return
-            with trio.move_on_after(TURN_S if self._around.is_crowded() else math.inf):
+            wait_s = TURN_S if self._around.is_crowded() else math.inf
+            with trio.move_on_after(min(wait_s, self._mail.overdue_in_s())):
                 await self._changed.wait()
+            await self._around.disposition.decide(self._mail.take_overdue())
+
+    def _longest_wait_s(self) -> float:
+        """Return after which time something has to be looked at though nothing has changed."""
+        expiry_s = (self._mail.expires_unix_ms - self._now_unix_ms()) / 1000.0
+        return max(0.0, min(expiry_s, TURN_S if self._around.is_crowded() else math.inf))
 
     def _give_up_place(self) -> None:
         """Rest behind those that were due before this moment, or until the site has room."""
@@ -182,7 +193,8 @@ class Destination:
                 self._health.name_failed(way.reason, way.text, self._now_unix_ms())
             return False
         self._way_until_s = trio.current_time() + WAY_LIVES_S
-        connections_max = self._limits.connections_max
+        # A rule for one domain is no rule for all others at its site; one that allows more is.
+        connections_max = max(self._limits.connections_max, self._around.connections_max)
         if way.routed:
             connections_max *= ROUTE_CONNECTIONS_FACTOR
         tls = TlsPolicy(self._limits.tls)
@@ -212,6 +224,8 @@ class Destination:
     async def _fill(self) -> None:
         """Claim mail and fetch content, as far as the sessions will soon need it."""
         mail = self._mail
+        if mail.expires_unix_ms <= self._now_unix_ms():
+            await self._around.disposition.decide(mail.expire())
         if mail.more_due and mail.ready + mail.claimed < self._window.low:
             await mail.pull(self._next_window())
         # Content is only fetched for those who have a connection: who waits for one must not

@@ -5,7 +5,9 @@ envelopes share a transaction, and which are with a server. Content in memory is
 over all destinations. Knows no limit, no connection and no outcome.
 """
 
+import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,7 +15,8 @@ import trio
 
 from engine.clock import Clock
 from engine.spool.interface import Content, ContentKind, Finish, Spool, WindowPosition
-from protocols.records import Envelope, Reason, Status
+from protocols.commands import is_wire_address
+from protocols.records import Envelope, EnvelopeFixed, Reason, Status
 from protocols.transactions import Transaction
 
 # RFC 5321 4.5.3.1.8 promises room for 100; half of it leaves servers that count otherwise
@@ -93,11 +96,15 @@ class DestinationMail:
         self._groups: deque[_Group] = deque()
         self._in_flight: dict[int, tuple[Envelope, _Group]] = {}
         self.ready = 0
+        # When the first of those that are here and not with a server is too old (wall ms).
+        self.expires_unix_ms: float = math.inf
         # Whether the spool has more that is due, and when the next one is. Unknown before a pull.
         self.more_due = True
         self.next_due_unix_ms: int | None = None
         # Whether the last pull left some behind: then there is more than a window of it.
         self.has_backlog = False
+        # Nothing here that is with no server grows too old before this; it may be too early.
+        self._overdue_from_unix_ms: float = math.inf
 
     @property
     def in_flight(self) -> int:
@@ -118,7 +125,10 @@ class DestinationMail:
         self.more_due = False
         now_unix_ms = self._clock.now_unix_ms()
         window = await self._spool.window(self._name, self._position, limit, now_unix_ms)
-        self._claimed.extend(window.envelopes)
+        for envelope in window.envelopes:
+            self._claimed.append(envelope)
+            self.expires_unix_ms = min(self.expires_unix_ms, envelope.state.expires_unix_ms)
+        self._note_expiry(window.envelopes)
         # New mail may have come while the spool was looking: then `wake` has set it.
         self.more_due = self.more_due or window.more
         self.has_backlog = window.more
@@ -129,6 +139,49 @@ class DestinationMail:
         envelopes = list(self._claimed)
         self._claimed.clear()
         return envelopes
+
+    def overdue_in_s(self) -> float:
+        """Return how long nothing here can grow too old; infinite if nothing is here."""
+        return max(0.0, (self._overdue_from_unix_ms - self._clock.now_unix_ms()) / 1000.0)
+
+    def take_overdue(self) -> list[Finish]:
+        """Let go of what is too old and with no server; return the decisions that end it.
+
+        The spool expires nothing that is claimed: whoever claimed it may be sending it.
+        """
+        now_unix_ms = self._clock.now_unix_ms()
+        if now_unix_ms < self._overdue_from_unix_ms:
+            return []
+        self._overdue_from_unix_ms = math.inf
+        self._claimed, overdue = self._parted(self._claimed, now_unix_ms)
+        for group in list(self._groups):
+            group.waiting, too_old = self._parted(group.waiting, now_unix_ms)
+            overdue += too_old
+            self.ready -= len(too_old)
+            self._leave(group, len(too_old))
+            if not group.waiting:
+                self._groups.remove(group)
+        return [
+            _finish(envelope, now_unix_ms, Reason.EXPIRED, envelope.state.reply)
+            for envelope in overdue
+        ]
+
+    def _parted(
+        self, envelopes: Iterable[Envelope], now_unix_ms: int
+    ) -> tuple[deque[Envelope], list[Envelope]]:
+        """Return what is still young and what is too old."""
+        young: deque[Envelope] = deque()
+        too_old: list[Envelope] = []
+        for envelope in envelopes:
+            is_too_old = envelope.state.expires_unix_ms <= now_unix_ms
+            (too_old if is_too_old else young).append(envelope)
+        self._note_expiry(young)
+        return young, too_old
+
+    def _note_expiry(self, envelopes: Iterable[Envelope]) -> None:
+        for envelope in envelopes:
+            if envelope.state.expires_unix_ms < self._overdue_from_unix_ms:
+                self._overdue_from_unix_ms = envelope.state.expires_unix_ms
 
     async def load(self) -> list[Finish]:
         """Fetch content for the next part of what is claimed.
@@ -147,13 +200,14 @@ class DestinationMail:
             self._budget.give_back(taken)
             self._claimed.extendleft(reversed(batch))
             raise
+        self._note_expiry(batch)
         sendable: dict[tuple[int, str, bool, bool], _Group] = {}
         for envelope in batch:
             fixed = envelope.fixed
             octets = _octets(contents.get(fixed.content_id))
-            if octets is None:
-                text = "554 5.3.0 (the stored content is damaged, or of a kind not yet delivered)"
-                finishes.append(_finish(envelope, now_unix_ms, Reason.OTHER, text))
+            fault = _fault(fixed, octets)
+            if octets is None or fault:
+                finishes.append(_finish(envelope, now_unix_ms, Reason.OTHER, fault))
                 continue
             key = (fixed.content_id, fixed.reverse_path, fixed.needs_8bit, fixed.needs_utf8)
             group = sendable.get(key)
@@ -189,6 +243,35 @@ class DestinationMail:
             self._claimed.popleft()
             batch.append(envelope)
         return batch, finishes, size
+
+    def expire(self) -> list[Finish]:
+        """Return decisions for what became too old while it waited here; it is here no more."""
+        now_unix_ms = self._clock.now_unix_ms()
+        finishes: list[Finish] = []
+        self.expires_unix_ms = math.inf
+        self._drop_old(self._claimed, now_unix_ms, finishes)
+        for group in self._groups:
+            dropped = self._drop_old(group.waiting, now_unix_ms, finishes)
+            self.ready -= dropped
+            self._leave(group, dropped)
+        self._groups = deque(group for group in self._groups if group.waiting)
+        return finishes
+
+    def _drop_old(self, waiting: deque[Envelope], now_unix_ms: int, finishes: list[Finish]) -> int:
+        """Take what is too old out of `waiting`; return how many those were."""
+        before = len(waiting)
+        kept: list[Envelope] = []
+        for envelope in waiting:
+            expires_unix_ms = envelope.state.expires_unix_ms
+            if expires_unix_ms <= now_unix_ms:
+                reply = envelope.state.reply
+                finishes.append(_finish(envelope, now_unix_ms, Reason.EXPIRED, reply))
+            else:
+                self.expires_unix_ms = min(self.expires_unix_ms, expires_unix_ms)
+                kept.append(envelope)
+        waiting.clear()
+        waiting.extend(kept)
+        return before - len(kept)
 
     def take(self, envelopes_max: int) -> Transaction:
         """Return the next transaction, of at most so many envelopes; they are in flight then.
@@ -244,6 +327,21 @@ class DestinationMail:
         group.left -= envelopes
         if group.left == 0:
             self._budget.give_back(group.reserved_bytes)
+
+
+def _fault(fixed: EnvelopeFixed, octets: bytes | None) -> str:
+    """Return why an envelope cannot be sent to anybody, "" if it can.
+
+    Intake accepts no such mail. But whoever wrote it, one bad record must not end the process
+    each time its turn comes.
+    """
+    if octets is None:
+        return "554 5.3.0 (the stored content is damaged, or of a kind not yet delivered)"
+    if not is_wire_address(fixed.recipient):
+        return "553 5.1.3 (the stored recipient is no address)"
+    if fixed.reverse_path and not is_wire_address(fixed.reverse_path):
+        return "553 5.1.7 (the stored reverse path is no address)"
+    return ""
 
 
 def _octets(content: Content | None) -> bytes | None:
