@@ -115,6 +115,7 @@ class Delivery:
             pool=self._pool,
             disposition=self._disposition,
             budget=self._budget,
+            connections_max=settings.connections_per_destination_max,
             limits_for=config.limits,
             backoff_ms=lambda failures: schedule.wait_ms(failures, rand),
             others_wait=lambda: self._scheduler.others_wait,

@@ -27,7 +27,11 @@ class DestinationStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all actors share. `backoff_ms` gives the n-th wait of an unreachable destination."""
+    """What all actors share.
+
+    `connections_max` is the ceiling for a destination without a rule, `backoff_ms` gives
+    the n-th wait of an unreachable destination.
+    """
 
     spool: Spool
     clock: Clock
@@ -35,6 +39,7 @@ class Surroundings:
     pool: Pool
     disposition: Disposition
     budget: ContentBudget
+    connections_max: int
     limits_for: Callable[[str], DestinationLimits]
     backoff_ms: Callable[[int], int]
     others_wait: Callable[[], bool]

@@ -199,6 +199,19 @@ async def test_what_never_works_ends_as_expired_with_the_last_reply(
     assert by_address["451-after-rcpt@slow.test"].attempts > 3
 
 
+async def test_expiry_does_not_wait_for_a_tarpit(autojump_clock: MockClock) -> None:
+    world = World(config=config(max_age_s=60.0, connections_per_destination_max=1))
+    receiver = world.add("tarpit.test", Behaviour(mischief=Mischief(Action.STALL, Stage.DOT)))
+    await world.send([f"r{n}@tarpit.test" for n in range(30)])
+    async with world.delivering():
+        await trio.sleep(66)
+        assert receiver.connections_open == 1
+        counts = await world.counts()
+    # Only what is with the server (two in its pipe) is still open.
+    assert counts[Status.QUEUED] <= 2
+    assert counts[Status.SOFT_BOUNCED] >= 28
+
+
 @pytest.mark.parametrize("action", [Action.CLOSE, Action.RUBBISH, Action.HUGE, Action.TWICE])
 @pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.EHLO, Stage.MAIL, Stage.DATA])
 async def test_a_hostile_server_is_left_alone_for_a_while(

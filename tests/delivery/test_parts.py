@@ -213,6 +213,37 @@ async def test_damaged_content_and_old_mail_end_without_an_attempt(
     assert (finish.envelope_id, finish.reason) == (late, Reason.EXPIRED)
 
 
+async def test_a_bad_record_ends_itself_and_nothing_else() -> None:
+    world = World()
+    bad, good = await world.send(["a\r\nRCPT TO:<b@one.test", "b@one.test"])
+    mail = await window_of(world, ContentBudget())
+    await mail.pull(10)
+    (finish,) = await mail.load()
+    assert (finish.envelope_id, finish.reply[:9]) == (bad, "553 5.1.3")
+    assert mail.take(10).recipients == [(good, "b@one.test")]
+
+
+async def test_what_grows_old_in_the_window_is_ended_from_there(autojump_clock: MockClock) -> None:
+    world = World()
+    await world.send(["a@one.test", "b@one.test"], together=True)
+    await trio.sleep(60)
+    await world.send(["c@one.test", "d@one.test"], together=True)
+    budget = ContentBudget()
+    mail = await window_of(world, budget)
+    await mail.pull(3)
+    await mail.load()
+    await mail.pull(1)
+    assert mail.expires_unix_ms == START_UNIX_MS + 3 * 86_400_000
+    await trio.sleep(3 * 86_400 - 59)
+    assert len(mail.expire()) == 2
+    assert (mail.ready, mail.claimed) == (1, 1)
+    assert mail.expires_unix_ms == START_UNIX_MS + 3 * 86_400_000 + 60_000
+    await trio.sleep(60)
+    assert len(mail.expire()) == 2
+    assert mail.is_empty
+    assert budget.used == 0
+
+
 # Disposition.
 
 
