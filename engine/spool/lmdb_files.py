@@ -188,6 +188,13 @@ class Disk:
         found = os.statvfs(self._path)
         return found.f_bavail * found.f_frsize
 
+    def described(self) -> str:
+        """Return where it is and what is free, for who reads why a commit failed."""
+        try:
+            return f"{self._path}, {self.free_octets()} octets free"
+        except OSError as error:
+            return f"{self._path}, {error.strerror}"
+
     def has_room_for_intake(self) -> bool:
         return self.free_octets() >= self._free_octets_min
 

@@ -233,7 +233,10 @@ class Writer:
             self._answer(each, answer, was_waiting=True)
 
     def _fail(self, batch: list[_Waiting], error: BaseException) -> None:
-        self._failure = SpoolFailed(f"the spool could not commit: {error}")
+        # With the place and its room: the library calls a write that a full disk cut short an
+        # input/output error.
+        where = self._store.disk.described()
+        self._failure = SpoolFailed(f"the spool could not commit: {error} ({where})")
         logger.critical("%s; nothing is acknowledged any more", self._failure)
         self.is_intake_open = False
         # If it was the disk that is full, the next start needs room for its first deletions.

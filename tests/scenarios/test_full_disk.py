@@ -4,6 +4,7 @@ The disk is a memory file system whose size is changed under the running engine.
 """
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,8 +102,10 @@ def test_without_any_room_nothing_is_promised_and_nothing_lost(running: Scene, d
     # Either the ballast carries it through, or it ends, and says why.
     survived = carries_on(running)
     if not survived:
-        assert "could not commit" in running.written()
-        assert "No space left" in running.written()
+        found = re.search(r"could not commit: .* \((.*), (\d+) octets free\)", running.written())
+        assert found, running.written()
+        assert found[1] == f"{disk.path}/spool"
+        assert int(found[2]) < MEGABYTE
         disk.resize(LARGE)
         running.engine.kill()
         running.engine.start()
