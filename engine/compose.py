@@ -26,6 +26,7 @@ from engine.delivery.wire import Connect, connect_tcp
 from engine.http_server import HttpServer, HttpSettings, OperatorSessions, Route
 from engine.intake.accounts import Accounts
 from engine.intake.accounts_http import AccountsDoor
+from engine.intake.check_http import CheckDoor
 from engine.intake.send import SendDoor
 from engine.spool import RunBlocking, open_spool
 from engine.spool.housekeeping import run_housekeeping
@@ -146,16 +147,18 @@ async def serve(
 
 
 def intake_routes(spool: Spool, config: Config, clock: Clock, seams: Seams) -> list[Route]:
+    typos = load_typos(config.intake.typo_files)
     send = SendDoor(
         spool,
         config,
-        typos=load_typos(config.intake.typo_files),
+        typos=typos,
         clock=clock,
         random_octets=seams.random_octets,
         run_blocking=seams.run_blocking,
     )
     accounts = AccountsDoor(spool, config, clock=clock, random_octets=seams.random_octets)
-    return [*send.routes(), *accounts.routes()]
+    check = CheckDoor(typos, run_blocking=seams.run_blocking)
+    return [*send.routes(), *accounts.routes(), *check.routes()]
 
 
 def operator_key(file: Path, random_octets: Callable[[int], bytes]) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from engine.http_server import Access, Request, Response, Route
+from engine.intake.check_http import CheckAnswer, CheckBody
 from engine.intake.send_request import MessageIn
 from engine.watch.events import EventBatch
 from engine.watch.messages import MessagePage, MessageStory
@@ -124,6 +125,11 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v1/stream/tickets"): Operation("A ticket for the stream.", answer=Ticket),
     ("POST", "/v1/operator/sessions"): Operation(
         "Credentials for the token of an operator's link.", body=TokenBody, answer=SessionView
+    ),
+    ("POST", "/v1/check"): Operation(
+        "Which of up to 100,000 addresses would be refused, and why; also as text/csv, text/plain.",
+        body=CheckBody,
+        answer=CheckAnswer,
     ),
     ("POST", "/v1/accounts"): Operation("Make an account; its secret is shown this once."),
     ("GET", "/v1/accounts"): Operation("List accounts."),

@@ -19,6 +19,7 @@ from engine.config import Config, Delivery, load_typos
 from engine.http_server import HttpServer, HttpSettings, OperatorSessions
 from engine.intake.accounts import Accounts, NewAccount, create_account
 from engine.intake.accounts_http import AccountsDoor
+from engine.intake.check_http import CheckDoor
 from engine.intake.send import SendDoor
 from engine.spool import open_spool
 from engine.spool.interface import EnvelopeFilter, Spool, SpoolSettings
@@ -114,18 +115,20 @@ async def open_door(
             now_unix_ms=clock.now_unix_ms(),
             random_octets=os.urandom,
         )
+        typos = load_typos(config.intake.typo_files)
         send_door = SendDoor(
             spool,
             config,
-            typos=load_typos(config.intake.typo_files),
+            typos=typos,
             clock=clock,
             random_octets=os.urandom,
             run_blocking=trio.to_thread.run_sync,
         )
         accounts_door = AccountsDoor(spool, config, clock=clock, random_octets=os.urandom)
+        check_door = CheckDoor(typos, run_blocking=trio.to_thread.run_sync)
         server = HttpServer(
             HttpSettings(listen=("127.0.0.1:0",), control_socket=control),
-            [*send_door.routes(), *accounts_door.routes()],
+            [*send_door.routes(), *accounts_door.routes(), *check_door.routes()],
             authenticate=Accounts(spool).authenticate,
             operators=OperatorSessions(
                 now_unix_ms=clock.now_unix_ms,
