@@ -51,6 +51,8 @@ from engine.spool.invariants import OPEN_INDEXES
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_environment import MAP_OCTETS, Store, open_store
 from engine.spool.lmdb_files import locked, prepare_directory
+from engine.spool.lmdb_reading import Damage, WindowRead
+from engine.spool.lmdb_shared_reads import READERS, SharedReads
 from engine.spool.lmdb_sweeping import Sweeper
 from engine.spool.lmdb_writer import Turn, Writer
 from protocols.records import Account, ApiKey, DestinationRecord, Envelope, Event
@@ -80,6 +82,7 @@ class LmdbSpool:
         self._run_blocking = run_blocking
         self._stamp = Stamp(clock, high_water_unix_ms=store.marks.time_unix_ms)
         self._reading = trio.Semaphore(READING_MAX)
+        self._shared_reads = SharedReads(run_blocking)
         self._claims: dict[int, tuple[Envelope, bytes]] = {}
         self._claimed_at: dict[str, set[int]] = {}
         self._windows: dict[str, trio.Lock] = {}
@@ -90,6 +93,19 @@ class LmdbSpool:
             store, run_blocking, self._stamp.now_unix_ms, self._claims, self._after_commit
         )
         self._sweeper = Sweeper(store, self.writer, self._read, self._claims, settings)
+
+    async def run(self) -> None:
+        """Write and read for everybody, until closed. Raises SpoolFailed when a commit fails."""
+        with lone_exceptions():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.writer.run)
+                for _ in range(READERS):
+                    nursery.start_soon(self._shared_reads.run)
+
+    def close(self) -> None:
+        """Let `run` end, once everything that waits for a commit has it."""
+        self.writer.close()
+        self._shared_reads.close()
 
     @property
     def stream_id(self) -> str:
@@ -173,33 +189,44 @@ class LmdbSpool:
     async def window(
         self, destination: str, position: WindowPosition, limit: int, now_unix_ms: int
     ) -> Window:
-        with self._noting_disturbance() as disturbed:
-            # One at a time for a destination: the second has to see what the first one claimed.
-            async with self._window_lock(destination):
-                claimed = frozenset(self._claimed_at.get(destination, ()))
-                read = await self._read(
-                    lmdb_reading.read_window, destination, position, limit, now_unix_ms, claimed
+        self.writer.check()
+        # What commits change while the thread reads; a set only for those that read just now.
+        disturbed: set[int] = set()
+
+        def begin() -> Callable[[], WindowRead]:
+            claimed = frozenset(self._claimed_at.get(destination, ()))
+            self._disturbed.append(disturbed)
+            return partial(
+                lmdb_reading.read_window,
+                self._store,
+                destination,
+                position,
+                limit,
+                now_unix_ms,
+                claimed,
+            )
+
+        # One at a time for a destination: the second has to see what the first one claimed.
+        async with self._window_lock(destination):
+            try:
+                return await self._shared_reads.do(
+                    begin, lambda read: self._claim(destination, read, disturbed)
                 )
-                self._sweeper.put_aside(read.damage)
-                # While the thread read, a commit may have changed, or may be changing, one of them.
-                gone = disturbed | self.writer.busy
-                mine = {key: value for key, value in read.found.items() if key not in gone}
-                if mine:
-                    self._claims.update(mine)
-                    self._claimed_at.setdefault(destination, set()).update(mine)
+            finally:
+                # By identity: two empty sets are equal.
+                self._disturbed = [each for each in self._disturbed if each is not disturbed]
+
+    def _claim(self, destination: str, read: WindowRead, disturbed: set[int]) -> Window:
+        """Claim what was read, less what a commit changed meanwhile or may be changing now."""
+        self._sweeper.put_aside(read.damage)
+        gone = disturbed | self.writer.busy
+        mine = {key: value for key, value in read.found.items() if key not in gone}
+        if mine:
+            self._claims.update(mine)
+            self._claimed_at.setdefault(destination, set()).update(mine)
         more = read.more or len(mine) < len(read.found) or bool(read.damage)
         envelopes = [envelope for envelope, _ in mine.values()]
         return Window(envelopes, more, None if more else read.next_due_unix_ms)
-
-    @contextmanager
-    def _noting_disturbance(self) -> Iterator[set[int]]:
-        disturbed: set[int] = set()
-        self._disturbed.append(disturbed)
-        try:
-            yield disturbed
-        finally:
-            # By identity: two empty sets are equal.
-            self._disturbed = [each for each in self._disturbed if each is not disturbed]
 
     @asynccontextmanager
     async def _window_lock(self, destination: str) -> AsyncIterator[None]:
@@ -226,9 +253,14 @@ class LmdbSpool:
                 del self._claimed_at[destination]
 
     async def content(self, content_ids: Collection[int]) -> dict[int, Content]:
-        found, damage = await self._read(lmdb_reading.read_contents, content_ids)
-        self._sweeper.put_aside(damage)
-        return found
+        self.writer.check()
+        read = partial(lmdb_reading.read_contents, self._store, content_ids)
+
+        def finish(answer: tuple[dict[int, Content], Damage]) -> dict[int, Content]:
+            self._sweeper.put_aside(answer[1])
+            return answer[0]
+
+        return await self._shared_reads.do(lambda: read, finish)
 
     async def destination(self, name: str) -> DestinationRecord | None:
         return await self._read(lmdb_reading.read_destination, name)
@@ -352,9 +384,9 @@ async def open_lmdb_spool(
             spool = LmdbSpool(store, settings=settings, clock=clock, run_blocking=run_blocking)
             with lone_exceptions():
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(spool.writer.run)
+                    nursery.start_soon(spool.run)
                     yield spool
-                    spool.writer.close()
+                    spool.close()
         finally:
             store.close()
 
@@ -369,10 +401,14 @@ def lone_exceptions() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            lone = group.exceptions[0]
-        elif all(isinstance(each, SpoolFailed) for each in group.exceptions):
-            lone = next((each for each in group.exceptions if each.__cause__), group.exceptions[0])
+        # Who was only cancelled because another failed has nothing to add.
+        _, rest = group.split(trio.Cancelled)
+        if rest is None:
+            raise
+        if len(rest.exceptions) == 1:
+            lone = rest.exceptions[0]
+        elif all(isinstance(each, SpoolFailed) for each in rest.exceptions):
+            lone = next((each for each in rest.exceptions if each.__cause__), rest.exceptions[0])
         else:
             raise
     if lone is not None:
