@@ -1,0 +1,247 @@
+"""The law: what must be true of every run, whatever the receivers did and whenever the engine died.
+
+Each function is one paragraph of it and returns its breaches, a line each. Every accepted mail has
+its end; it was delivered as often as somebody said 250, and more than once only where nobody on our
+side could know; what was refused was never delivered; the books balance; whoever resumes has missed
+nothing; limits hold over every window. The times that it allows are derived from the run's own.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from engine.config_values import Rate
+from protocols.records import FINAL_STATUSES, STATUSES, Envelope, Event, Reason, Status
+from protocols.stream_frames import stream_event, uuid_text
+from tests.simulation.lives import Life
+from tests.simulation.peers import Taken
+from tests.simulation.plan import CEILED, CEILING, THROTTLE, THROTTLED
+from tests.simulation.run import Observed
+
+Key = tuple[str, str]
+
+# A transaction that is with a server may run through all timeouts before it has its end.
+IN_FLIGHT_S = 1800.0
+SITE_CEILING = 20
+BUCKET_ROUNDING = 1e-3
+
+
+def faults_of(seen: Observed) -> list[str]:
+    """Return every breach; an empty list is the law kept."""
+    faults = [*seen.faults, *seen.steps.faults, *seen.follower.faults]
+    for paragraph in PARAGRAPHS:
+        faults += [f"{paragraph.__name__[1:]}: {fault}" for fault in paragraph(seen)]
+    return faults
+
+
+def _what_was_accepted_is_there(seen: Observed) -> Iterator[str]:
+    """Answered yes: one envelope each, with the identifiers of the answer. Refused: none."""
+    there: dict[Key, list[Envelope]] = defaultdict(list)
+    for envelope in seen.envelopes:
+        there[_key(envelope)].append(envelope)
+    for request in seen.world.requests:
+        answer = seen.answers[request.number]
+        found = [there.get(key, []) for key in request.good]
+        if any(len(each) > 1 for each in found):
+            yield f"request {request.number} is stored more than once"
+        stored = sum(map(len, found))
+        if answer.status in (200, 400):
+            for key in request.good:
+                identifiers = [(e.fixed.envelope_id, uuid_text(e.fixed.uuid)) for e in there[key]]
+                if identifiers != [answer.accepted.get(key)]:
+                    yield f"{key} was answered {answer.accepted.get(key)}, stored is {identifiers}"
+        elif stored not in ((0, len(request.good)) if answer.is_in_doubt else (0,)):
+            yield f"request {request.number} was not accepted, {stored} of its mails are stored"
+        for key in request.good:
+            there.pop(key, None)
+    yield from (f"{key} is stored and nobody handed it in" for key in there if there[key])
+
+
+def _every_mail_has_its_end(seen: Observed) -> Iterator[str]:
+    finals = Counter(event.envelope_id for event in seen.events if _is_final(event))
+    for envelope in seen.envelopes:
+        fixed, state = envelope.fixed, envelope.state
+        if state.status not in FINAL_STATUSES:
+            yield f"{_key(envelope)} is still {state.status}, due {state.due_unix_ms}"
+        elif finals[fixed.envelope_id] != 1:
+            yield f"{_key(envelope)} has {finals[fixed.envelope_id]} final events"
+
+
+def _delivered_is_what_a_receiver_said(seen: Observed) -> Iterator[str]:
+    """`delivered` has a 250 behind it, from before; and every 250 that was heard has its status."""
+    taken = _taken_by_key(seen)
+    for event, envelope in _final_events(seen):
+        answered = [each for each in taken[_key(envelope)] if each.answered_s is not None]
+        if event.status is Status.DELIVERED:
+            by_then = [
+                each for each in answered if _unix_ms(seen, each.answered_s) <= event.at_unix_ms
+            ]
+            if not by_then:
+                yield f"{_key(envelope)} is delivered and no receiver had said so"
+
+
+def _nothing_else_is_delivered(seen: Observed) -> Iterator[str]:
+    """What was refused, to a sender or in the stored status, is with no receiver."""
+    known = {_key(envelope): envelope for envelope in seen.envelopes}
+    finals = {envelope.fixed.envelope_id: event for event, envelope in _final_events(seen)}
+    for key, taken in _taken_by_key(seen).items():
+        envelope = known.get(key)
+        if envelope is None:
+            yield f"{key} was delivered and never accepted"
+            continue
+        final = finals.get(envelope.fixed.envelope_id)
+        for each in taken:
+            if each.digest not in seen.contents[key]:
+                yield f"{key} arrived with other octets than were stored"
+            # A dead process' octets may still arrive after the next life has ended the mail.
+            is_late = final is not None and _unix_ms(seen, each.began_s) > final.at_unix_ms
+            if is_late and final is not None and _started_in(final, each.life):
+                yield f"{key} was sent again after its end, {final.status}"
+
+
+def _twice_only_if_nobody_could_know(seen: Observed) -> Iterator[str]:
+    """A second copy needs a first whose 250 was lost, with its connection or with the process."""
+    attempts: dict[int, list[Event]] = defaultdict(list)
+    for event in seen.events:
+        if event.attempt:
+            attempts[event.envelope_id].append(event)
+    known = {_key(envelope): envelope for envelope in seen.envelopes}
+    for key, taken in _taken_by_key(seen).items():
+        for each in taken[:-1]:
+            if each.answered_s is None or not each.is_clear or key not in known:
+                continue
+            life = each.life
+            committed = [
+                event
+                for event in attempts[known[key].fixed.envelope_id]
+                if _started_in(event, life) and event.at_unix_ms >= _unix_ms(seen, each.at_s)
+            ]
+            if not life.is_dead or committed:
+                yield f"{key} was taken over and answered at {each.at_s:.3f}, and sent again"
+
+
+def _books_balance(seen: Observed) -> Iterator[str]:
+    """Over the eight statuses, by each grouping, for everybody and for each account."""
+    by_account: dict[str | None, Counter[Status]] = defaultdict(Counter)
+    for envelope in seen.envelopes:
+        by_account[None][envelope.state.status] += 1
+        by_account[envelope.fixed.account][envelope.state.status] += 1
+    for (account, group), rows in seen.statistics.items():
+        sums = tuple(map(sum, zip(*(row.counts for row in rows), strict=True)))
+        wanted = tuple(by_account[account][status] for status in STATUSES)
+        if any(wanted) and sums != wanted:
+            yield f"statistics of {account or 'all'} by {group.value}: {sums}, mails: {wanted}"
+
+
+def _resuming_misses_nothing(seen: Observed) -> Iterator[str]:
+    log = [msgspec.to_builtins(stream_event(event, seen.stream_id)) for event in seen.events]
+    if seen.follower.seen != log:
+        pairs = zip(seen.follower.seen, log, strict=False)
+        differ = next((n for n, (told, kept) in enumerate(pairs) if told != kept), None)
+        yield (
+            f"the subscriber has seen {len(seen.follower.seen)} events of {len(log)}; the first"
+            f" that differs is {differ}"
+        )
+
+
+def _no_mail_grows_too_old(seen: Observed) -> Iterator[str]:
+    """Expiry comes neither early nor late; nothing begins after it."""
+    promise_ms = round(seen.world.span.housekeeping_s * 1000) + 4000
+    for event, envelope in _final_events(seen):
+        expires = envelope.state.expires_unix_ms
+        late_ms = event.at_unix_ms - _awake_unix_ms(seen, expires)
+        if event.reason is Reason.EXPIRED and event.at_unix_ms < expires:
+            yield f"{_key(envelope)} expired {expires - event.at_unix_ms} ms early"
+        if late_ms > (round(IN_FLIGHT_S * 1000) if event.attempt else promise_ms):
+            yield f"{_key(envelope)} has its end {late_ms} ms too late: {event.reply}"
+    known = {_key(envelope): envelope for envelope in seen.envelopes}
+    for key, taken in _taken_by_key(seen).items():
+        for each in taken:
+            if key not in known:
+                continue
+            late_ms = _unix_ms(seen, each.began_s) - known[key].state.expires_unix_ms
+            if late_ms > promise_ms:
+                yield f"{key} was sent {late_ms} ms after its time was over"
+
+
+def _limits_hold(seen: Observed) -> Iterator[str]:
+    """The rate over every window, crash or no crash; the ceilings at every moment."""
+    rate = Rate.parse(THROTTLE)
+    times = [each.at_s for each in seen.world.notebook.asked if each.domain == THROTTLED]
+    for first, begin_s in enumerate(times):
+        for last in range(first, len(times)):
+            allowed = rate.burst + rate.per_s * (times[last] - begin_s) + BUCKET_ROUNDING
+            if last - first + 1 > allowed:
+                yield f"{last - first + 1} to {THROTTLED} in {times[last] - begin_s:.3f} s"
+                return
+    ceiled = {f"mx.{CEILED}": CEILING}
+    for address, peak in seen.world.notebook.connections_peak.items():
+        ceiling = ceiled.get(seen.world.receivers[address].name, SITE_CEILING)
+        if peak > ceiling:
+            yield f"{peak} connections to {address} at once, the ceiling is {ceiling}"
+
+
+def _quota_is_exact(seen: Observed) -> Iterator[str]:
+    days = Counter(
+        envelope.state.release_day
+        for envelope in seen.envelopes
+        if envelope.fixed.account == "small"
+    )
+    for day, count in days.items():
+        if count > seen.world.small_per_day:
+            yield f"{count} mails on day {day}, the plan has {seen.world.small_per_day}"
+
+
+PARAGRAPHS: tuple[Callable[[Observed], Iterator[str]], ...] = (
+    _what_was_accepted_is_there,
+    _every_mail_has_its_end,
+    _delivered_is_what_a_receiver_said,
+    _nothing_else_is_delivered,
+    _twice_only_if_nobody_could_know,
+    _books_balance,
+    _resuming_misses_nothing,
+    _no_mail_grows_too_old,
+    _limits_hold,
+    _quota_is_exact,
+)
+
+
+def _key(envelope: Envelope) -> Key:
+    return envelope.fixed.subject, envelope.fixed.recipient
+
+
+def _is_final(event: Event) -> bool:
+    return event.kind == "status" and event.status in FINAL_STATUSES
+
+
+def _final_events(seen: Observed) -> Iterator[tuple[Event, Envelope]]:
+    known = {envelope.fixed.envelope_id: envelope for envelope in seen.envelopes}
+    for event in seen.events:
+        if _is_final(event):
+            yield event, known[event.envelope_id]
+
+
+def _taken_by_key(seen: Observed) -> dict[Key, list[Taken]]:
+    taken: dict[Key, list[Taken]] = defaultdict(list)
+    for each in seen.world.notebook.taken:
+        taken[each.key].append(each)
+    return taken
+
+
+def _unix_ms(seen: Observed, at_s: float | None) -> int:
+    assert at_s is not None
+    return seen.world.start_unix_ms + int(at_s * 1000.0)
+
+
+def _started_in(event: Event, life: Life) -> bool:
+    # The first start made the accounts, before the first life.
+    return event.start_count == life.number + 1
+
+
+def _awake_unix_ms(seen: Observed, unix_ms: int) -> int:
+    """Return the first moment from `unix_ms` on at which the engine was up."""
+    for life in seen.lives:
+        if _unix_ms(seen, life.ended_s) >= unix_ms:
+            return max(unix_ms, _unix_ms(seen, life.began_s))
+    return unix_ms

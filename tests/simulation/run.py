@@ -1,0 +1,337 @@
+"""One simulation: the composed engine lives, dies and is restarted until all its mail is finished.
+
+It is `engine.compose.running_engine` with its five seams and nothing else in its place; only the
+calls to the spool pass a gate that shuts when the process dies. Requests go to the handlers of the
+HTTP port's routes, without its sockets. What was seen goes to `Observed`, which `law` judges.
+"""
+
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import trio
+
+from engine import compose
+from engine.clock import VirtualClock
+from engine.compose import Engine, Seams, running_engine, spool_settings
+from engine.config import Config
+from engine.delivery.wire import Wire
+from engine.http_server import Identity, Request, Response
+from engine.spool import housekeeping, open_spool
+from engine.spool.interface import (
+    AcceptRequest,
+    EnvelopeFilter,
+    EventFilter,
+    Group,
+    Spool,
+    SpoolFull,
+    StatisticsRow,
+)
+from protocols.records import Account, ApiKey, Envelope, Event
+from tests.simulation.following import Follower
+from tests.simulation.lives import Ending, Life, MortalSpool, MortalThreads
+from tests.simulation.peers import FaultyResolver, Network
+from tests.simulation.plan import World, world_of
+from tests.simulation.seeding import chances, run_simulated
+from tests.simulation.steps import StepChecks
+
+ACCOUNTS = ("bulk", "small")
+SEND_PATH = "/v3.1/send"
+# After the last mail's longest life, this is enough for whatever still has to be written down.
+GRACE_S = 3 * 3600.0
+# The longest wait for a day with room in the plan.
+PAUSED_S = 4 * 86_400.0
+LOOK_S = 10.0
+
+_names = itertools.count()
+
+
+@dataclass(slots=True)
+class Answered:
+    """What came of one request. `status` is 0 while its sender knows nothing."""
+
+    status: int = 0
+    # (subject, recipient) -> (message_id, uuid), as answered.
+    accepted: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    tries: int = 0
+    # Whether some try died without an answer, so that its mail may be there all the same.
+    is_in_doubt: bool = False
+
+
+@dataclass(slots=True)
+class Observed:
+    """Everything that the law looks at."""
+
+    world: World
+    lives: list[Life]
+    answers: dict[int, Answered]
+    follower: Follower
+    contents: dict[tuple[str, str], set[bytes]]
+    steps: StepChecks
+    faults: list[str] = field(default_factory=list)
+    # Read from the spool when all was over.
+    events: list[Event] = field(default_factory=list)
+    envelopes: list[Envelope] = field(default_factory=list)
+    statistics: dict[tuple[str | None, Group], list[StatisticsRow]] = field(default_factory=dict)
+    stream_id: str = ""
+    trace: str = ""
+
+
+# A control puts a faulty spool between the engine and its own.
+WrapSpool = Callable[[MortalSpool], MortalSpool]
+
+
+def simulate(
+    seed: int, url: str, data_dir: Path, wrap: WrapSpool = lambda spool: spool
+) -> Observed:
+    """Run `seed` on "memory:" or "lmdb:", from its first mail to the end of its last."""
+    if url == "memory:":
+        url = f"memory:simulation-{next(_names)}"
+    world = world_of(seed, url, data_dir)
+    with mock.patch.object(housekeeping, "EVERY_S", world.span.housekeeping_s):
+        return run_simulated(seed, _Simulation(world, wrap).run)
+
+
+class _Simulation:
+    def __init__(self, world: World, wrap: WrapSpool) -> None:
+        self.world = world
+        self.wrap = wrap
+        self.clock = VirtualClock(world.start_unix_ms)
+        self.network = Network(world.receivers, world.notebook, self.chances("network"))
+        self.steps = StepChecks()
+        self.trace = blake2b(digest_size=16)
+        follower = Follower(self.chances("follower"), world.span.max_age_s / 10)
+        answers = {each.number: Answered() for each in world.requests}
+        self.seen = Observed(world, [], answers, follower, {}, self.steps)
+        self.accounts: dict[str, Account] = {}
+        self.engine: Engine | None = None
+        self.sending = len(world.requests)
+
+    def chances(self, purpose: str) -> Any:
+        return chances(self.world.seed, purpose)
+
+    async def run(self) -> Observed:
+        world = self.world
+        for receiver in world.receivers.values():
+            receiver.now_s()
+        await self._make_accounts()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.network.serve)
+            nursery.start_soon(self.network.tear, world.tear_every_s)
+            nursery.start_soon(self.seen.follower.follow, self.living)
+            for request in world.requests:
+                nursery.start_soon(self._send, request)
+            for ending, downtime_s in zip(world.endings, world.downtimes_s, strict=False):
+                await self._live(ending)
+                await trio.sleep(downtime_s)
+            await self._live(None)
+            nursery.cancel_scope.cancel()
+        await self._read_all()
+        self._digest()
+        return self.seen
+
+    def living(self) -> tuple[Life, Engine] | None:
+        life = self.seen.lives[-1] if self.seen.lives else None
+        if life is None or not life.is_up or life.is_dead or self.engine is None:
+            return None
+        return life, self.engine
+
+    # Lives.
+
+    async def _live(self, ending: Ending | None) -> None:
+        """Run the engine once, until it crashes, stops or, the last time, has finished all mail."""
+        life = Life(len(self.seen.lives) + 1, ending, trio.current_time(), self.network.cut_all)
+        self.seen.lives.append(life)
+        with life.scope, self._gate(life):
+            async with running_engine(self.world.config, self._seams(life)) as engine:
+                self.engine, life.is_up = engine, True
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._end_in_time, life)
+                    await life.stop.wait()
+                    nursery.cancel_scope.cancel()
+                life.is_up = False
+        life.is_up = False
+        life.ended_s = trio.current_time()
+        self.network.cut_all()
+
+    async def _end_in_time(self, life: Life) -> None:
+        if life.ending is not None:
+            await trio.sleep(life.ending.within_s)
+            life.end("time")
+            return
+        assert self.engine is not None
+        limit_s = self.world.span.sending_s + self.world.span.max_age_s + PAUSED_S + GRACE_S
+        with trio.move_on_after(limit_s):
+            while self.sending or self.engine.spool.spool_statistics().envelopes_open:  # noqa: ASYNC110  no event
+                await trio.sleep(LOOK_S)
+        await self.seen.follower.catch_up(life, self.engine)
+        life.stop.set()
+
+    def _seams(self, life: Life) -> Seams:
+        rand = self.chances(f"engine {life.number}")
+
+        async def connect(address: str, port: int, source: str | None) -> Wire:
+            return await self.network.connect(life, address)
+
+        return Seams(
+            clock=self.clock,
+            rand=rand,
+            resolver=FaultyResolver(
+                self.world.zones, self.chances(f"dns {life.number}"), self.world.dns_faults
+            ),
+            connect=connect,
+            run_blocking=MortalThreads(life, self.chances(f"threads {life.number}")),
+            random_octets=rand.randbytes,
+        )
+
+    @contextmanager
+    def _gate(self, life: Life) -> Iterator[None]:
+        """Let compose open its spool behind the gate that shuts at the end of this life."""
+
+        @asynccontextmanager
+        async def open_gated(url: str, data_dir: Path, **named: Any) -> AsyncIterator[Spool]:
+            # How full the machine's disk happens to be is not the seed's.
+            named["settings"] = replace(named["settings"], disk_free_bytes_min=0)
+            async with open_spool(url, data_dir, **named) as spool:
+                rand = self.chances(f"spool {life.number}")
+                gated = self.wrap(_Gated(spool, life, rand, self))
+                yield gated.as_spool()
+
+        with mock.patch.object(compose, "open_spool", open_gated):
+            yield
+
+    # Senders.
+
+    async def _make_accounts(self) -> None:
+        async with self._plain_spool() as spool:
+            for name in ACCOUNTS:
+                account = Account(0, name, "small" if name == "small" else "", 1)
+                key = ApiKey(f"key-{name}", 0, bytes(32), 1)
+                self.accounts[name] = await spool.create_account(account, key)
+
+    async def _send(self, request: Any) -> None:
+        """Be one sender: wait, call, and call again as senders do."""
+        rand = self.chances(f"sender {request.number}")
+        answer = self.seen.answers[request.number]
+        await trio.sleep(request.at_s)
+        headers = [(b"idempotency-key", request.key.encode())] if request.key else []
+        identity = Identity(self.accounts[request.account])
+        while True:
+            found = self.living()
+            if found is None:
+                await trio.sleep(rand.uniform(0.5, 2.0))
+                continue
+            life, engine = found
+            route = next(each for each in engine.http.routes if each.pattern == SEND_PATH)
+            http_request = Request(
+                "POST", SEND_PATH, "", headers, body=request.body, identity=identity
+            )
+            answer.tries += 1
+            response = await life.visit(route.handler, http_request)
+            self.note("answer", request.number, None if response is None else response.body)
+            if response is None:
+                answer.is_in_doubt = True
+                if not (request.is_stubborn and request.key):
+                    break
+            elif response.status == 503:
+                if not request.is_stubborn:
+                    answer.status = 503
+                    break
+            else:
+                _take_answer(answer, response)
+                break
+            await trio.sleep(rand.uniform(0.1, 30.0))
+        self.sending -= 1
+
+    def note(self, *values: object) -> None:
+        """Add to the trace, with the moment."""
+        self.trace.update(repr((trio.current_time(), *values)).encode())
+
+    # The end.
+
+    @asynccontextmanager
+    async def _plain_spool(self) -> AsyncIterator[Spool]:
+        async def run_inline(function: Callable[..., Any], /, *arguments: Any) -> Any:
+            await trio.lowlevel.checkpoint()
+            return function(*arguments)
+
+        config: Config = self.world.config
+        async with open_spool(
+            config.spool.url,
+            config.data_dir,
+            settings=spool_settings(config),
+            clock=self.clock,
+            run_blocking=run_inline,
+            random=self.chances("plain spool"),
+        ) as spool:
+            yield spool
+
+    async def _read_all(self) -> None:
+        """Read what the spool holds, as a new process would find it."""
+        seen = self.seen
+        async with self._plain_spool() as spool:
+            seen.stream_id = spool.stream_id
+            while len(seen.events) < spool.head():
+                page = await spool.events(len(seen.events), EventFilter(), 1000)
+                seen.events += page.events
+            after: int | None = None
+            while True:
+                envelopes = await spool.find(EnvelopeFilter(), after, 1000)
+                seen.envelopes += envelopes.envelopes
+                after = envelopes.after
+                if after is None:
+                    break
+            for account in (None, *self.accounts.values()):
+                name, account_id = (account.name, account.account_id) if account else (None, None)
+                for group in Group:
+                    rows = await spool.statistics(group, account_id=account_id)
+                    seen.statistics[name, group] = rows
+            seen.faults += await spool.check_invariants()
+
+    def _digest(self) -> None:
+        seen = self.seen
+        self.note([(each.ended_s, each.ended_by) for each in seen.lives])
+        self.note(seen.events, seen.envelopes, seen.follower.seen)
+        self.note([(each.key, each.at_s, each.answered_s) for each in seen.world.notebook.taken])
+        self.note([(each.at_s, each.recipient) for each in seen.world.notebook.asked])
+        seen.trace = self.trace.hexdigest()
+
+
+class _Gated(MortalSpool):
+    """The gate, which also notes what was handed in and is full now and then."""
+
+    def __init__(self, inner: Spool, life: Life, rand: Any, simulation: _Simulation) -> None:
+        super().__init__(inner, life, rand, simulation.steps.check)
+        self._simulation = simulation
+
+    async def accept(self, requests: Any) -> Any:
+        if self.rand.random() < self._simulation.world.full_spool:
+            return [SpoolFull("no room, says the simulation") for _ in requests]
+        for request in requests:
+            _note_contents(self._simulation.seen.contents, request)
+        return await super().accept(requests)
+
+
+def _note_contents(contents: dict[tuple[str, str], set[bytes]], request: AcceptRequest) -> None:
+    # A repeat builds its content again, with another date; only one of them is stored.
+    for message in request.messages:
+        digest = blake2b(message.content, digest_size=16).digest()
+        for recipient in message.recipients:
+            contents.setdefault((message.subject, recipient.recipient), set()).add(digest)
+
+
+def _take_answer(answer: Answered, response: Response) -> None:
+    answer.status = response.status
+    for message in json.loads(response.body)["Messages"]:
+        if message["Status"] != "success":
+            continue
+        for each in message["To"]:
+            key = (message["CustomID"], each["Email"])
+            answer.accepted[key] = (each["MessageID"], each["MessageUUID"])

@@ -1,0 +1,75 @@
+"""What is looked at while a simulation runs: the agenda after each commit, everything now and then.
+
+Only through the spool's interface, so that it is the same for every adapter. It takes several
+calls, and what was committed in between makes the look worthless: then it is taken again.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from engine.spool.interface import EnvelopeFilter, Spool
+from protocols.records import DestinationRecord, Status
+from tests.simulation.lives import Life
+
+WAITING = EnvelopeFilter(statuses=frozenset({Status.QUEUED, Status.DEFERRED}))
+PAGE = 1000
+ALWAYS_UNIX_MS = 1 << 48
+# A walk over the whole spool costs as much as some dozens of steps.
+WHOLE_EVERY_STEPS = 50
+FAULTS_KEPT = 10
+
+
+@dataclass(slots=True)
+class StepChecks:
+    """Counts the commits it has looked at and keeps the first faults."""
+
+    steps: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    async def check(self, spool: Spool, life: Life) -> None:
+        self.steps += 1
+        faults = await agenda_faults(spool, life)
+        if self.steps % WHOLE_EVERY_STEPS == 1:
+            faults += await spool.check_invariants()
+        if len(self.faults) < FAULTS_KEPT:
+            self.faults += [f"after step {self.steps}: {fault}" for fault in faults]
+
+
+async def agenda_faults(spool: Spool, life: Life) -> list[str]:
+    """Return where the agenda is too late, or has a row too many or too few."""
+    while True:
+        version = _version(spool, life)
+        wakes = {
+            row.destination: row.wake_unix_ms
+            for row in await spool.due_destinations(ALWAYS_UNIX_MS, PAGE)
+        }
+        earliest = await _earliest_due(spool)
+        faults = [f"agenda: {name} has a row and no mail" for name in wakes if name not in earliest]
+        for name, due_unix_ms in earliest.items():
+            wake = wakes.get(name)
+            if wake is None:
+                faults.append(f"agenda: {name} has mail and no row")
+            elif wake > due_unix_ms:
+                record = await spool.destination(name) or DestinationRecord()
+                if wake > max(due_unix_ms, record.not_before_unix_ms):
+                    faults.append(f"agenda: {name} is woken {wake - due_unix_ms} ms too late")
+        if _version(spool, life) == version:
+            return faults
+
+
+async def _earliest_due(spool: Spool) -> dict[str, int]:
+    earliest: dict[str, int] = {}
+    after: int | None = None
+    while True:
+        page = await spool.find(WAITING, after, PAGE)
+        for envelope in page.envelopes:
+            name, due_unix_ms = envelope.fixed.destination, envelope.state.due_unix_ms
+            earliest[name] = min(due_unix_ms, earliest.get(name, due_unix_ms))
+        after = page.after
+        if after is None:
+            return earliest
+
+
+def _version(spool: Spool, life: Life) -> Hashable:
+    # What is on disk changes before the spool has counted it.
+    return spool.spool_statistics().commits, life.counts.get("committed")
