@@ -111,7 +111,8 @@ class Sweeper:
     async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
         """See `Spool.sweep`."""
         await self._expire(now_unix_ms)
-        await self._read(look_after_environment)
+        # Said here too, or a spool that refuses would hear of its room only from new mail.
+        self._writer.note_room(await self._read(look_after_environment))
         for left in range(rows_max, 0, -ROWS_MAX):
             survey: Survey = await self._read(
                 survey_of, self._cursors, min(left, ROWS_MAX), now_unix_ms, self._settings
@@ -169,10 +170,11 @@ class Sweeper:
             )
 
 
-def look_after_environment(store: Store) -> None:
-    """Free the places of readers that died, and see to the ballast."""
+def look_after_environment(store: Store) -> bool:
+    """Free the places of dead readers, see to the ballast; return if there is room for mail."""
     store.environment.reader_check()
     store.disk.keep_ballast()
+    return store.has_room_for_intake()
 
 
 def read_overdue(store: Store, now_unix_ms: int, after: bytes) -> list[bytes]:

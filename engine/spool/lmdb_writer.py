@@ -136,6 +136,10 @@ class Writer:
         if self._failure is not None:
             raise SpoolFailed(str(self._failure))
 
+    def note_room(self, has_room: bool) -> None:
+        """Say whether mail would be taken in now."""
+        self.is_intake_open = has_room and self._failure is None
+
     def close(self) -> None:
         """Let the writer end once everything that waits is committed."""
         self._is_closing = True

@@ -235,4 +235,9 @@ async def test_intake_closes_at_the_low_water_mark_and_deliveries_go_on(
         assert not spool.spool_statistics().intake_open
         await h.deliver(spool, await h.claim(spool))
         assert spool.spool_statistics().envelopes_open == 0
+        await h.sweep_all(spool)
+        assert not spool.spool_statistics().intake_open
+        monkeypatch.setattr(Disk, "free_octets", lambda self: 1 << 62)
+        await h.sweep_all(spool)
+        assert spool.spool_statistics().intake_open, "it need not wait for mail to be refused"
         assert await spool.check_invariants() == []
