@@ -159,10 +159,8 @@ class Destination:
             if turn_is_over and self._around.others_wait():
                 self._give_up_place()
                 return
-            wait_s = TURN_S if self._around.is_crowded() else math.inf
-            with trio.move_on_after(min(wait_s, self._mail.overdue_in_s())):
+            with trio.move_on_after(self._longest_wait_s()):
                 await self._changed.wait()
-            await self._around.disposition.decide(self._mail.take_overdue())
 
     def _longest_wait_s(self) -> float:
         """Return after which time something has to be looked at though nothing has changed."""

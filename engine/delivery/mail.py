@@ -7,7 +7,6 @@ over all destinations. Knows no limit, no connection and no outcome.
 
 import math
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -103,8 +102,6 @@ class DestinationMail:
         self.next_due_unix_ms: int | None = None
         # Whether the last pull left some behind: then there is more than a window of it.
         self.has_backlog = False
-        # Nothing here that is with no server grows too old before this; it may be too early.
-        self._overdue_from_unix_ms: float = math.inf
 
     @property
     def in_flight(self) -> int:
@@ -128,7 +125,6 @@ class DestinationMail:
         for envelope in window.envelopes:
             self._claimed.append(envelope)
             self.expires_unix_ms = min(self.expires_unix_ms, envelope.state.expires_unix_ms)
-        self._note_expiry(window.envelopes)
         # New mail may have come while the spool was looking: then `wake` has set it.
         self.more_due = self.more_due or window.more
         self.has_backlog = window.more
@@ -139,49 +135,6 @@ class DestinationMail:
         envelopes = list(self._claimed)
         self._claimed.clear()
         return envelopes
-
-    def overdue_in_s(self) -> float:
-        """Return how long nothing here can grow too old; infinite if nothing is here."""
-        return max(0.0, (self._overdue_from_unix_ms - self._clock.now_unix_ms()) / 1000.0)
-
-    def take_overdue(self) -> list[Finish]:
-        """Let go of what is too old and with no server; return the decisions that end it.
-
-        The spool expires nothing that is claimed: whoever claimed it may be sending it.
-        """
-        now_unix_ms = self._clock.now_unix_ms()
-        if now_unix_ms < self._overdue_from_unix_ms:
-            return []
-        self._overdue_from_unix_ms = math.inf
-        self._claimed, overdue = self._parted(self._claimed, now_unix_ms)
-        for group in list(self._groups):
-            group.waiting, too_old = self._parted(group.waiting, now_unix_ms)
-            overdue += too_old
-            self.ready -= len(too_old)
-            self._leave(group, len(too_old))
-            if not group.waiting:
-                self._groups.remove(group)
-        return [
-            _finish(envelope, now_unix_ms, Reason.EXPIRED, envelope.state.reply)
-            for envelope in overdue
-        ]
-
-    def _parted(
-        self, envelopes: Iterable[Envelope], now_unix_ms: int
-    ) -> tuple[deque[Envelope], list[Envelope]]:
-        """Return what is still young and what is too old."""
-        young: deque[Envelope] = deque()
-        too_old: list[Envelope] = []
-        for envelope in envelopes:
-            is_too_old = envelope.state.expires_unix_ms <= now_unix_ms
-            (too_old if is_too_old else young).append(envelope)
-        self._note_expiry(young)
-        return young, too_old
-
-    def _note_expiry(self, envelopes: Iterable[Envelope]) -> None:
-        for envelope in envelopes:
-            if envelope.state.expires_unix_ms < self._overdue_from_unix_ms:
-                self._overdue_from_unix_ms = envelope.state.expires_unix_ms
 
     async def load(self) -> list[Finish]:
         """Fetch content for the next part of what is claimed.
@@ -200,7 +153,6 @@ class DestinationMail:
             self._budget.give_back(taken)
             self._claimed.extendleft(reversed(batch))
             raise
-        self._note_expiry(batch)
         sendable: dict[tuple[int, str, bool, bool], _Group] = {}
         for envelope in batch:
             fixed = envelope.fixed
