@@ -10,6 +10,7 @@ however many envelopes moved. Nothing here stores anything.
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import IntEnum
+from operator import add
 from typing import Final, NamedTuple
 
 from engine.spool.interface import Group
@@ -102,7 +103,8 @@ def rebuild(events: Iterable[Event]) -> dict[CounterKey, tuple[int, ...]]:
 
 def add_counts(counts: Iterable[int], delta: Iterable[int]) -> tuple[int, ...]:
     """Return the sum of two rows of counts."""
-    return tuple(map(sum, zip(counts, delta, strict=True)))
+    # Not with zip and sum: this is done for every counter of a commit, and takes a third of it.
+    return tuple(map(add, counts, delta))
 
 
 def source_of(group: Group, *, has_range: bool) -> tuple[Projection, int]:
