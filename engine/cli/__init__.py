@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "serve": "Run the engine.",
     "demo": "Show the engine at work with simulated receivers.",
     "account": "Create and list accounts.",
+    "check": "Check a list of addresses before sending to it.",
     "queue": "List destinations with waiting mail, and why it waits.",
     "events": "Print status changes, also as they happen.",
 }

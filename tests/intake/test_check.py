@@ -113,7 +113,11 @@ async def test_an_operators_own_list_counts(door: Any, tmp_path: Any) -> None:
         (b"a@x.test", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
         (b"a@x.test", "text/plain; charset=iso-8859-1", 415, "unsupported_media_type"),
         ("a@x.test".encode("utf-16"), "text/csv", 400, "bad_list"),
-        (b"a@x.test\n" * (ADDRESSES_MAX + 1), "text/plain", 413, "too_many_addresses"),
+        pytest.param(
+            b"a@x.test\n" * (ADDRESSES_MAX + 1),
+            *("text/plain", 413, "too_many_addresses"),
+            marks=pytest.mark.slow,
+        ),
         (
             b'{"addresses": [' + b'"",' * 500_000 + b'""]}',
             "application/json",
@@ -178,7 +182,6 @@ async def test_other_tasks_get_their_turn_meanwhile() -> None:
     assert turns >= 100
 
 
-@pytest.mark.slow
 async def test_curl_and_requests_send_files_and_lists(door: Any, tmp_path: Any) -> None:
     if shutil.which("curl") is None:
         pytest.skip("needs Debian package curl")
@@ -200,6 +203,7 @@ async def test_curl_and_requests_send_files_and_lists(door: Any, tmp_path: Any) 
     assert answer.json() == ANSWER
 
 
+@pytest.mark.slow
 @given(st.lists(st.text() | st.sampled_from(LIST)))
 def test_each_entry_has_one_finding_and_good_means_that_intake_accepts_it(texts: list[str]) -> None:
     entries = [Listed(line, text) for line, text in enumerate(texts, 1)]
