@@ -185,7 +185,8 @@ def test_one_mail_is_found_and_its_story_told(
     wait_for(browser, "found by id", lambda: "later@full.test" in text(browser, "#found"))
     browser.find_element(By.ID, "language").click()
     wait_for(browser, "German", lambda: "Postfach voll" in text(browser, "#story"))
-    assert text(browser, '[data-total="pending"] dt') == "gesendet (ausstehend)"
+    pending = '[data-total="pending"] dt'
+    wait_for(browser, "German totals", lambda: text(browser, pending) == "gesendet (ausstehend)")
     assert browser.title == "Eilpost"
 
 
