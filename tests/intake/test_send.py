@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trio
 
-from engine.config import Config, Delivery, Http, Plan
+from engine.config import Config, Delivery, Plan
 from engine.http_server import unix_socket_address
 from engine.intake.accounts import create_account
 from engine.intake.send import REQUEST_OCTETS_MAX, THREAD_OCTETS_MIN
@@ -29,18 +29,7 @@ from engine.spool.interface import (
     SpoolFull,
 )
 from protocols.records import Envelope, Status
-
-MESSAGE: dict[str, Any] = {
-    "From": {"Email": "news@out.example", "Name": "News"},
-    "To": [{"Email": "ann@in.example", "Name": "Ann"}],
-    "Subject": "Hello",
-    "TextPart": "text",
-}
-BAD = MESSAGE | {"To": [{"Email": "Tom@@ beispiel.de"}]}
-
-
-def batch(*messages: object, **root: object) -> dict[str, object]:
-    return {"Messages": messages, **root}
+from tests.intake.examples import BAD, MESSAGE, batch
 
 
 def parsed(octets: bytes) -> EmailMessage:
@@ -337,83 +326,6 @@ async def test_a_large_request_is_prepared_in_a_thread_with_the_same_result(door
         (octets,) = await opened.octets()
     assert answer.status == 200
     assert octets.endswith(b"line\r\n")
-
-
-# --- repeats --------------------------------------------------------------------------------------
-
-KEY = {"Idempotency-Key": "0" * 64}
-
-
-def ids(answer: Any) -> list[int]:
-    return [
-        each["MessageID"]
-        for one in answer.json["Messages"]
-        if one["Status"] == "success"
-        for each in one["To"] + one["Cc"] + one["Bcc"]
-    ]
-
-
-async def test_the_same_key_and_body_is_one_request(door: Any) -> None:
-    root = batch(MESSAGE, BAD, MESSAGE | {"Bcc": [{"Email": "ü@in.example"}]})
-    async with door() as opened:
-        first = await opened.post(root, headers=KEY)
-        again = await opened.post(root, headers=KEY)
-        envelopes = await opened.envelopes()
-    assert (first.status, again.status) == (400, 400)
-    assert ids(first) == ids(again)
-    assert [m.get("To") for m in first.json["Messages"]] == [
-        m.get("To") for m in again.json["Messages"]
-    ]
-    assert len(envelopes) == 3
-
-
-async def test_another_body_under_the_same_key_is_another_request(door: Any) -> None:
-    async with door() as opened:
-        answers = [
-            await opened.post(root, headers=KEY)
-            for root in (
-                batch(MESSAGE | {"CustomID": "1"}, SandboxMode=True),
-                batch(MESSAGE | {"CustomID": "1"}),
-                batch(MESSAGE | {"CustomID": "2"}),
-                batch(MESSAGE | {"CustomID": "2", "EventPayload": "x"}),
-            )
-        ]
-        envelopes = await opened.envelopes()
-    assert ids(answers[0]) == [0]
-    assert sorted(n for answer in answers[1:] for n in ids(answer)) == [
-        envelope.fixed.envelope_id for envelope in envelopes
-    ]
-    assert len(envelopes) == 3
-
-
-async def test_without_a_key_or_without_a_window_equal_requests_are_two(door: Any) -> None:
-    async with door() as opened:
-        for _ in range(2):
-            await opened.post(batch(MESSAGE))
-        await opened.post(batch(MESSAGE), headers=KEY)
-        await opened.post(batch(MESSAGE), headers={"Idempotency-Key": "other"})
-        assert len(await opened.envelopes()) == 4
-    off = Config(http=Http(idempotency_window_s=0.0), delivery=Delivery(ehlo_name="o.example"))
-    async with door(off) as opened:
-        for _ in range(2):
-            await opened.post(batch(MESSAGE), headers=KEY)
-        assert len(await opened.envelopes()) == 2
-
-
-async def test_a_repeat_is_recognised_after_a_restart(door: Any, tmp_path: Path) -> None:
-    root = batch(MESSAGE | {"Bcc": [{"Email": "b@in.example"}]}, MESSAGE)
-    async with door(url="lmdb:", data_dir=tmp_path) as opened:
-        first = await opened.post(root, headers=KEY)
-        octets = await opened.octets()
-        sender = opened.sender
-    async with door(url="lmdb:", data_dir=tmp_path, sender=sender) as opened:
-        again = await opened.post(root, headers=KEY)
-        other = await opened.post(root)
-        assert (await opened.octets())[:3] == octets
-        assert len(await opened.envelopes()) == 6
-    assert (first.status, again.status, other.status) == (200, 200, 200)
-    assert first.json == again.json
-    assert not set(ids(first)) & set(ids(other))
 
 
 # --- quotas and a spool that refuses --------------------------------------------------------------
