@@ -41,7 +41,7 @@ class Turn(IntEnum):
 class _Waiting:
     """A work with its size, and where its answer will be."""
 
-    __slots__ = ("answer", "done", "ids", "items", "octets", "work")
+    __slots__ = ("answer", "done", "ids", "items", "octets", "was_passed_over", "work")
 
     def __init__(self, work: Work, items: int, octets: int, ids: frozenset[int]) -> None:
         self.work = work
@@ -50,6 +50,7 @@ class _Waiting:
         self.ids = ids
         self.done = trio.Event()
         self.answer: Any = None
+        self.was_passed_over = False
 
 
 class Writer:
@@ -166,15 +167,24 @@ class Writer:
                     self._answer(queue.popleft(), failure)
 
     def _next_batch(self) -> list[_Waiting]:
+        """Take what goes into the next commit: about so much, and nobody is passed over twice.
+
+        Without that, a large request would never fit beside a stream of results that never ends.
+        """
         batch: list[_Waiting] = []
         items = octets = 0
         for turn, queue in self._queues.items():
             while queue:
                 head = queue[0]
+                fits = (
+                    items + head.items <= COMMIT_ITEMS_MAX
+                    and octets + head.octets <= COMMIT_OCTETS_MAX
+                )
+                if batch and not fits and not head.was_passed_over:
+                    head.was_passed_over = True
+                    break
                 items += head.items
                 octets += head.octets
-                if batch and (items > COMMIT_ITEMS_MAX or octets > COMMIT_OCTETS_MAX):
-                    return batch
                 batch.append(queue.popleft())
                 if turn is Turn.HOUSEKEEPING:
                     break

@@ -1,9 +1,11 @@
 """The one writer: shared commits, results first, races with reads, and the end after a failure."""
 
 import errno
+import itertools
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import lmdb
 import pytest
 import trio
 
+from engine.spool import lmdb_settle
 from engine.spool.interface import (
     Accepted,
+    CommitNotice,
     EventFilter,
     Finish,
     RetryAt,
@@ -24,7 +28,7 @@ from engine.spool.interface import (
 from engine.spool.lmdb_environment import Store
 from engine.spool.lmdb_files import BALLAST_OCTETS, Disk
 from engine.spool.lmdb_spool import LmdbSpool, open_lmdb_spool
-from engine.spool.lmdb_writer import COMMIT_ITEMS_MAX
+from engine.spool.lmdb_writer import COMMIT_ITEMS_MAX, Turn
 from protocols.records import Reason, Status
 from tests.spool import harness as h
 
@@ -104,6 +108,35 @@ async def test_results_go_before_new_mail(tmp_path: Path) -> None:
             held.set()
         statuses = [event.status for event in await h.all_events(spool)]
         assert statuses[2 + COMMIT_ITEMS_MAX :][:2] == [Status.DELIVERED] * 2
+
+
+async def test_a_stream_of_results_keeps_neither_mail_nor_the_sweeper_out(tmp_path: Path) -> None:
+    async with opened(tmp_path, max_age_ms=1000) as spool:
+        account = await h.make_account(spool)
+        await h.accept_many(spool, account, 1)
+        [envelope] = await h.claim(spool)
+        attempts = itertools.count(1)
+        commits = []
+
+        def settle_again(notice: CommitNotice) -> None:
+            # In the same step as the commit: so every commit finds a result that waits.
+            commits.append(len(notice.events))
+            if len(commits) < 50:
+                result = h.result_of(
+                    spool, envelope, Status.DEFERRED, attempt=next(attempts), due_unix_ms=2**60
+                )
+                work = partial(lmdb_settle.settle, results=[result], decisions=[], claimed=())
+                spool.writer.submit(Turn.RESULTS, work)
+
+        spool.add_listener(settle_again)
+        await spool.settle([h.result_of(spool, envelope, Status.DEFERRED, attempt=next(attempts))])
+        await h.accept_many(spool, account, COMMIT_ITEMS_MAX, at="two.test")
+        before = len(commits)
+        assert before < 10, "the request waited for the results to end"
+        await spool.sweep(spool.now_unix_ms() + 5000, 1000)
+        await spool.release(spool.now_unix_ms())
+        assert len(commits) < 20, "the sweeper waited for the results to end"
+        assert await h.claim(spool, "two.test") == []
 
 
 async def test_a_waiter_that_is_cancelled_does_not_cancel_the_commit(tmp_path: Path) -> None:
