@@ -298,6 +298,18 @@ class EnvelopePage:
     after: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """How many mails of the same destination go before one, if nothing fails and none comes.
+
+    Counted by the turns that a window would take. Where more are ahead than were looked at, it is
+    an estimate from the counters, and no less than that.
+    """
+
+    count: int
+    is_exact: bool
+
+
 class Group(Enum):
     TOTAL = "total"
     DESTINATION = "destination"
@@ -440,9 +452,26 @@ class Spool(Protocol):
         """
         ...
 
+    async def ahead(
+        self, envelope: Envelope, position: WindowPosition, looked_at_max: int
+    ) -> Ahead:
+        """Count what goes before an envelope in the queue, from the moment that it is due.
+
+        `position` is where its actor's turns stand; it is not moved. What is claimed, and the
+        envelope itself if it is, is not counted.
+        """
+        ...
+
     async def destinations(
-        self, *, account_id: int | None = None, after: str = "", limit: int = 1000
-    ) -> list[DestinationRow]: ...
+        self,
+        *,
+        account_id: int | None = None,
+        campaign: str | None = None,
+        after: str = "",
+        limit: int = 1000,
+    ) -> list[DestinationRow]:
+        """Destinations by name. With a campaign, those and the counts that are its own."""
+        ...
 
     def spool_statistics(self) -> SpoolStatistics: ...
 

@@ -16,7 +16,9 @@ from engine.spool.lmdb_layout import (
     StoredDestination,
     StoredFlow,
     counter_group,
+    counter_key,
     counters_after,
+    flow_name_key,
     split_counter_key,
 )
 from engine.spool.projections import DAY_MS, HOUR_MS, NO_COUNTS, Projection
@@ -92,7 +94,7 @@ def _key_text(
 
 
 def read_destinations(
-    store: Store, account_id: int | None, after: str, limit: int
+    store: Store, account_id: int | None, campaign: str | None, after: str, limit: int
 ) -> list[DestinationRow]:
     """Return destinations by name with their counts and what their last actor left."""
     found: list[DestinationRow] = []
@@ -101,7 +103,12 @@ def read_destinations(
         all_ids = _counted_accounts(txn, store)
         account_ids = list(all_ids) if account_id is None else [account_id]
         # Each account's destinations are in order: merged, so are all of them.
-        streams = [_destinations_of(txn, store, each, after) for each in account_ids]
+        if campaign is None:
+            streams = [_destinations_of(txn, store, each, after) for each in account_ids]
+        else:
+            streams = [
+                _campaign_destinations_of(txn, store, each, campaign, after) for each in account_ids
+            ]
         for name, same in groupby(heapq.merge(*streams), key=itemgetter(0)):
             if len(found) == limit:
                 break
@@ -149,6 +156,30 @@ def _destinations_of(
                 counts = NO_COUNTS
             yield name, counts
             is_there = cursor.set_range(counters_after(account_id, name))
+
+
+def _campaign_destinations_of(
+    txn: "lmdb.Transaction[bytes]", store: Store, account_id: int, campaign: str, after: str
+) -> Iterator[tuple[str, Counts]]:
+    """Yield the destinations that a campaign has mail to, with the counts that are its own."""
+    flow = 0
+    if campaign:
+        stored = txn.get(flow_name_key(account_id, campaign), db=store.tables.flow_name)
+        if stored is None:
+            return
+        try:
+            flow = unpack_record(stored, int)
+        except DamagedRecord:
+            return
+    for name, _ in _destinations_of(txn, store, account_id, after):
+        key = counter_key(Projection.CAMPAIGN_DESTINATION, account_id, 0, flow, name)
+        row = txn.get(key, db=store.tables.counter)
+        if row is None:
+            continue
+        try:
+            yield name, unpack_record(row, Counts)
+        except DamagedRecord:
+            continue
 
 
 def _counters(

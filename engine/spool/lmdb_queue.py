@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LANE_FLOW: Final = Struct(">BI")
 FLOW_MAX: Final = 2**32 - 1
+# Behind every due time and id.
+LAST_TAIL: Final = b"\xff" * 16
 
 
 class QueueCursor:
@@ -60,3 +62,13 @@ class QueueCursor:
                     return
                 due_unix_ms, envelope_id = U64_U64.unpack_from(key, len(prefix))
                 yield due_unix_ms, envelope_id
+
+    def last_row(self, lane: int, flow: int) -> tuple[int, int] | None:
+        """Return the (due_unix_ms, envelope_id) of the last row of a flow."""
+        prefix, cursor = self._prefix + LANE_FLOW.pack(lane, flow), self._cursor
+        is_there = cursor.set_range(prefix + LAST_TAIL)
+        is_there = cursor.prev() if is_there else cursor.last()
+        if not is_there or not cursor.key().startswith(prefix):
+            return None
+        due_unix_ms, envelope_id = U64_U64.unpack_from(cursor.key(), len(prefix))
+        return due_unix_ms, envelope_id

@@ -21,6 +21,7 @@ from engine.spool import (
     lmdb_accounts,
     lmdb_counts,
     lmdb_invariants,
+    lmdb_place,
     lmdb_reading,
     lmdb_settle,
 )
@@ -28,6 +29,7 @@ from engine.spool.interface import (
     Accepted,
     AcceptRequest,
     AgendaRow,
+    Ahead,
     AttemptResult,
     CommitNotice,
     Content,
@@ -328,10 +330,28 @@ class LmdbSpool:
             lmdb_counts.read_statistics, group, account_id, from_unix_ms, to_unix_ms
         )
 
+    async def ahead(
+        self, envelope: Envelope, position: WindowPosition, looked_at_max: int
+    ) -> Ahead:
+        claimed = frozenset(self._claimed_at.get(envelope.fixed.destination, ()))
+        return await self._read(
+            lmdb_place.read_ahead,
+            envelope,
+            position,
+            looked_at_max,
+            self._stamp.now_unix_ms(),
+            claimed - {envelope.fixed.envelope_id},
+        )
+
     async def destinations(
-        self, *, account_id: int | None = None, after: str = "", limit: int = 1000
+        self,
+        *,
+        account_id: int | None = None,
+        campaign: str | None = None,
+        after: str = "",
+        limit: int = 1000,
     ) -> list[DestinationRow]:
-        return await self._read(lmdb_counts.read_destinations, account_id, after, limit)
+        return await self._read(lmdb_counts.read_destinations, account_id, campaign, after, limit)
 
     def spool_statistics(self) -> SpoolStatistics:
         marks, writer = self._store.marks, self.writer

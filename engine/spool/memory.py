@@ -14,12 +14,21 @@ import msgspec
 import trio
 
 from engine.clock import Clock, Stamp
-from engine.spool import booking, fair_turns, invariants, projections, stamps, transitions
+from engine.spool import (
+    booking,
+    fair_turns,
+    invariants,
+    projections,
+    queue_place,
+    stamps,
+    transitions,
+)
 from engine.spool.interface import (
     Accepted,
     AcceptedEnvelope,
     AcceptRequest,
     AgendaRow,
+    Ahead,
     AttemptResult,
     CommitNotice,
     Content,
@@ -41,7 +50,7 @@ from engine.spool.interface import (
     WindowPosition,
 )
 from engine.spool.memory_data import MemoryData
-from engine.spool.memory_reads import counted, matching
+from engine.spool.memory_reads import counted, destination_rows, matching
 from protocols.records import (
     FINAL_STATUSES,
     Account,
@@ -345,22 +354,26 @@ class MemorySpool:
         await trio.lowlevel.checkpoint()
         return counted(self._data, group, account_id, from_unix_ms, to_unix_ms)
 
+    async def ahead(
+        self, envelope: Envelope, position: WindowPosition, looked_at_max: int
+    ) -> Ahead:
+        await trio.lowlevel.checkpoint()
+        rows = self._data.rows_of(envelope.fixed.destination)
+        everything = max(looked_at_max, len(rows.rows))
+        claimed = self._claimed - {envelope.fixed.envelope_id}
+        now_unix_ms = self.now_unix_ms()
+        return queue_place.counted(rows, envelope, position, everything, now_unix_ms, claimed)
+
     async def destinations(
-        self, *, account_id: int | None = None, after: str = "", limit: int = 1000
+        self,
+        *,
+        account_id: int | None = None,
+        campaign: str | None = None,
+        after: str = "",
+        limit: int = 1000,
     ) -> list[DestinationRow]:
         await trio.lowlevel.checkpoint()
-        data = self._data
-        rows = counted(data, Group.DESTINATION, account_id, None, None)
-        return [
-            DestinationRow(
-                row.key,
-                row.counts,
-                data.destinations.get(row.key, DestinationRecord()),
-                data.agenda[row.key].wake_unix_ms if row.key in data.agenda else None,
-            )
-            for row in rows
-            if row.key > after
-        ][:limit]
+        return destination_rows(self._data, account_id, campaign, after, limit)
 
     def spool_statistics(self) -> SpoolStatistics:
         data = self._data

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from engine.spool import projections
-from engine.spool.interface import EnvelopeFilter, Group, StatisticsRow
+from engine.spool.interface import DestinationRow, EnvelopeFilter, Group, StatisticsRow
 from engine.spool.memory_data import MemoryData
 from engine.spool.projections import DAY_MS, HOUR_MS, CounterKey
-from protocols.records import Envelope
+from protocols.records import DestinationRecord, Envelope
 
 
 def matching(data: MemoryData, wanted: EnvelopeFilter) -> Iterator[Envelope]:
@@ -54,6 +54,34 @@ def counted(
         text = _key_text(data, group, key)
         rows[text] = projections.add_counts(rows.get(text, projections.NO_COUNTS), counts)
     return [StatisticsRow(text, rows[text]) for text in sorted(rows)]
+
+
+def destination_rows(
+    data: MemoryData, account_id: int | None, campaign: str | None, after: str, limit: int
+) -> list[DestinationRow]:
+    """Return destinations by name; with a campaign, those and the counts that are its own."""
+    if campaign is None:
+        rows = counted(data, Group.DESTINATION, account_id, None, None)
+    else:
+        sums: dict[str, tuple[int, ...]] = {}
+        for key, counts in data.counters.items():
+            if (key.projection, key.campaign) == (
+                projections.Projection.CAMPAIGN_DESTINATION,
+                campaign,
+            ) and account_id in (None, key.account_id):
+                known = sums.get(key.destination, projections.NO_COUNTS)
+                sums[key.destination] = projections.add_counts(known, counts)
+        rows = [StatisticsRow(name, sums[name]) for name in sorted(sums)]
+    return [
+        DestinationRow(
+            row.key,
+            row.counts,
+            data.destinations.get(row.key, DestinationRecord()),
+            data.agenda[row.key].wake_unix_ms if row.key in data.agenda else None,
+        )
+        for row in rows
+        if row.key > after
+    ][:limit]
 
 
 def _key_text(data: MemoryData, group: Group, key: CounterKey) -> str:
