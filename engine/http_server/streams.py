@@ -6,6 +6,8 @@ call: the library writes one frame per call, and so do we with frames that were
 encoded once for many, so both may write without knowing of each other.
 """
 
+import os
+
 import trio
 
 
@@ -28,6 +30,21 @@ class ReplayStream(trio.abc.Stream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         async with self._sending:
             await self._stream.send_all(data)
+
+    def send_nowait(self, data: bytes) -> int:
+        """Send what the kernel takes at once and return how much that was, without waiting.
+
+        0 while somebody else is sending. After a part, `send_all` of the rest has to follow before
+        any other await. A frame to each of a hundred subscribers costs half as much this way.
+        """
+        if self._sending.locked() or not isinstance(self._stream, trio.SocketStream):
+            return 0
+        try:
+            return os.write(self._stream.socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError("the client is gone") from error
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

@@ -12,8 +12,8 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import msgspec
-import trio
 
+from engine.http_server.streams import ReplayStream
 from protocols.records import Account
 
 JSON_TYPE: Final = "application/json"
@@ -148,7 +148,7 @@ class WebSocketUpgrade:
     """
 
     admit: Callable[[Request], Awaitable[Identity]]
-    run: Callable[[Request, trio.abc.Stream], Awaitable[None]]
+    run: Callable[[Request, ReplayStream], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)

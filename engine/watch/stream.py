@@ -16,6 +16,7 @@ from engine.http_server import (
     Access,
     HttpError,
     Identity,
+    ReplayStream,
     Request,
     Response,
     Route,
@@ -54,7 +55,7 @@ def routes(services: StreamServices) -> list[Route]:
     async def admit(request: Request) -> Identity:
         return _admitted(services, request)
 
-    async def run(request: Request, stream: trio.abc.Stream) -> None:
+    async def run(request: Request, stream: ReplayStream) -> None:
         await _run_websocket(services, request, stream)
 
     async def stream_without_upgrade(request: Request) -> Response:
@@ -134,9 +135,7 @@ def _chosen_subprotocol(proposed: list[str]) -> str | None:
     return next((each for each in proposed if each in ours), None)
 
 
-async def _run_websocket(
-    services: StreamServices, request: Request, stream: trio.abc.Stream
-) -> None:
+async def _run_websocket(services: StreamServices, request: Request, stream: ReplayStream) -> None:
     chosen = _chosen_subprotocol(_proposed_subprotocols(request))
     services.hub.subscribers += 1
     try:

@@ -13,7 +13,7 @@ from typing import Final
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from engine.http_server import Identity
+from engine.http_server import Identity, ReplayStream
 from engine.spool.interface import EventFilter, Spool
 from engine.watch.boards import Boards, Subject
 from engine.watch.hub import EventHub, Place, place_of
@@ -55,12 +55,12 @@ class _Subscription:
 
 
 class Subscriber:
-    """Serves one client until it goes. `send_all` writes whole websocket frames."""
+    """Serves one client until it goes. `stream` is what `websocket` writes to, too."""
 
     def __init__(
         self,
         websocket: WebSocketConnection,
-        stream: trio.abc.SendStream,
+        stream: ReplayStream,
         frames: Frames,
         identity: Identity,
         *,
@@ -183,8 +183,11 @@ class Subscriber:
                 return  # The reader hears of it too, and ends everything.
 
     async def _send(self, frames: bytes) -> None:
+        sent = self._stream.send_nowait(frames)
+        if sent == len(frames):
+            return
         with trio.move_on_after(SEND_S) as limit:
-            await self._stream.send_all(frames)
+            await self._stream.send_all(frames[sent:])
         if limit.cancelled_caught:
             raise SubscriberLost(f"took nothing for {SEND_S:.0f} s")
 
