@@ -10,14 +10,19 @@ SMTP (`connection`); what failures add up to is `health`.
 """
 
 import math
+from dataclasses import replace
 from typing import Final
 
+import msgspec
 import trio
 
 from engine.delivery.health import Health
+from engine.delivery.holding import Outlook
 from engine.delivery.limits import (
     Concurrency,
     ConnectionLimit,
+    Limit,
+    Refusals,
     TokenBucket,
     binding_limit,
     restored_bucket,
@@ -29,7 +34,7 @@ from engine.delivery.resolver import Unresolved
 from engine.delivery.session import Session
 from engine.delivery.surroundings import DestinationStatistics, Surroundings
 from engine.delivery.window import ENVELOPES_MAX, WindowSize
-from engine.spool.interface import Finish, Rest
+from engine.spool.interface import Rest
 from protocols.outcomes import Deferred, Delivered, Unattempted
 from protocols.records import DestinationRecord
 from protocols.smtp_states import Stage
@@ -64,6 +69,7 @@ class Destination:
         self._mail = DestinationMail(name, around.spool, around.clock, around.budget)
         self._health = Health(DestinationRecord(), around.backoff_ms)
         self._bucket: TokenBucket | None = None
+        self._refusals = Refusals()
         self._connections = ConnectionLimit("destination", name, self._limits.connections_max)
         self._concurrency = Concurrency(self._limits.connections_max)
         self._meter = Meter()
@@ -138,6 +144,23 @@ class Destination:
             self._concurrency.allowed,
         )
 
+    def outlook(self, envelope_id: int) -> Outlook:
+        """Say how this actor stands towards one of its mails; limits are asked, none is charged."""
+        path: list[Limit] = [] if self._bucket is None else [replace(self._bucket)]
+        ceiling, connections = self._limits.connections_max, self._open_or_opening()
+        if self._mail.has_backlog and not self._idle and self._concurrency.allowed == ceiling:
+            path.append(replace(self._connections, open=connections))
+        if self._opening and self._wanted is not None:
+            path += self._around.pool.limits_before(self._wanted)
+        return Outlook(
+            msgspec.structs.replace(self._health.record),
+            self._mail.place_of(envelope_id),
+            tuple(path),
+            self._refusals.since(self._now_unix_ms()),
+            self._connected,
+            self._meter.rate_per_s(trio.current_time()),
+        )
+
     def _now_unix_ms(self) -> int:
         return self._around.clock.now_unix_ms()
 
@@ -207,16 +230,7 @@ class Destination:
         while self._mail.more_due and not self._ending:
             await self._mail.pull(ENVELOPES_MAX)
             await self._around.disposition.decide(
-                [
-                    Finish(
-                        envelope.fixed.envelope_id,
-                        verdict.status,
-                        self._now_unix_ms(),
-                        verdict.reason,
-                        verdict.text,
-                    )
-                    for envelope in self._mail.take_claimed()
-                ]
+                self._mail.finish_claimed(verdict.status, verdict.reason, verdict.text)
             )
 
     async def _fill(self) -> None:
@@ -277,8 +291,10 @@ class Destination:
         # What is known to be there: of a backlog in the spool, a window as large as this one.
         backlog = mail.ready + mail.claimed + mail.has_backlog * self._window.envelopes
         worth = math.ceil(backlog / MAILS_PER_CONNECTION_MIN)
-        # After a failure, those that there are show first whether it was the only one.
-        allowed = 1 if self._health.is_doubtful else self._concurrency.allowed
+        # While somebody is at work there, a failure only takes from what was earned; else one
+        # connection shows first whether it was the only one.
+        is_alone = self._health.is_doubtful and not self._connected
+        allowed = 1 if is_alone else self._concurrency.allowed
         now_unix_ms = self._now_unix_ms()
         while self._open_or_opening() < min(worth, allowed):
             self._connections.open = self._open_or_opening()
@@ -320,12 +336,16 @@ class Destination:
         session = Session(self, lease, mails_max=self._limits.messages_per_connection_max)
         try:
             await session.run()
+            cause = lease.connection.cause
+            if session.mails_left <= 0 and cause is None:
+                # Not in the background: receivers count a connection until it is closed, and its
+                # successor would be one too many.
+                await lease.connection.quit()
         finally:
             self._connected -= 1
             self._leaving -= session.is_leaving
             self._around.pool.give_back(lease, reuse=session.mails_left > 0)
             self._changed.set()
-        cause = lease.connection.cause
         if cause is None or cause.stage is Stage.QUIT or session.was_stale:
             return
         self._concurrency.failed(self._connected)
@@ -431,6 +451,8 @@ class Destination:
         """Say whether the limit lets nothing pass for so long that the actor rests meanwhile."""
         now_unix_ms = self._now_unix_ms()
         limit, ready_unix_ms = binding_limit([bucket], now_unix_ms)
+        if limit is not None:
+            self._refusals.note(now_unix_ms)
         if limit is None or ready_unix_ms - now_unix_ms <= RESIDENT_WAIT_MS:
             return False
         self._health.hold_until(int(ready_unix_ms), limit.code, now_unix_ms)

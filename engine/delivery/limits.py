@@ -21,6 +21,11 @@ CONNECTIONS_AT_START: Final = 2
 # A cohort is so many deliveries on each connection. Postfix takes one; but our pipe is full, and
 # on a near host hundreds of mails are through before a further connection is up.
 COHORT_MAILS_PER_CONNECTION: Final = 3
+# A receiver that refused one more is asked again after twice as many cohorts each time, up to
+# this many: a few times a minute where mail flows, not a few times a second.
+PATIENCE_COHORTS_MAX: Final = 64
+# Who waits for tokens does so every two seconds at least, or rests; twice that is a pause.
+REFUSALS_APART_MS_MAX: Final = 4000
 # Rounding can leave a bucket a hair under one token for ever; a millionth of a mail is no breach.
 LEVEL_ROUNDING: Final = 1e-6
 
@@ -108,6 +113,24 @@ class TokenBucket:
         self.rate_per_s, self.burst = rate.per_s, rate.burst
 
 
+@dataclass(slots=True)
+class Refusals:
+    """Since when somebody has had to wait for a limit, again and again."""
+
+    since_unix_ms: int = 0
+    last_unix_ms: int = 0
+
+    def note(self, now_unix_ms: int) -> None:
+        if now_unix_ms - self.last_unix_ms > REFUSALS_APART_MS_MAX:
+            self.since_unix_ms = now_unix_ms
+        self.last_unix_ms = now_unix_ms
+
+    def since(self, now_unix_ms: int) -> int | None:
+        """Return when it began; None if it is over."""
+        is_over = now_unix_ms - self.last_unix_ms > REFUSALS_APART_MS_MAX
+        return None if is_over else self.since_unix_ms
+
+
 def restored_bucket(
     destination: str,
     rate: Rate,
@@ -161,16 +184,29 @@ class Concurrency:
 
     ceiling: int
     earned: float = float(CONNECTIONS_AT_START)
+    # How many fitted when one more did not, and how many cohorts it takes to try that again.
+    fitted: int | None = None
+    patience: int = 1
 
     @property
     def allowed(self) -> int:
         return max(1, min(int(self.earned), self.ceiling))
 
     def delivered(self, messages: int) -> None:
-        if self.earned < self.ceiling:
-            gained = messages / (COHORT_MAILS_PER_CONNECTION * self.earned)
-            self.earned = min(self.earned + gained, float(self.ceiling))
+        if self.earned >= self.ceiling:
+            return
+        gained = messages / (COHORT_MAILS_PER_CONNECTION * self.earned)
+        if self.fitted is not None and self.earned >= self.fitted:
+            if self.earned >= self.fitted + 2:
+                # Two more than fitted then do so now: the receiver has changed its mind.
+                self.fitted, self.patience = None, 1
+            gained /= self.patience
+        self.earned = min(self.earned + gained, float(self.ceiling))
 
     def failed(self, still_open: int) -> None:
         """Note a failed connection while `still_open` others live: those have been shown to fit."""
         self.earned = max(1.0, min(self.earned - 1.0, float(max(still_open, 1))))
+        if still_open:
+            # A single failure far below what fitted may be chance; several bring it down.
+            self.fitted = max(still_open, (self.fitted or 0) - 1)
+            self.patience = min(self.patience * 2, PATIENCE_COHORTS_MAX)

@@ -1,5 +1,6 @@
 import math
 from bisect import bisect_right
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -177,3 +178,26 @@ def test_concurrency_shrinks_to_what_was_shown_to_fit() -> None:
         grown.failed(still_open=0)
     assert grown.allowed == 1
     assert Concurrency(ceiling=1).allowed == 1
+
+
+def test_one_more_than_fits_is_tried_more_and_more_rarely() -> None:
+    grown = Concurrency(ceiling=20, earned=8.0)
+    tries: list[int] = []
+    for delivery in range(20_000):
+        grown.delivered(1)
+        if grown.allowed == 9:
+            tries.append(delivery)
+            grown.failed(still_open=8)
+    waits = [later - earlier for earlier, later in pairwise(tries)]
+    assert waits[0] > 24
+    assert all(later >= 1.8 * earlier for earlier, later in pairwise(waits[:4]))
+    assert len(tries) < 25
+
+
+def test_a_receiver_that_changes_its_mind_is_believed() -> None:
+    grown = Concurrency(ceiling=20, earned=8.0)
+    for _ in range(6):
+        grown.failed(still_open=8)
+    for _ in range(6000):
+        grown.delivered(1)
+    assert grown.allowed == 20

@@ -247,6 +247,23 @@ async def test_concurrency_grows_up_to_the_ceiling_of_the_rule(
 
 
 @pytest.mark.slow
+async def test_a_server_with_few_connections_is_kept_busy_with_those(
+    autojump_clock: MockClock,
+) -> None:
+    """It refuses the ninth with 421: the other eight go on, and that is tried again rarely."""
+    world = World()
+    receiver = world.add("eight.test", Behaviour(reply_delay_s=0.05, connections_max=8))
+    await world.send([f"r{n}@eight.test" for n in range(6000)])
+    async with world.delivering():
+        await world.settle_down(within_s=120)
+    assert len(receiver.acceptances) == 6000
+    times = [acceptance.at_s for acceptance in receiver.acceptances]
+    middle = times[1000:5000]
+    assert len(middle) / (middle[-1] - middle[0]) >= 0.85 * 8 / 0.05
+    assert receiver.refused < 20
+
+
+@pytest.mark.slow
 async def test_the_pipe_is_full_on_a_long_line(autojump_clock: MockClock) -> None:
     """20 connections over 50 ms: at least 0.9 mail per connection and round trip."""
     world = World()
