@@ -64,8 +64,8 @@ READING_MAX: Final = 4
 
 RELEASE_ROWS_MAX: Final = 500
 
-# A listing that finds nothing in so many rows says where to go on, and the reader decides.
-FIND_ROWS_MAX: Final = 50_000
+# A listing that has looked at so many rows, half a second's worth, says where to go on.
+FIND_ROWS_MAX: Final = 250_000
 
 # The keys of everybody who sends within minutes, at half a kilobyte each.
 API_KEYS_KEPT: Final = 10_000
