@@ -49,14 +49,8 @@ LINGER_S: Final = 1.0
 MAILS_PER_CONNECTION_MIN: Final = 20
 # An actor that others wait for keeps its place so long.
 TURN_S: Final = 1.0
-# A destination that gave up its place in front of a full site is woken by the site; this is only
-# for the case that it is not.
-PARKED_MS: Final = 30_000
-PARKED_CAUSE: Final = "connection_limit"
 # A name may move; sessions that are opened later find its new hosts.
 WAY_LIVES_S: Final = 60.0
-# A route's next hop stands for many receivers and is the operator's own.
-ROUTE_CONNECTIONS_FACTOR: Final = 10
 
 
 class Destination:
@@ -104,12 +98,9 @@ class Destination:
         left = 0
         stored = await around.spool.destination(self._name)
         if stored is not None:
-            self._health.record = stored
+            self._health.take_up(stored)
         try:
             record = self._health.record
-            # A place at the site may be free at any time: only the site can tell.
-            if record.cause == PARKED_CAUSE:
-                record.not_before_unix_ms = 0
             if record.not_before_unix_ms <= around.clock.now_unix_ms():
                 await self._restore_bucket()
                 if self._bucket is None or not self._must_rest_for(self._bucket):
@@ -196,7 +187,7 @@ class Destination:
         wanted, pool = self._wanted, self._around.pool
         if wanted is not None and not self._connected and pool.is_full(wanted):
             pool.park(wanted, self._name)
-            self._health.hold_until(now_unix_ms + PARKED_MS, PARKED_CAUSE, now_unix_ms)
+            self._health.park(now_unix_ms)
         else:
             self._health.hold_until(now_unix_ms, "", now_unix_ms)
 
@@ -216,8 +207,6 @@ class Destination:
         self._way_until_s = trio.current_time() + WAY_LIVES_S
         # A rule for one domain is no rule for all others at its site; one that allows more is.
         connections_max = max(self._limits.connections_max, self._around.connections_max)
-        if way.routed:
-            connections_max *= ROUTE_CONNECTIONS_FACTOR
         tls = TlsPolicy(self._limits.tls)
         self._wanted = self._around.pool.wanted(way, tls, connections_max)
         self._health.record.site = way.site

@@ -63,6 +63,8 @@ class Disposition:
         self._schedule = schedule
         self._unsettled_max = unsettled_max
         self._unsettled = 0
+        # Since when results have been waiting because the spool is full; None if they do not.
+        self.refused_since_unix_ms: int | None = None
         self._results: deque[AttemptResult] = deque()
         self._decisions: deque[tuple[Finish | Rest, trio.Event | None]] = deque()
         self._work = trio.Event()
@@ -144,8 +146,10 @@ class Disposition:
         while True:
             try:
                 await self._spool.settle(results, [decision for decision, _ in decisions])
+                self.refused_since_unix_ms = None
                 break
             except SpoolFull:
+                self.refused_since_unix_ms = self.refused_since_unix_ms or self._clock.now_unix_ms()
                 await trio.sleep(SPOOL_FULL_WAIT_S)
         for _ in results:
             self._results.popleft()

@@ -17,6 +17,10 @@ from protocols.smtp_states import Stage
 THROTTLED_RUN_MAX: Final = 20
 # A session that ends before the server did any work may be chance; two of them are not.
 BAD_SESSIONS_MIN: Final = 2
+# A destination that gave up its place in front of a full site is woken by the site; this is only
+# for the case that it is not.
+PARKED_MS: Final = 30_000
+PARKED_CAUSE: Final = "connection_limit"
 
 # Deferrals that say nothing about whether the server does its work.
 _SILENT_REASONS: Final = frozenset(
@@ -37,6 +41,13 @@ class Health:
     failed_openings: int = 0
     bad_sessions: int = 0
     throttled_run: int = 0
+
+    def take_up(self, stored: DestinationRecord) -> None:
+        """Go on from what the last actor left."""
+        self.record = stored
+        # A place at the site may be free at any time: only the site can tell.
+        if stored.cause == PARKED_CAUSE:
+            stored.not_before_unix_ms = 0
 
     @property
     def is_unreachable(self) -> bool:
@@ -102,6 +113,10 @@ class Health:
         if record.cause != cause:
             record.cause, record.since_unix_ms = cause, now_unix_ms
         record.not_before_unix_ms = unix_ms
+
+    def park(self, now_unix_ms: int) -> None:
+        """Its site is full, and wakes it when it has a place."""
+        self.hold_until(now_unix_ms + PARKED_MS, PARKED_CAUSE, now_unix_ms)
 
     def _back_off(self, cause: str, reason: Reason, reply: str, now_unix_ms: int) -> None:
         record = self.record

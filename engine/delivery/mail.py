@@ -7,12 +7,13 @@ over all destinations. Knows no limit, no connection and no outcome.
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import trio
 
 from engine.clock import Clock
+from engine.delivery.holding import Place
 from engine.spool.interface import Content, ContentKind, Finish, Spool, WindowPosition
 from protocols.commands import is_wire_address
 from protocols.records import Envelope, EnvelopeFixed, Reason, Status
@@ -130,11 +131,34 @@ class DestinationMail:
         self.has_backlog = window.more
         self.next_due_unix_ms = window.next_due_unix_ms
 
-    def take_claimed(self) -> list[Envelope]:
-        """Return all that is claimed and not loaded, to be ended otherwise."""
-        envelopes = list(self._claimed)
+    def finish_claimed(self, status: Status, reason: Reason, reply: str) -> list[Finish]:
+        """Let go of all that is claimed and not loaded; return the decisions that end it."""
+        now_unix_ms = self._clock.now_unix_ms()
+        finishes = [
+            Finish(envelope.fixed.envelope_id, status, now_unix_ms, reason, reply)
+            for envelope in self._claimed
+        ]
         self._claimed.clear()
-        return envelopes
+        return finishes
+
+    def place_of(self, envelope_id: int) -> Place:
+        """Say where a mail is: with a server, here behind others, or behind all that is here."""
+        if envelope_id in self._in_flight:
+            return Place(is_in_flight=True, is_claimed=True)
+        before = 0
+        for waiting in (*(group.waiting for group in self._groups), self._claimed):
+            for envelope in waiting:
+                if envelope.fixed.envelope_id == envelope_id:
+                    return Place(is_claimed=True, before=before)
+                before += 1
+        position = self._position
+        copied = replace(
+            position,
+            flow=list(position.flow),
+            turn_taken=list(position.turn_taken),
+            lively=list(position.lively),
+        )
+        return Place(before=before, position=copied)
 
     async def load(self) -> list[Finish]:
         """Fetch content for the next part of what is claimed.

@@ -8,13 +8,14 @@ what is said on one is `connection`.
 
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import trio
 
 from engine.delivery.connection import Connection, Target
+from engine.delivery.limits import Limit
 from engine.delivery.routes import NextHost, Way
 from engine.delivery.slots import Site, Slots
 from protocols.mx import in_trying_order
@@ -34,6 +35,8 @@ BROKEN_TLS_S: Final = 3600.0
 # What one destination learned about a dead site holds for the others so long. Short, because it
 # only has to spare a queue of them the same connect timeout one after the other.
 SITE_DOWN_S: Final = 5.0
+# A route's next hop stands for many receivers and is the operator's own.
+ROUTE_CONNECTIONS_FACTOR: Final = 10
 # QUIT is said politely; its answer is not worth more than this.
 QUIT_S: Final = 2.0
 # Addresses and sites remembered as bad; beyond it the oldest are forgotten.
@@ -143,6 +146,8 @@ class Pool:
         self._work = trio.Event()
 
     def wanted(self, way: Way, tls: TlsPolicy, site_connections_max: int) -> Wanted:
+        if way.routed:
+            site_connections_max *= ROUTE_CONNECTIONS_FACTOR
         return Wanted.of(way, tls, site_connections_max, self._source or "")
 
     async def borrow(self, wanted: Wanted, *, borrower: str, is_first: bool) -> Lease | Deferred:
@@ -192,6 +197,10 @@ class Pool:
         """Whether the site has as many connections as it may have, so that borrowing takes long."""
         limit = self.slots.site(wanted.way.site, wanted.site_connections_max).limit
         return limit.open >= limit.ceiling
+
+    def limits_before(self, wanted: Wanted) -> Sequence[Limit]:
+        """Return the limits, as they are now, that those who wait for this site's places ask."""
+        return self.slots.limits_before(wanted.way.site)
 
     def park(self, wanted: Wanted, name: str) -> None:
         """Remember a destination that waits for its site without an actor.

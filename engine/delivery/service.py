@@ -18,6 +18,7 @@ from engine.config import Config
 from engine.delivery.connection import Connection, TlsContexts
 from engine.delivery.destination import Destination
 from engine.delivery.disposition import Disposition
+from engine.delivery.holding import Outlook
 from engine.delivery.mail import ContentBudget
 from engine.delivery.pool import Pool
 from engine.delivery.resolver import DnsResolver, Resolver
@@ -148,6 +149,16 @@ class Delivery:
             self._disposition.unsettled,
             self._budget.used,
         )
+
+    def outlook(self, destination: str, envelope_id: int) -> Outlook | None:
+        """Say how a destination's actor stands towards one of its mails; None without an actor."""
+        actor = self._scheduler.residents.get(destination)
+        return None if actor is None else actor.outlook(envelope_id)
+
+    @property
+    def spool_refuses_since_unix_ms(self) -> int | None:
+        """Since when results cannot be stored because the spool is full; None if they can."""
+        return self._disposition.refused_since_unix_ms
 
     def _actor_for(self, name: str) -> Destination:
         return Destination(name, self._around)

@@ -8,7 +8,7 @@ destination of the same site has done with. Opens and closes nothing itself.
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -136,6 +136,13 @@ class Slots(Generic[C]):
         if self._total.open < self._total.ceiling:
             return False
         return any(other.firsts for other in self._waiting.values())
+
+    def limits_before(self, name: str) -> tuple[ConnectionLimit, ...]:
+        """Return copies of the limits that those in front of a site ask; none if nobody waits."""
+        site = self._sites.get(name)
+        if site is None or not site.has_waiters:
+            return ()
+        return (replace(site.limit), replace(self._total))
 
     def _has_room(self, site: Site[C]) -> bool:
         # The same question that the actors and explain ask; time plays no part in it.

@@ -1,0 +1,315 @@
+"""What is the one thing that holds a mail back? Asked of plain facts, with the actor's question.
+
+Everything that can stand in a mail's way is a limit with a moment at which it lets the mail pass,
+and `binding_limit` names the one that frees last: lifting that one moves the mail, lifting any
+other does not. First those that the time lifts (quota, hold, its own wait, its destination's),
+then, for a mail that could go now, what its actor asks before each transaction. `waiting_turn` is
+left when nobody says no. Reads nothing, charges nothing, waits for nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from engine.config import DestinationLimits
+from engine.delivery.limits import (
+    NOT_BY_WAITING,
+    ConnectionLimit,
+    Limit,
+    TokenBucket,
+    binding_limit,
+    restored_bucket,
+)
+from engine.spool.interface import WindowPosition
+from protocols.records import (
+    FINAL_STATUSES,
+    DestinationRecord,
+    Envelope,
+    Reason,
+    Status,
+)
+
+# Causes in a destination's record that say that it cannot be reached.
+UNREACHABLE_CAUSES: Final = frozenset({"destination_unreachable", "dns_failure"})
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A limit that lets a mail pass from a moment on; NOT_BY_WAITING if somebody has to act.
+
+    `limit` is what is allowed, as a rule would say it; `since_unix_ms` is 0 where nobody knows.
+    """
+
+    code: str
+    scope: str
+    key: str
+    until_unix_ms: float
+    since_unix_ms: int = 0
+    limit: str = ""
+    reply: str = ""
+    reason: Reason | None = None
+
+    def ready_at_unix_ms(self, now_unix_ms: int) -> float:
+        return max(self.until_unix_ms, now_unix_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a mail is with its destination's actor.
+
+    `before` are those in the actor's hands that go before it, and `position` is where the turns
+    stand of those in the spool.
+    """
+
+    is_in_flight: bool = False
+    is_claimed: bool = False
+    before: int = 0
+    position: WindowPosition = field(default_factory=WindowPosition)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How an actor stands towards one of its mails; copies, so that nothing of it moves on.
+
+    `path` are the limits that it asks before the next transaction and the next connection.
+    `throttled_since_unix_ms` is None if it did not have to wait for a rate lately.
+    """
+
+    record: DestinationRecord
+    place: Place
+    path: tuple[Limit, ...]
+    throttled_since_unix_ms: int | None
+    connections: int
+    rate_per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known about one mail's way; times are wall milliseconds.
+
+    `outlook` is None while the destination has no actor; `ahead` are the mails of the destination
+    that go before this one. `last_event_unix_ms` is when something happened to the mail last.
+    `spool_refuses_since_unix_ms` is None unless results cannot be stored.
+    """
+
+    now_unix_ms: int
+    record: DestinationRecord
+    limits: DestinationLimits
+    outlook: Outlook | None = None
+    ahead: int = 0
+    last_event_unix_ms: int = 0
+    hold: Gate | None = None
+    quota: str = ""
+    spool_refuses_since_unix_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What holds a mail back, and when it will move as far as anybody can tell (else None)."""
+
+    code: str
+    scope: str
+    key: str
+    since_unix_ms: int
+    next_attempt_unix_ms: int | None
+    limit: str = ""
+    reply: str = ""
+    reason: Reason | None = None
+
+
+def holding(envelope: Envelope, facts: Facts) -> Holding | None:
+    """Return what holds an envelope back; None if it is finished."""
+    state = envelope.state
+    if state.status in FINAL_STATUSES:
+        return None
+    now_unix_ms = facts.now_unix_ms
+    envelope_key = str(envelope.fixed.envelope_id)
+    if facts.outlook is not None and facts.outlook.place.is_in_flight:
+        return Holding("in_flight", "envelope", envelope_key, 0, now_unix_ms)
+    gates = _gates(envelope, envelope_key, facts)
+    gate, ready_unix_ms = binding_limit(gates, now_unix_ms)
+    if gate is None:
+        since_unix_ms = max(state.due_unix_ms, 0)
+        return _on_path(envelope.fixed.destination, since_unix_ms, facts)
+    assert isinstance(gate, Gate), gate
+    return _of_gate(gate, None if math.isinf(ready_unix_ms) else int(ready_unix_ms), facts)
+
+
+def holding_destination(destination: str, facts: Facts) -> Holding | None:
+    """Return what holds back a mail at this destination that is due and has none before it."""
+    now_unix_ms = facts.now_unix_ms
+    gate, ready_unix_ms = binding_limit(_destination_gates(destination, facts), now_unix_ms)
+    if gate is None:
+        return _on_path(destination, 0, facts)
+    assert isinstance(gate, Gate), gate
+    return _of_gate(gate, None if math.isinf(ready_unix_ms) else int(ready_unix_ms), facts)
+
+
+def mails_allowed_at(bucket: TokenBucket, messages: int, now_unix_ms: int) -> float:
+    """Return when a rate will have let so many messages pass, one after the other."""
+    missing = messages - bucket.level_at(now_unix_ms)
+    return now_unix_ms + max(0.0, missing) / bucket.rate_per_s * 1000.0
+
+
+def rate_text(per_s: float, burst: int) -> str:
+    """Return a rate as a rule says it: "20/s, burst 20"."""
+    count, unit = per_s, "s"
+    for seconds, name in ((60, "min"), (3600, "h"), (86400, "day")):
+        # A whole number of a unit is how it was meant: 100/min is 1.667/s to nobody.
+        if math.isclose(count, round(count), rel_tol=1e-6) and round(count) > 0:
+            break
+        count, unit = per_s * seconds, name
+    return f"{round(count, 3):g}/{unit}, burst {burst}"
+
+
+def limit_text(limit: Limit) -> str:
+    """Return what a limit allows, as text for people; "" if it has no number."""
+    if isinstance(limit, TokenBucket):
+        return rate_text(limit.rate_per_s, limit.burst)
+    if isinstance(limit, ConnectionLimit):
+        return f"{limit.ceiling} connections"
+    return limit.limit if isinstance(limit, Gate) else ""
+
+
+def _gates(envelope: Envelope, envelope_key: str, facts: Facts) -> Sequence[Gate]:
+    """Return what the time lifts, the most general first: of equals that one is named."""
+    fixed, state = envelope.fixed, envelope.state
+    if state.status is Status.PAUSED:
+        quota = Gate(
+            "quota",
+            "account",
+            fixed.account,
+            state.due_unix_ms or NOT_BY_WAITING,
+            fixed.accepted_unix_ms,
+            limit=facts.quota,
+            reason=Reason.QUOTA,
+        )
+        return (facts.hold, quota) if facts.hold else (quota,)
+    own = Gate(
+        "retry_wait",
+        "envelope",
+        envelope_key,
+        state.due_unix_ms,
+        facts.last_event_unix_ms,
+        reply=state.reply,
+        reason=state.reason,
+    )
+    return (*_destination_gates(fixed.destination, facts), own)
+
+
+def _destination_gates(destination: str, facts: Facts) -> Sequence[Gate]:
+    """Return the hold, and what the destination's record says."""
+    record, outlook, now_unix_ms = facts.record, facts.outlook, facts.now_unix_ms
+    gates = [facts.hold] if facts.hold else []
+    until_unix_ms: float = record.not_before_unix_ms
+    if record.failures and record.cause in UNREACHABLE_CAUSES:
+        if outlook is not None and outlook.connections:
+            return gates  # Somebody answers: what is remembered is history.
+        # While it is tried again, it is out of reach until it answers.
+        until_unix_ms = max(until_unix_ms, now_unix_ms + 1)
+    elif outlook is not None or not record.cause:
+        return gates  # A throttle's word is its actor's, if there is one.
+    scope, key, limit = "destination", destination, ""
+    if record.cause == "connection_limit":
+        scope, key = "site", record.site
+    elif record.cause == "rate_limit" and facts.limits.rate is not None:
+        limit = rate_text(facts.limits.rate.per_s, facts.limits.rate.burst)
+    gates.append(
+        Gate(
+            record.cause,
+            scope,
+            key,
+            until_unix_ms,
+            record.since_unix_ms,
+            limit,
+            record.reply,
+            record.reason,
+        )
+    )
+    return gates
+
+
+def _of_gate(gate: Gate, ready_unix_ms: int | None, facts: Facts) -> Holding:
+    now_unix_ms = facts.now_unix_ms
+    if gate.code in UNREACHABLE_CAUSES and ready_unix_ms == now_unix_ms + 1:
+        ready_unix_ms = now_unix_ms
+    rate = facts.limits.rate
+    if gate.code == "rate_limit" and ready_unix_ms is not None and rate is not None:
+        # The stored bucket lets one pass at that moment, and those ahead take theirs first.
+        record = facts.record
+        bucket = restored_bucket(
+            gate.key,
+            rate,
+            record,
+            started_unix_ms=record.bucket_unix_ms,
+            now_unix_ms=now_unix_ms,
+        )
+        allowed_unix_ms = mails_allowed_at(bucket, facts.ahead + 1, now_unix_ms)
+        ready_unix_ms = max(ready_unix_ms, math.ceil(allowed_unix_ms))
+    return Holding(
+        gate.code,
+        gate.scope,
+        gate.key,
+        gate.since_unix_ms,
+        ready_unix_ms,
+        gate.limit,
+        gate.reply,
+        gate.reason,
+    )
+
+
+def _on_path(destination: str, due_unix_ms: int, facts: Facts) -> Holding:
+    """Return what holds a mail that could go now, for all that the time has to say."""
+    now_unix_ms, outlook, record = facts.now_unix_ms, facts.outlook, facts.record
+    if facts.spool_refuses_since_unix_ms is not None:
+        return Holding("spool_fault", "engine", "spool", facts.spool_refuses_since_unix_ms, None)
+    if outlook is None:
+        # Its destination's turn for an actor comes, within moments unless thousands are before it.
+        return Holding("waiting_turn", "engine", "destinations", due_unix_ms, None)
+    limit, since_unix_ms = _refusing(outlook, facts.ahead, now_unix_ms)
+    if limit is None:
+        return Holding(
+            "waiting_turn",
+            "destination",
+            destination,
+            due_unix_ms,
+            _by_rate(outlook.rate_per_s, facts.ahead, now_unix_ms),
+        )
+    next_unix_ms: int | None
+    if isinstance(limit, TokenBucket):
+        next_unix_ms = math.ceil(mails_allowed_at(limit, facts.ahead + 1, now_unix_ms))
+    else:
+        next_unix_ms = _by_rate(outlook.rate_per_s, max(1, facts.ahead), now_unix_ms)
+    return Holding(
+        limit.code,
+        limit.scope,
+        limit.key,
+        since_unix_ms,
+        next_unix_ms,
+        limit_text(limit),
+        record.reply if limit.code == "rate_limit" else "",
+        record.reason if limit.code == "rate_limit" else None,
+    )
+
+
+def _refusing(outlook: Outlook, ahead: int, now_unix_ms: int) -> tuple[Limit | None, int]:
+    """Return the limit on the actor's path that says no to this mail, and since when it has."""
+    record = outlook.record
+    since_unix_ms = outlook.throttled_since_unix_ms or 0
+    if not since_unix_ms and record.cause == "rate_limit":
+        since_unix_ms = record.since_unix_ms
+    if since_unix_ms:
+        # Between two tokens the bucket says yes, but to one who has fewer before him. And more
+        # connections would be no help to an actor that waits for tokens.
+        for each in outlook.path:
+            if isinstance(each, TokenBucket) and each.whole_at(now_unix_ms) <= ahead:
+                return each, since_unix_ms
+    return binding_limit(outlook.path, now_unix_ms)[0], since_unix_ms or now_unix_ms
+
+
+def _by_rate(rate_per_s: float, ahead: int, now_unix_ms: int) -> int | None:
+    """Return when so many will have gone at the measured rate; None if nothing flows."""
+    if ahead == 0:
+        return now_unix_ms
+    return math.ceil(now_unix_ms + ahead / rate_per_s * 1000.0) if rate_per_s > 0 else None
