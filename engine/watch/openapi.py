@@ -6,7 +6,7 @@ types that handlers encode; only the sentences and parameters stand here.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -26,7 +26,7 @@ VERSION: Final = "1"
 class SendBody(msgspec.Struct, rename="pascal"):
     """What `POST /v3.1/send` takes. Names match in any case."""
 
-    messages: list[MessageIn]
+    messages: Annotated[list[MessageIn], msgspec.Meta(min_length=1, max_length=50)]
     globals_: MessageIn | None = msgspec.field(default=None, name="Globals")
     sandbox_mode: bool | None = None
     advance_error_handling: bool | None = None
@@ -44,6 +44,32 @@ class Error(msgspec.Struct):
     error: ErrorDetail
 
 
+class V3Error(msgspec.Struct, rename="pascal"):
+    """Errors below /v3. A 401 has no body."""
+
+    error_info: str
+    error_message: str
+    status_code: int
+
+
+class AccountBody(msgspec.Struct, omit_defaults=True):
+    """`plan` is one of the configuration; none has no limit."""
+
+    account: str
+    plan: str | None = None
+
+
+class Health(msgspec.Struct):
+    status: str
+
+
+class Ready(msgspec.Struct):
+    """`missing` says in words what stands in the way."""
+
+    ready: bool
+    missing: list[str]
+
+
 class Ticket(msgspec.Struct):
     """Opens the stream once within a minute: `/v1/stream?ticket=...`."""
 
@@ -53,16 +79,24 @@ class Ticket(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What is to be said of a route. `parameters` are names of `PARAMETERS`."""
+    """What is to be said of a route. `parameters` are names of `PARAMETERS`.
+
+    `answer` None is JSON whose form others have fixed, `error` None likewise.
+    """
 
     summary: str
     parameters: Sequence[str] = ()
     body: type | None = None
     answer: type | None = None
+    answer_type: str = "application/json"
+    error: type | None = Error
+    status: str = "200"
 
 
 TEXT: Final = {"type": "string"}
-REPEATED: Final = {"type": "array", "items": TEXT}
+TIME: Final = {"type": "string", "format": "date-time"}
+NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": 2**53}
+AFTER: Final = {"type": "string", "minLength": 1}
 PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "status": (
         "Any of these; may be repeated.",
@@ -73,10 +107,10 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "campaign": ("The campaign's name.", TEXT),
     "custom_id": ("The sender's own id.", TEXT),
     "account": ("An account's name; others' than one's own for operators only.", TEXT),
-    "message_id": ("Message ids; may be repeated.", REPEATED),
-    "from": ("Accepted at or after this time (RFC 3339).", TEXT),
-    "to": ("Accepted before this time (RFC 3339).", TEXT),
-    "after": ("The `after` of the page before; a cursor, `start` or `now` for events.", TEXT),
+    "message_id": ("Message ids; may be repeated.", {"type": "array", "items": NUMBER}),
+    "from": ("Accepted at or after this time.", TIME),
+    "to": ("Accepted before this time.", TIME),
+    "after": ("The `after` of the page before; a cursor, `start` or `now` for events.", AFTER),
     "limit": ("How many at most.", {"type": "integer", "minimum": 1, "maximum": 1000}),
     "wait_s": ("Wait so long for news.", {"type": "integer", "minimum": 0, "maximum": 60}),
     "group": (
@@ -90,10 +124,17 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v3.1/send"): Operation(
         "Hand in up to 50 messages. 200 means that all are kept, 400 that some are not.",
         body=SendBody,
+        error=None,
     ),
-    ("GET", "/v3/REST/message"): Operation("List messages as Mailjet's clients expect them."),
-    ("GET", "/v3/REST/message/{id}"): Operation("One message as Mailjet's clients expect it."),
-    ("GET", "/v3/REST/messagehistory/{id}"): Operation("What happened to a message, oldest first."),
+    ("GET", "/v3/REST/message"): Operation(
+        "List messages as Mailjet's clients expect them.", error=V3Error
+    ),
+    ("GET", "/v3/REST/message/{id}"): Operation(
+        "One message as Mailjet's clients expect it.", error=V3Error
+    ),
+    ("GET", "/v3/REST/messagehistory/{id}"): Operation(
+        "What happened to a message, oldest first.", error=V3Error
+    ),
     ("GET", "/v1/messages"): Operation(
         "List mails, newest first.",
         (
@@ -131,12 +172,16 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=CheckBody,
         answer=CheckAnswer,
     ),
-    ("POST", "/v1/accounts"): Operation("Make an account; its secret is shown this once."),
+    ("POST", "/v1/accounts"): Operation(
+        "Make an account; its secret is shown this once.", body=AccountBody, status="201"
+    ),
     ("GET", "/v1/accounts"): Operation("List accounts."),
     ("GET", "/v1/openapi.json"): Operation("This description."),
-    ("GET", "/healthz"): Operation("200 while the process lives."),
-    ("GET", "/readyz"): Operation("200 once the engine accepts and delivers, else 503."),
-    ("GET", "/metrics"): Operation("Figures in Prometheus' text format."),
+    ("GET", "/healthz"): Operation("200 while the process lives.", answer=Health),
+    ("GET", "/readyz"): Operation(
+        "200 once the engine accepts and delivers, else 503.", answer=Ready
+    ),
+    ("GET", "/metrics"): Operation("Figures in Prometheus' text format.", answer_type="text/plain"),
 }
 
 
@@ -155,8 +200,8 @@ def routes(all_routes: Callable[[], Iterable[Route]]) -> list[Route]:
 def description(all_routes: Iterable[Route]) -> dict[str, Any]:
     """The OpenAPI document of these routes; pages and their parts are none of an API."""
     types = [each for operation in OPERATIONS.values() for each in _types(operation)]
-    references, schemas = msgspec.json.schema_components([*types, Error], ref_template=REFERENCES)
-    reference_of = dict(zip([*types, Error], references, strict=True))
+    references, schemas = msgspec.json.schema_components(types, ref_template=REFERENCES)
+    reference_of = dict(zip(types, references, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in all_routes:
         operation = OPERATIONS.get((route.method, route.pattern))
@@ -177,7 +222,8 @@ def description(all_routes: Iterable[Route]) -> dict[str, Any]:
 
 
 def _types(operation: Operation) -> list[type]:
-    return [each for each in (operation.body, operation.answer) if each is not None]
+    named = (operation.body, operation.answer, operation.error)
+    return [each for each in named if each is not None]
 
 
 def _operation(
@@ -190,16 +236,18 @@ def _operation(
     for name in operation.parameters:
         text, schema = PARAMETERS[name]
         parameters.append({"name": name, "in": "query", "description": text, "schema": schema})
-    answer: dict[str, Any] = {"description": "Done."}
-    if operation.answer is not None:
-        schema = reference_of[operation.answer]
-        answer["content"] = {"application/json": {"schema": schema}}
-    error = {"application/json": {"schema": reference_of[Error]}}
+    answer = _answer("Done.", operation.answer, reference_of, operation.answer_type)
+    refused = _answer("Refused.", operation.error, reference_of)
+    responses: dict[str, Any] = {operation.status: answer, "4XX": refused}
+    if operation.error is V3Error:
+        responses["401"] = {"description": "Wrong keys.", "content": {"text/html": {}}}
+    if operation.answer is Ready:
+        responses["503"] = answer
     described: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": operation.summary,
         "parameters": parameters,
-        "responses": {"200": answer, "4XX": {"description": "Refused.", "content": error}},
+        "responses": responses,
     }
     if operation.body is not None:
         body = {"application/json": {"schema": reference_of[operation.body]}}
@@ -207,6 +255,16 @@ def _operation(
     if route.access is Access.OPEN:
         described["security"] = []
     return described
+
+
+def _answer(
+    text: str,
+    kind: type | None,
+    reference_of: Mapping[type, Any],
+    content_type: str = "application/json",
+) -> dict[str, Any]:
+    content: dict[str, Any] = {} if kind is None else {"schema": reference_of[kind]}
+    return {"description": text, "content": {content_type: content}}
 
 
 def _operation_id(route: Route) -> str:

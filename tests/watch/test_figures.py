@@ -8,8 +8,11 @@ import trio
 import trio.lowlevel
 from prometheus_client.parser import text_string_to_metric_families
 
+from engine.compose import Seams, running_engine
+from engine.config import Config, Http, SpoolTable
+from engine.config_values import ListenAddress
 from engine.spool.interface import Quota, Rest, SpoolSettings
-from engine.watch.openapi import OPERATIONS
+from engine.watch.openapi import OPERATIONS, description
 from protocols.records import DestinationRecord, Reason, Status
 from tests.spool.harness import (
     DAY_MS,
@@ -18,6 +21,7 @@ from tests.spool.harness import (
     claim,
     deliver,
     result_of,
+    run_inline,
     sweep_all,
 )
 from tests.watch.looking import LiveOne, Look, looking, make_account, place
@@ -254,9 +258,28 @@ async def test_an_operators_link_signs_in_once(look: Look) -> None:
     ).status_code == 401
 
 
+async def test_every_route_of_the_engine_is_described(tmp_path: Path) -> None:
+    seams = Seams(run_blocking=run_inline)
+    config = Config(
+        data_dir=tmp_path,
+        http=Http(listen=ListenAddress("127.0.0.1", 0)),
+        spool=SpoolTable(url="memory:"),
+    )
+    async with running_engine(config, seams) as engine:
+        api = {
+            (route.method, route.pattern)
+            for route in engine.http.routes
+            if not route.pattern.startswith("/assets/") and route.pattern != "/"
+        }
+        assert api <= set(OPERATIONS)
+        described = description(engine.http.routes)["paths"]
+    assert {(method.upper(), path) for path in described for method in described[path]} == api
+
+
 async def test_the_description_is_complete_and_whole(look: Look) -> None:
     document = await look.json("/v1/openapi.json", NOBODY)
     assert document["openapi"] == "3.1.0"
+    assert (await look.get("/readyz", NOBODY)).status_code == 503
     api = {
         (route.method, route.pattern)
         for route in look.server.routes
