@@ -1,9 +1,11 @@
 """Slow clients, too many clients, an end with requests in progress. Time is virtual."""
 
 import logging
+from pathlib import Path
 
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from engine.http_server import HttpSettings
@@ -218,3 +220,15 @@ async def test_what_signing_in_raises_costs_one_client_one_request(
         assert "accounts are out of order" in caplog.text
         assert b"out of order" not in answer
         assert b" 200 " in await port.say(GET[:-2] + b"Connection: close\r\n\r\n")
+
+
+async def test_a_handshake_that_is_never_begun_is_cut_off(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+    async with running_port(HttpSettings(tls_certificate=tmp_path / "own.pem")) as port:
+        stream = await port.connect()
+        async with stream:
+            assert await read_to_end(stream) in (b"", b"<reset>")
+        assert trio.current_time() == pytest.approx(HttpSettings().handshake_s, abs=3.0)

@@ -2,10 +2,11 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -86,7 +87,7 @@ class Look:
 
         def connect() -> websocket.WebSocket:
             return websocket.create_connection(
-                f"ws://127.0.0.1:{self.port}/v1/stream{query}",
+                f"{'wss' if 'sslopt' in options else 'ws'}://127.0.0.1:{self.port}/v1/stream{query}",
                 header=credentials(who),
                 subprotocols=[subprotocol] if isinstance(subprotocol, str) else subprotocol,
                 suppress_origin="origin" not in options,
@@ -170,7 +171,7 @@ async def looking(
     harness: Harness,
     *,
     config: Config | None = None,
-    prepare: Callable[[Watch], None] = lambda watch: None,
+    certificate: Path | None = None,
 ) -> AsyncIterator[Look]:
     """Open the spool, the room and the port; one account, "acme", is there or is made."""
     live: dict[str, LiveOne] = {}
@@ -188,9 +189,8 @@ async def looking(
             live=lambda: live,
             operators=operators,
         )
-        prepare(watch)
         server = HttpServer(
-            HttpSettings(listen=("127.0.0.1:0",)),
+            HttpSettings(listen=("127.0.0.1:0",), tls_certificate=certificate),
             watch.routes(),
             authenticate=Accounts(spool).authenticate,
             operators=operators,

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import trio
 import trio.lowlevel
+import trustme
 import websocket
 
 from engine.config import Config, Http
+from engine.watch.stream import SUBSCRIBERS_MAX
 from tests.spool.harness import Harness, accept_many
 from tests.watch.looking import Look, looking, make_account
 
@@ -104,6 +106,38 @@ async def test_places_are_counted(look: Look) -> None:
         assert look.watch.hub.subscribers == 2
     while look.watch.hub.subscribers:
         await trio.lowlevel.checkpoint()
+
+
+async def test_when_all_places_are_taken_a_client_is_told_to_come_back(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with look.stream() as listener:
+        monkeypatch.setattr(look.watch.hub, "subscribers", SUBSCRIBERS_MAX)
+        assert await refusal(look) == 503
+        await listener.say({"subscribe": {"after": "now"}})
+        assert (await listener.hear())["events"] == []
+
+
+async def test_a_cookie_is_no_authority(look: Look) -> None:
+    pair = "a2V5LWFjbWU6YSBzZWNyZXQ="
+    assert await refusal(look, NOBODY, cookie=f"authorization=Basic {pair}; ticket=x") == 401
+
+
+@pytest.mark.slow
+async def test_the_stream_over_tls(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    trust = {"ca_certs": str(tmp_path / "ca.pem")}
+    async with (
+        looking(Harness("memory", tmp_path), certificate=tmp_path / "own.pem") as look,
+        look.stream(sslopt=trust) as listener,
+    ):
+        await listener.say({"subscribe": {"after": "now"}})
+        await listener.hear()
+        for _ in range(5):
+            await accept_many(look.spool, look.account, 2_000)
+        assert len(await listener.hear_to(10_000)) == 10_000
 
 
 def handshake(authorization: bytes) -> bytes:
