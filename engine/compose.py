@@ -103,6 +103,8 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
             now_unix_ms=clock.now_unix_ms,
             secret_text=lambda: seams.random_octets(20).hex(),
             live=lambda: delivery.statistics().destinations,
+            outlook=delivery.outlook,
+            spool_refuses=lambda: delivery.spool_refuses_since_unix_ms,
             operators=operators,
         )
         http = HttpServer(

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "account": "Create and list accounts.",
     "check": "Check a list of addresses before sending to it.",
     "queue": "List destinations with waiting mail, and why it waits.",
+    "explain": "Say what holds a mail back, and when it will move.",
     "events": "Print status changes, also as they happen.",
 }
 

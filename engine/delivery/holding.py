@@ -21,15 +21,17 @@ from engine.delivery.limits import (
     binding_limit,
     restored_bucket,
 )
-from engine.spool.interface import WindowPosition
+from engine.spool.interface import DestinationRow, WindowPosition
 from protocols.records import (
     FINAL_STATUSES,
+    STATUSES,
     DestinationRecord,
     Envelope,
     Reason,
     Status,
 )
 
+OPEN_STATUSES: Final = (Status.QUEUED, Status.PAUSED, Status.DEFERRED)
 # Causes in a destination's record that say that it cannot be reached.
 UNREACHABLE_CAUSES: Final = frozenset({"destination_unreachable", "dns_failure"})
 
@@ -136,14 +138,39 @@ def holding(envelope: Envelope, facts: Facts) -> Holding | None:
     return _of_gate(gate, None if math.isinf(ready_unix_ms) else int(ready_unix_ms), facts)
 
 
-def holding_destination(destination: str, facts: Facts) -> Holding | None:
-    """Return what holds back a mail at this destination that is due and has none before it."""
-    now_unix_ms = facts.now_unix_ms
+def holding_destination(row: DestinationRow, facts: Facts, account: str) -> Holding | None:
+    """Return what holds back the mails that wait at a destination; None if none does.
+
+    `facts.ahead` is how many of them go before the last one; `account` is whose they are.
+    """
+    now_unix_ms, destination = facts.now_unix_ms, row.destination
+    if not waiting_in(row):
+        return None
+    if waiting_in(row) == row.counts[STATUSES.index(Status.PAUSED)]:
+        return Holding("quota", "account", account, 0, None, limit=facts.quota, reason=Reason.QUOTA)
     gate, ready_unix_ms = binding_limit(_destination_gates(destination, facts), now_unix_ms)
-    if gate is None:
-        return _on_path(destination, 0, facts)
-    assert isinstance(gate, Gate), gate
-    return _of_gate(gate, None if math.isinf(ready_unix_ms) else int(ready_unix_ms), facts)
+    if gate is not None:
+        assert isinstance(gate, Gate), gate
+        return _of_gate(gate, None if math.isinf(ready_unix_ms) else int(ready_unix_ms), facts)
+    wake_unix_ms = row.wake_unix_ms
+    if facts.outlook is None and wake_unix_ms is not None and wake_unix_ms > now_unix_ms:
+        # Nothing holds it as a whole: the earliest of its mails is due then.
+        record = facts.record
+        return Holding(
+            "retry_wait",
+            "envelope",
+            destination,
+            0,
+            wake_unix_ms,
+            reply=record.reply,
+            reason=record.reason,
+        )
+    return _on_path(destination, 0, facts)
+
+
+def waiting_in(row: DestinationRow) -> int:
+    """How many mails wait at a destination, paused ones included."""
+    return sum(row.counts[STATUSES.index(status)] for status in OPEN_STATUSES)
 
 
 def mails_allowed_at(bucket: TokenBucket, messages: int, now_unix_ms: int) -> float:

@@ -4,24 +4,19 @@ Put together from three sources: counts and the remembered record (spool), and t
 live actor (delivery's statistics). A pure function of them and the time.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import msgspec
 
+from engine.delivery.holding import UNREACHABLE_CAUSES
 from engine.spool.interface import DestinationRow
+from engine.watch.explain_words import cause_text
 from protocols.records import STATUSES, DestinationRecord, Status
 from protocols.timestamps import time_text, time_text_or_none
 
 PLACE_OF: Final = {status: place for place, status in enumerate(STATUSES)}
-UNREACHABLE_CAUSES: Final = frozenset({"destination_unreachable", "dns_failure"})
-HELD_TEXT: Final = {
-    "destination_unreachable": "The destination cannot be reached; it is tried again as a whole.",
-    "dns_failure": "The destination's mail servers could not be looked up; it is tried again.",
-    "rate_limit": "The destination takes only so many mails in a time.",
-    "connection_limit": "The destination takes only so many connections at once.",
-    "hold": "An operator holds this destination's mail.",
-}
 
 
 class LiveDestination(Protocol):
@@ -72,9 +67,14 @@ class DestinationView(msgspec.Struct, frozen=True):
 
 
 def destination_view(
-    row: DestinationRow, live: LiveDestination | None, now_unix_ms: int
+    row: DestinationRow,
+    live: LiveDestination | None,
+    now_unix_ms: int,
+    *,
+    account_id: int | None,
 ) -> DestinationView:
-    record = row.record
+    """`account_id` is whose counts these are; None is an operator's view of everybody's."""
+    record = row.record if account_id is None else told_to_accounts(row.record)
     cause = cause_now(record, live, now_unix_ms)
     next_unix_ms = row.wake_unix_ms
     if next_unix_ms is not None and cause:
@@ -99,6 +99,13 @@ def destination_view(
     )
 
 
+def told_to_accounts(record: DestinationRecord) -> DestinationRecord:
+    """The record without mailbox names: its reply may have been for somebody else's recipient."""
+    if "@" not in record.reply:
+        return record
+    return msgspec.structs.replace(record, reply=MAILBOX_NAME.sub("…@", record.reply))
+
+
 def cause_now(record: DestinationRecord, live: LiveDestination | None, now_unix_ms: int) -> str:
     """What holds the whole destination now, "" if nothing.
 
@@ -119,7 +126,7 @@ def held_by_destination(destination: str, record: DestinationRecord, cause: str)
         limit=None,
         reply=record.reply,
         reason=record.reason.value if record.reason else None,
-        text=HELD_TEXT.get(cause, ""),
+        text=cause_text("en", cause, key=destination, reason=record.reason, many=True),
     )
 
 

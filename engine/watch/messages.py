@@ -9,9 +9,10 @@ from typing import Final
 
 import msgspec
 
+from engine.delivery.holding import UNREACHABLE_CAUSES
 from engine.http_server import Access, HttpError, Identity, Request, Response, Route
 from engine.spool.interface import EnvelopeFilter, Spool
-from engine.watch.destinations import UNREACHABLE_CAUSES, LiveDestinations, cause_now
+from engine.watch.destinations import LiveDestinations, cause_now
 from engine.watch.queries import Query, not_found, whole_number
 from protocols.records import (
     FINAL_STATUSES,
@@ -130,7 +131,12 @@ def account_id_of(identity: Identity) -> int | None:
 
 
 async def back_offs(
-    spool: Spool, live: LiveDestinations, envelopes: Collection[Envelope], now_unix_ms: int
+    spool: Spool,
+    live: LiveDestinations,
+    envelopes: Collection[Envelope],
+    now_unix_ms: int,
+    *,
+    is_operator: bool,
 ) -> Mapping[str, DestinationRecord]:
     """The records of those destinations of waiting `envelopes` that cannot be reached now."""
     waiting = {each.fixed.destination for each in envelopes if each.state.status in WAITING}
@@ -142,7 +148,7 @@ async def back_offs(
             record is not None
             and cause_now(record, actors.get(name), now_unix_ms) in UNREACHABLE_CAUSES
         ):
-            records[name] = record
+            records[name] = record if is_operator else told_to_accounts(record)
     return records
 
 

@@ -11,9 +11,23 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from engine.http_server import Access, Request, Response, Route
+from engine.intake.accounts_http import (
+    AccountBody,
+    AccountKeys,
+    AccountPage,
+    AccountView,
+    PlanBody,
+    RotateBody,
+)
 from engine.intake.check_http import CheckAnswer, CheckBody
 from engine.intake.send_request import MessageIn
 from engine.watch.events import EventBatch
+from engine.watch.explain import (
+    AddressExplanation,
+    CampaignExplanation,
+    DestinationExplanation,
+    Explanation,
+)
 from engine.watch.messages import MessagePage, MessageStory
 from engine.watch.sessions import SessionView, TokenBody
 from engine.watch.statistics import DestinationPage, StatisticsPage
@@ -145,6 +159,21 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("GET", "/v1/messages/{id}"): Operation(
         "One mail with everything that happened to it.", answer=MessageStory
+    ),
+    ("GET", "/v1/messages/{id}/explain"): Operation(
+        "The one thing that holds a mail back, since when, and what its sender can do.",
+        answer=Explanation,
+    ),
+    ("GET", "/v1/destinations/{domain}/explain"): Operation(
+        "What holds back the mail to a domain.", answer=DestinationExplanation
+    ),
+    ("GET", "/v1/campaigns/{id}/explain"): Operation(
+        "Where a campaign's mail waits, and what holds it back.", answer=CampaignExplanation
+    ),
+    ("GET", "/v1/explain"): Operation(
+        "What holds back the latest waiting mails to an address.",
+        ("address",),
+        answer=AddressExplanation,
     ),
     ("GET", "/v1/destinations"): Operation(
         "Where mail waits, how much, and why.",

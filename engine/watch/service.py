@@ -14,6 +14,7 @@ from engine.http_server import HttpServer, HttpStatistics, OperatorSessions, Rou
 from engine.spool.interface import Spool
 from engine.watch import (
     events,
+    explain,
     health,
     mailjet_reads,
     messages,
@@ -32,6 +33,8 @@ from engine.watch.tickets import Tickets
 class Watch:
     """What people look at. `live` tells of the destinations that have an actor now.
 
+    `outlook` tells how the actor of a destination stands towards one of its mails, and
+    `spool_refuses` since when results cannot be stored; without them nothing is delivered here.
     `operators` is None where nobody signs in with a link. `is_ready` is for
     whoever runs the engine to set: it accepts and delivers.
     """
@@ -44,6 +47,8 @@ class Watch:
         now_unix_ms: Callable[[], int],
         secret_text: Callable[[], str],
         live: LiveDestinations,
+        outlook: explain.Outlooks = lambda destination, envelope_id: None,
+        spool_refuses: Callable[[], int | None] = lambda: None,
         operators: OperatorSessions | None = None,
     ) -> None:
         self.is_ready = False
@@ -54,6 +59,14 @@ class Watch:
         self._public_url = config.public_url
         self._now_unix_ms = now_unix_ms
         self._live = live
+        self._explainer = explain.Explainer(
+            spool,
+            config,
+            live,
+            now_unix_ms=now_unix_ms,
+            outlook=outlook,
+            spool_refuses=spool_refuses,
+        )
         self._operators = operators
         self._http: HttpServer | None = None
 
@@ -74,6 +87,7 @@ class Watch:
         )
         own = [
             *messages.routes(spool, live, now_unix_ms=now_unix_ms),
+            *explain.routes(self._explainer, spool),
             *statistics.routes(spool, live, now_unix_ms=now_unix_ms),
             *events.routes(spool, self.hub),
             *stream.routes(services),

@@ -49,12 +49,15 @@ def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], in
         named = query.one("destination")
         if named is not None:
             # The listing is in the order of names, so that the one asked for follows this text.
-            after, limit = _just_before(named.lower()), 1
+            after, limit = just_before(named.lower()), 1
         rows = await spool.destinations(account_id=account_id, after=after, limit=limit)
         if named is not None:
             rows = [row for row in rows if row.destination == named.lower()]
         states, now = live(), now_unix_ms()
-        views = [destination_view(row, states.get(row.destination), now) for row in rows]
+        views = [
+            destination_view(row, states.get(row.destination), now, account_id=account_id)
+            for row in rows
+        ]
         is_full = named is None and len(rows) == limit
         return Response.json(DestinationPage(views, rows[-1].destination if is_full else None))
 
@@ -93,7 +96,7 @@ def counts_view(row: StatisticsRow) -> CountsView:
     )
 
 
-def _just_before(name: str) -> str:
+def just_before(name: str) -> str:
     """A text that sorts before `name` with no domain name in between.
 
     Names are ASCII letters, digits, dots, hyphens and underscores, all of them before DEL.

@@ -1,0 +1,360 @@
+"""What explanations say, in English and German: one sentence for the cause, one for what to do.
+
+The one catalogue for the API, the pages and the command line. Sentences are filled in with `key`
+(a destination, a site, an account), `limit`, `ahead`, `why` (a reason in words), `meant` (a domain
+that was probably meant) and `contact`. Decides nothing; holds no time, which readers show in their
+own way.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from protocols.languages import Language
+from protocols.records import Reason, Status
+
+Words = Mapping[str, str]
+
+REASONS: Final[Mapping[Language, Words]] = {
+    "en": {
+        "unknown_user": "unknown user",
+        "mailbox_full": "mailbox full",
+        "greylisted": "greylisting",
+        "throttled": "the receiver asks for less",
+        "policy": "refused by policy",
+        "spam": "taken for spam",
+        "size": "too large",
+        "relay_denied": "relaying denied",
+        "connection": "no connection",
+        "tls": "encryption failed",
+        "dns": "no answer from DNS",
+        "no_such_domain": "no such domain",
+        "null_mx": "the domain takes no mail",
+        "protocol": "broken dialogue",
+        "quota": "the plan's limit",
+        "suppressed": "the address is suppressed",
+        "expired": "too old",
+        "outcome_unknown": "the connection was lost before the answer",
+        "other": "another reason",
+    },
+    "de": {
+        "unknown_user": "unbekannter Empfänger",
+        "mailbox_full": "Postfach voll",
+        "greylisted": "Greylisting",
+        "throttled": "der Empfänger verlangt weniger",
+        "policy": "nach Richtlinie abgelehnt",
+        "spam": "für Spam gehalten",
+        "size": "zu groß",
+        "relay_denied": "Weiterleitung verweigert",
+        "connection": "keine Verbindung",
+        "tls": "Verschlüsselung gescheitert",
+        "dns": "keine Antwort vom DNS",
+        "no_such_domain": "die Domain gibt es nicht",
+        "null_mx": "die Domain nimmt keine Mail an",
+        "protocol": "gestörter Dialog",
+        "quota": "das Limit des Tarifs",
+        "suppressed": "die Adresse ist gesperrt",
+        "expired": "zu alt",
+        "outcome_unknown": "die Verbindung brach vor der Antwort ab",
+        "other": "ein anderer Grund",
+    },
+}
+
+# By code, or code and scope, or code and what is missing.
+CAUSES: Final[Mapping[Language, Words]] = {
+    "en": {
+        "in_flight": "It is being handed to the receiving server just now.",
+        "waiting_turn": "Nothing but the mails before it is in the way: {ahead} to {key} go first.",
+        "waiting_turn.next": "Nothing is in the way: it is the next one to {key}.",
+        "waiting_turn.many": "Nothing is in the way: {ahead} mails to {key} go one by one.",
+        "waiting_turn.engine": "It is due and waits for its destination to be taken up.",
+        "rate_limit": "No more than {limit} may go to {key}; {ahead} mails go before it.",
+        "rate_limit.many": "No more than {limit} may go to {key}; {ahead} mails wait for it.",
+        "rate_limit.unlimited": "{key} was throttled and is taken up again in a moment.",
+        "connection_limit": "{key} has all connections that it may have: {limit}.",
+        "connection_limit.site": (
+            "The mail servers {key} have all the connections that they may have."
+        ),
+        "connection_limit.engine": "All connections of the engine are in use: {limit}.",
+        "retry_wait": "The last attempt failed ({why}); it is tried again by itself.",
+        "retry_wait.many": "Each of the waiting mails was put off and is tried again by itself.",
+        "destination_unreachable": (
+            "The mail servers of {key} cannot be reached; all mail for it is tried again by itself."
+        ),
+        "dns_failure": (
+            "The mail servers of {key} cannot be looked up; all mail for it is tried again by "
+            "itself."
+        ),
+        "hold": "An operator is holding this mail back.",
+        "hold.many": "An operator is holding the mail to {key} back.",
+        "quota": "The plan of account {key} ({limit}) is used up; the mail is released by itself.",
+        "quota.many": "The plans are used up; the mails are released by themselves.",
+        "spool_fault": "The engine cannot store results: its disk is full.",
+    },
+    "de": {
+        "in_flight": "Sie wird gerade an den Server des Empfängers übergeben.",
+        "waiting_turn": (
+            "Im Weg sind nur die Mails vor ihr: {ahead} an {key} sind zuerst an der Reihe."
+        ),
+        "waiting_turn.next": "Nichts ist im Weg: Sie ist die nächste an {key}.",
+        "waiting_turn.many": "Nichts ist im Weg: {ahead} Mails an {key} gehen nacheinander.",
+        "waiting_turn.engine": "Sie ist fällig und wartet, bis ihr Ziel an die Reihe kommt.",
+        "rate_limit": "An {key} dürfen höchstens {limit} gehen; {ahead} Mails sind vor ihr.",
+        "rate_limit.many": "An {key} dürfen höchstens {limit} gehen; {ahead} Mails warten darauf.",
+        "rate_limit.unlimited": "{key} war gedrosselt und kommt gleich wieder an die Reihe.",
+        "connection_limit": "{key} hat alle Verbindungen, die erlaubt sind: {limit}.",
+        "connection_limit.site": "Die Mailserver {key} haben alle Verbindungen, die erlaubt sind.",
+        "connection_limit.engine": "Alle Verbindungen des Programms sind belegt: {limit}.",
+        "retry_wait": (
+            "Der letzte Versuch ist gescheitert ({why}); sie wird von selbst wieder versucht."
+        ),
+        "retry_wait.many": (
+            "Jede der wartenden Mails wurde aufgeschoben und wird von selbst wieder versucht."
+        ),
+        "destination_unreachable": (
+            "Die Mailserver von {key} sind nicht erreichbar; alle Mails dorthin werden von selbst "
+            "wieder versucht."
+        ),
+        "dns_failure": (
+            "Die Mailserver von {key} lassen sich nicht nachschlagen; alle Mails dorthin werden "
+            "von selbst wieder versucht."
+        ),
+        "hold": "Ein Betreiber hält diese Mail an.",
+        "hold.many": "Ein Betreiber hält die Mails an {key} an.",
+        "quota": (
+            "Der Tarif des Kontos {key} ({limit}) ist ausgeschöpft; die Mail wird von selbst "
+            "freigegeben."
+        ),
+        "quota.many": "Die Tarife sind ausgeschöpft; die Mails werden von selbst freigegeben.",
+        "spool_fault": "Ergebnisse lassen sich nicht speichern: Der Datenträger ist voll.",
+    },
+}
+
+# By code of what holds it, or code and reason.
+WAITING_ADVICE: Final[Mapping[Language, Words]] = {
+    "en": {
+        "in_flight": "Nothing to do: the answer comes within moments.",
+        "waiting_turn": "Nothing to do: it goes by itself.",
+        "rate_limit": (
+            "Nothing to do: going slower is what keeps mail to this receiver out of the junk "
+            "folder. Mail that is urgent can be sent as transactional."
+        ),
+        "connection_limit": "Nothing to do: it goes by itself as soon as a connection is free.",
+        "retry_wait": "Nothing to do: it is tried again until it expires.",
+        "retry_wait.mailbox_full": (
+            "Ask the recipient to make room in the mailbox; until it expires the mail is tried "
+            "again."
+        ),
+        "retry_wait.greylisted": (
+            "Nothing to do: this receiver turns away first attempts and takes later ones."
+        ),
+        "retry_wait.throttled": (
+            "Nothing to do now; fewer mails at a time to this receiver would not be put off."
+        ),
+        "retry_wait.spam": (
+            "Look at the content and at the sender domain's SPF, DKIM and DMARC: the receiver "
+            "suspects spam."
+        ),
+        "retry_wait.policy": "Read the reply: the receiver says what it objects to.",
+        "destination_unreachable": (
+            "Nothing to do if the domain is right; what is urgent should reach the recipient in "
+            "another way."
+        ),
+        "dns_failure": "Check that the domain in the address is spelt correctly.",
+        "hold": "Ask {contact} for the reason.",
+        "quota": "Wait for the release, or change to a larger plan: that releases it at once.",
+        "spool_fault": "Tell {contact}: there has to be room on the engine's disk.",
+        "meant": "Was {meant} meant?",
+        "expires_first": "At this pace it expires before its turn comes.",
+        "nothing": "Nothing waits here.",
+    },
+    "de": {
+        "in_flight": "Nichts zu tun: Die Antwort kommt in wenigen Augenblicken.",
+        "waiting_turn": "Nichts zu tun: Sie geht von selbst.",
+        "rate_limit": (
+            "Nichts zu tun: Langsamer zu senden hält Mails an diesen Empfänger vom Spam-Ordner "
+            "fern. Eiliges kann als transaktional gesendet werden."
+        ),
+        "connection_limit": "Nichts zu tun: Sie geht von selbst, sobald eine Verbindung frei ist.",
+        "retry_wait": "Nichts zu tun: Sie wird wieder versucht, bis sie verfällt.",
+        "retry_wait.mailbox_full": (
+            "Bitten Sie den Empfänger, in seinem Postfach Platz zu schaffen; bis sie verfällt, "
+            "wird die Mail wieder versucht."
+        ),
+        "retry_wait.greylisted": (
+            "Nichts zu tun: Dieser Empfänger weist erste Versuche ab und nimmt spätere an."
+        ),
+        "retry_wait.throttled": (
+            "Jetzt nichts zu tun; weniger Mails auf einmal an diesen Empfänger würden nicht "
+            "aufgeschoben."
+        ),
+        "retry_wait.spam": (
+            "Prüfen Sie den Inhalt sowie SPF, DKIM und DMARC der Absenderdomain: Der Empfänger "
+            "vermutet Spam."
+        ),
+        "retry_wait.policy": "Lesen Sie die Antwort: Der Empfänger sagt, was er beanstandet.",
+        "destination_unreachable": (
+            "Nichts zu tun, wenn die Domain stimmt; Eiliges sollte den Empfänger auf anderem Weg "
+            "erreichen."
+        ),
+        "dns_failure": "Prüfen Sie, ob die Domain in der Adresse richtig geschrieben ist.",
+        "hold": "Fragen Sie {contact} nach dem Grund.",
+        "quota": (
+            "Warten Sie auf die Freigabe, oder wechseln Sie in einen größeren Tarif: Das gibt sie "
+            "sofort frei."
+        ),
+        "spool_fault": "Sagen Sie {contact} Bescheid: Der Datenträger braucht Platz.",
+        "meant": "War {meant} gemeint?",
+        "expires_first": "In diesem Tempo verfällt sie, bevor sie an der Reihe ist.",
+        "nothing": "Hier wartet nichts.",
+    },
+}
+
+# By status and reason, by reason, or by status.
+FINAL_ADVICE: Final[Mapping[Language, Words]] = {
+    "en": {
+        "delivered": (
+            "The recipient's server has taken it. If the recipient does not see it, it may be in "
+            "the junk folder."
+        ),
+        "cancelled": "It was cancelled and is not sent; send it again if it is wanted after all.",
+        "soft_bounced": "Read the reply, and send it again once its cause is gone.",
+        "hard_bounced": "Check the address; it takes no mail.",
+        "blocked": "It was not sent; read the reason.",
+        "unknown_user": "Check the address: the receiver does not know it.",
+        "no_such_domain": "Check the domain in the address: it does not exist.",
+        "null_mx": "Check the domain in the address: it takes no mail at all.",
+        "mailbox_full": "Ask the recipient to make room in the mailbox, then send it again.",
+        "policy": "Read the reply: the receiver says what it objects to.",
+        "spam": (
+            "Look at the content and at the sender domain's SPF, DKIM and DMARC before you send "
+            "it again."
+        ),
+        "size": "Make it smaller: the receiver takes no mail of this size.",
+        "relay_denied": (
+            "Check the domain in the address: its mail server does not feel responsible for it."
+        ),
+        "expired": (
+            "It was tried until it was too old. Check the domain in the address, and reach the "
+            "recipient in another way."
+        ),
+        "suppressed": (
+            "The address did not exist at an earlier mail. If it does now, have it taken off the "
+            "suppression list."
+        ),
+        "meant": "Was {meant} meant?",
+    },
+    "de": {
+        "delivered": (
+            "Der Server des Empfängers hat sie angenommen. Sieht der Empfänger sie nicht, kann "
+            "sie im Spam-Ordner liegen."
+        ),
+        "cancelled": (
+            "Sie wurde abgebrochen und wird nicht gesendet; senden Sie sie neu, wenn sie doch "
+            "gebraucht wird."
+        ),
+        "soft_bounced": "Lesen Sie die Antwort, und senden Sie neu, wenn die Ursache behoben ist.",
+        "hard_bounced": "Prüfen Sie die Adresse; sie nimmt keine Mail an.",
+        "blocked": "Sie wurde nicht gesendet; der Grund steht dabei.",
+        "unknown_user": "Prüfen Sie die Adresse: Der Empfänger kennt sie nicht.",
+        "no_such_domain": "Prüfen Sie die Domain in der Adresse: Es gibt sie nicht.",
+        "null_mx": "Prüfen Sie die Domain in der Adresse: Sie nimmt gar keine Mail an.",
+        "mailbox_full": (
+            "Bitten Sie den Empfänger, in seinem Postfach Platz zu schaffen, und senden Sie neu."
+        ),
+        "policy": "Lesen Sie die Antwort: Der Empfänger sagt, was er beanstandet.",
+        "spam": (
+            "Prüfen Sie den Inhalt sowie SPF, DKIM und DMARC der Absenderdomain, bevor Sie neu "
+            "senden."
+        ),
+        "size": "Machen Sie sie kleiner: Der Empfänger nimmt keine Mail dieser Größe an.",
+        "relay_denied": (
+            "Prüfen Sie die Domain in der Adresse: Ihr Mailserver fühlt sich nicht zuständig."
+        ),
+        "expired": (
+            "Sie wurde versucht, bis sie zu alt war. Prüfen Sie die Domain in der Adresse, und "
+            "erreichen Sie den Empfänger auf anderem Weg."
+        ),
+        "suppressed": (
+            "Die Adresse gab es bei einer früheren Mail nicht. Gibt es sie jetzt, lassen Sie sie "
+            "von der Sperrliste nehmen."
+        ),
+        "meant": "War {meant} gemeint?",
+    },
+}
+
+# Where a misspelt domain may be the cause.
+_DOMAIN_REASONS: Final = frozenset(
+    {
+        Reason.UNKNOWN_USER,
+        Reason.NO_SUCH_DOMAIN,
+        Reason.NULL_MX,
+        Reason.RELAY_DENIED,
+        Reason.EXPIRED,
+    }
+)
+_DOMAIN_CODES: Final = frozenset({"destination_unreachable", "dns_failure"})
+
+
+def reason_words(language: Language, reason: Reason | None) -> str:
+    return REASONS[language][reason or Reason.OTHER]
+
+
+def cause_text(
+    language: Language,
+    code: str,
+    *,
+    scope: str = "",
+    key: str,
+    limit: str = "",
+    ahead: int = 0,
+    reason: Reason | None = None,
+    many: bool = False,
+) -> str:
+    """Return the sentence about what holds a mail back; `many` is about a destination's mails."""
+    words = CAUSES[language]
+    variant = scope
+    if code == "rate_limit" and not limit:
+        variant = "unlimited"
+    elif many and f"{code}.many" in words:
+        variant = "many"
+    elif scope == "destination" and code == "waiting_turn" and not ahead:
+        variant = "next"
+    sentence = words.get(f"{code}.{variant}") or words[code]
+    number = f"{ahead:,}" if language == "en" else f"{ahead:,}".replace(",", ".")
+    return sentence.format(key=key, limit=limit, ahead=number, why=reason_words(language, reason))
+
+
+def waiting_advice(
+    language: Language,
+    code: str,
+    reason: Reason | None,
+    *,
+    contact: str,
+    meant: str | None,
+    expires_first: bool = False,
+) -> str:
+    """Return what the sender of a waiting mail can do."""
+    words = WAITING_ADVICE[language]
+    sentences = [words.get(f"{code}.{reason}") or words[code]]
+    if meant and code in _DOMAIN_CODES:
+        sentences.append(words["meant"])
+    if expires_first:
+        sentences.append(words["expires_first"])
+    return " ".join(sentences).format(contact=contact, meant=meant)
+
+
+def final_advice(
+    language: Language, status: Status, reason: Reason | None, *, meant: str | None
+) -> str:
+    """Return what the sender of a finished mail can do."""
+    words = FINAL_ADVICE[language]
+    fits = status in (Status.SOFT_BOUNCED, Status.HARD_BOUNCED, Status.BLOCKED)
+    by_reason = words.get(reason) if fits and reason else None
+    sentences = [by_reason or words[status]]
+    if meant and fits and reason in _DOMAIN_REASONS:
+        sentences.append(words["meant"])
+    return " ".join(sentences).format(meant=meant)
+
+
+def nothing_waits(language: Language) -> str:
+    return WAITING_ADVICE[language]["nothing"]

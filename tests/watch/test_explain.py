@@ -1,0 +1,161 @@
+"""Explanations as readers get them: the form, the words, and whose mail they are about."""
+
+from typing import Any
+
+from engine.spool.interface import Finish, Quota, Rest
+from protocols.records import DestinationRecord, Reason, Status
+from tests.spool import harness as h
+from tests.watch.looking import Look, make_account
+
+FIELDS = {
+    "message_id",
+    "status",
+    "held_by",
+    "ahead",
+    "next_attempt_at",
+    "expires_at",
+    "advice",
+}
+HELD = {"code", "scope", "key", "since", "limit", "reply", "reason", "text"}
+GERMAN = {"Accept-Language": "de-DE,de;q=0.9,en;q=0.5"}
+
+
+async def explained(look: Look, message_id: int, **headers: str) -> dict[str, Any]:
+    response = await look.ask("GET", f"/v1/messages/{message_id}/explain", headers=headers)
+    assert response.status_code == 200, response.text
+    assert response.headers["vary"] == "accept-language"
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+async def test_a_deferred_mail_has_its_reply_its_times_and_an_advice(look: Look) -> None:
+    [message_id] = await h.accept_many(look.spool, look.account, 1)
+    [envelope] = await h.claim(look.spool)
+    due = look.clock.now + 300_000
+    result = h.result_of(
+        look.spool,
+        envelope,
+        Status.DEFERRED,
+        reply="452 4.2.2 mailbox full",
+        reason=Reason.MAILBOX_FULL,
+        due_unix_ms=due,
+    )
+    await look.spool.settle([result])
+    look.clock.now += 60_000
+    told = await explained(look, message_id)
+    assert set(told) == FIELDS
+    held = told["held_by"]
+    assert set(held) == HELD
+    assert (held["code"], held["scope"], held["key"]) == ("retry_wait", "envelope", str(message_id))
+    assert (held["reply"], held["reason"]) == ("452 4.2.2 mailbox full", "mailbox_full")
+    assert held["since"] == "2026-11-24T09:30:00.000Z"
+    assert told["next_attempt_at"] == "2026-11-24T09:35:00.000Z"
+    assert told["expires_at"] == "2026-11-27T09:30:00.000Z"
+    assert told["status"] == "deferred"
+    assert told["ahead"] == 0
+    assert "room in the mailbox" in told["advice"]
+    german = await explained(look, message_id, **GERMAN)
+    assert "Postfach voll" in german["held_by"]["text"]
+    assert "Platz zu schaffen" in german["advice"]
+    assert {**german, "held_by": None, "advice": ""} == {**told, "held_by": None, "advice": ""}
+
+
+async def test_what_is_final_is_held_by_nothing(look: Look) -> None:
+    ids = []
+    for domain in ("gmial.com", "one.test", "two.test"):
+        ids += await h.accept_many(look.spool, look.account, 1, at=domain)
+    now = look.clock.now
+    await look.spool.settle(
+        [],
+        [
+            Finish(ids[0], Status.HARD_BOUNCED, now, Reason.UNKNOWN_USER, "550 5.1.1 who?"),
+            Finish(ids[1], Status.CANCELLED, now, None),
+            Finish(ids[2], Status.SOFT_BOUNCED, now, Reason.EXPIRED),
+        ],
+    )
+    told = [await explained(look, each) for each in ids]
+    assert [each["held_by"] for each in told] == [None, None, None]
+    assert [each["next_attempt_at"] for each in told] == [None, None, None]
+    assert "gmail.com" in told[0]["advice"]
+    assert "cancelled" in told[1]["advice"]
+    assert "too old" in told[2]["advice"]
+    assert "War gmail.com gemeint?" in (await explained(look, ids[0], **GERMAN))["advice"]
+
+
+async def test_a_paused_mail_shows_its_quota_and_its_release(look: Look) -> None:
+    ids = await h.accept_many(look.spool, look.account, 3, quota=Quota(per_day=2))
+    told = await explained(look, ids[2])
+    held = told["held_by"]
+    assert (held["code"], held["scope"], held["key"]) == ("quota", "account", "acme")
+    assert held["reason"] == "quota"
+    assert told["next_attempt_at"] == "2026-11-25T00:00:00.000Z"
+    assert told["ahead"] is None
+
+
+async def test_a_destination_out_of_reach_holds_what_is_queued_behind_it(look: Look) -> None:
+    ids = await h.accept_many(look.spool, look.account, 3)
+    now = look.clock.now
+    record = DestinationRecord(
+        not_before_unix_ms=now + 600_000,
+        cause="destination_unreachable",
+        since_unix_ms=now - 5000,
+        failures=2,
+        reply="(connection refused)",
+        reason=Reason.CONNECTION,
+    )
+    await look.spool.settle([], [Rest("one.test", record)])
+    told = await explained(look, ids[2])
+    held = told["held_by"]
+    assert (held["code"], held["scope"], held["key"]) == (
+        "destination_unreachable",
+        "destination",
+        "one.test",
+    )
+    assert (held["reply"], held["reason"]) == ("(connection refused)", "connection")
+    assert told["ahead"] == 2
+    assert told["next_attempt_at"] == "2026-11-24T09:40:00.000Z"
+    whole = await look.json("/v1/destinations/ONE.test/explain")
+    assert (whole["queued"], whole["state"]) == (3, "unreachable")
+    assert whole["held_by"]["code"] == "destination_unreachable"
+    address = await look.json("/v1/explain?address=r1@one.test")
+    [message] = address["messages"]
+    assert message["held_by"]["code"] == "destination_unreachable"
+    assert message["message_id"] == ids[1]
+
+
+async def test_a_campaign_says_what_holds_how_much(look: Look) -> None:
+    await h.accept_many(look.spool, look.account, 3, campaign="spring sale/1")
+    await h.accept_many(look.spool, look.account, 2, at="two.test", campaign="spring sale/1")
+    await h.accept_many(look.spool, look.account, 9, at="two.test", campaign="other")
+    now = look.clock.now
+    record = DestinationRecord(
+        not_before_unix_ms=now + 600_000, cause="dns_failure", since_unix_ms=now, failures=1
+    )
+    await look.spool.settle([], [Rest("one.test", record)])
+    told = await look.json("/v1/campaigns/spring%20sale%2F1/explain")
+    assert told["campaign"] == "spring sale/1"
+    assert told["queued"] == 5
+    assert told["waiting_by_code"] == {"dns_failure": 3, "waiting_turn": 2}
+    shown = [(each["destination"], each["queued"]) for each in told["destinations"]]
+    assert shown == [("one.test", 3), ("two.test", 2)]
+    assert (await look.get("/v1/campaigns/nothing/explain")).status_code == 404
+
+
+async def test_another_accounts_mail_is_not_there(look: Look) -> None:
+    bolt = await make_account(look.spool, "bolt")
+    [message_id] = await h.accept_many(look.spool, bolt, 1, at="bolt.test", campaign="c")
+    for path in (
+        f"/v1/messages/{message_id}/explain",
+        "/v1/destinations/bolt.test/explain",
+        "/v1/campaigns/c/explain",
+        "/v1/messages/12/explain",
+        "/v1/messages/x/explain",
+    ):
+        response = await look.get(path)
+        assert response.status_code == 404, path
+        assert response.json()["error"]["code"] == "not_found"
+    assert (await look.json("/v1/explain?address=r0@bolt.test"))["messages"] == []
+    told = await look.json(f"/v1/messages/{message_id}/explain", look.operator())
+    assert told["message_id"] == message_id
+    assert (await look.get("/v1/explain")).status_code == 400
+    assert (await look.get(f"/v1/messages/{message_id}/explain", ("", ""))).status_code == 401
