@@ -167,8 +167,10 @@ class Scheduler(Generic[A]):
             self._poke.set()
 
     def _look_by(self, unix_ms: float) -> None:
-        if unix_ms < self._next_look_unix_ms:
-            self._next_look_unix_ms = unix_ms
+        # A look that is overdue is one that `run` still sleeps for: wall time was set meanwhile.
+        overdue = self._next_look_unix_ms <= self._clock.now_unix_ms()
+        if unix_ms < self._next_look_unix_ms or overdue:
+            self._next_look_unix_ms = min(unix_ms, self._next_look_unix_ms)
             self._poke.set()
 
     def _committed(self, notice: CommitNotice) -> None:
