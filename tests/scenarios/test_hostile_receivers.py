@@ -35,7 +35,7 @@ def habit(action: Action, stage: Stage) -> str:
 HARMLESS = {habit(Action.DRIP, stage) for stage in Stage}
 # Whoever says 221 badly, or leaves without a word, has taken the mail before.
 HARMLESS |= {name for name in HOSTILE if name.endswith("-quit")}
-# Without an answer a mail may still be taken: it is waited for as long as RFC 5321 asks.
+# A mail that a server was told of may still be taken: it is waited for as long as RFC 5321 asks.
 SILENT = {habit(Action.STALL, stage) for stage in Stage} - HARMLESS
 
 
