@@ -110,7 +110,7 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
         http = HttpServer(
             http_settings(config),
             [*intake_routes(spool, config, clock, seams), *watch.routes()],
-            authenticate=Accounts(spool).authenticate,
+            authenticate=Accounts(spool).owner_of,
             operators=operators,
             now_unix_ms=clock.now_unix_ms,
         )

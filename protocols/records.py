@@ -189,12 +189,16 @@ class Account(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ApiKey(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A key of an account; only the SHA-256 of its secret is kept."""
+    """A key of an account; only the SHA-256 of its secret is kept.
+
+    `ends_unix_ms` is when it stops opening anything, 0 for a key without an end.
+    """
 
     api_key: str
     account_id: int
     secret_sha256: bytes
     created_unix_ms: int
+    ends_unix_ms: int = 0
 
 
 T = TypeVar("T")

@@ -1,4 +1,8 @@
-"""`eilpost account`: who may send."""
+"""`eilpost account`: who may send, and how much."""
+
+import re
+from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -6,43 +10,137 @@ from engine.cli.control import EngineRefused, EngineStopped, engine, pages
 from engine.cli.options import config_option, failures, json_option, load
 from engine.cli.printing import print_columns, print_json, printable
 
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds_of(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Read a time like 90s, 15m, 12h or 7d."""
+    found = re.fullmatch(r"([0-9]{1,9})([smhd])", value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no time: like 90s, 15m, 12h or 7d", ctx, param)
+    return int(found[1]) * UNITS_S[found[2]]
+
 
 @click.group
 @config_option
 def command() -> None:
-    """Create and list accounts."""
+    """Create, list and change accounts. Works with the engine running or stopped."""
 
 
 @command.command
 @click.argument("name")
 @click.option("--plan", help="A [[plan]] of the configuration, or free; without: no daily limit.")
+@click.option(
+    "--time-zone",
+    default="UTC",
+    show_default=True,
+    help="Where the plan's days begin at midnight, like Europe/Berlin.",
+)
 @json_option
 @config_option
-def create(name: str, plan: str | None, as_json: bool) -> None:
+def create(name: str, plan: str | None, time_zone: str, as_json: bool) -> None:
     """Create the account NAME and print its keys; the secret key is shown this once."""
-    with failures(EngineStopped, EngineRefused), engine(load()) as asked:
-        made = asked.post("/v1/accounts", {"account": name, "plan": plan})
-    if as_json:
-        print_json(made)
-        return
-    for word, key in (("account", "account"), ("API key", "api_key"), ("secret key", "secret_key")):
-        click.echo(f"{word + ':':12}{printable(made[key])}")
-    click.echo("The secret key is kept as a hash only: this is the one time it is shown.")
+    body = {"account": name, "plan": plan, "time_zone": time_zone}
+    _print_keys(_post("/v1/accounts", body), as_json)
 
 
 @command.command("list")
 @json_option
 @config_option
 def list_accounts(as_json: bool) -> None:
-    """List the accounts with their plans and API keys."""
+    """List the accounts with their plans, time zones and API keys."""
     with failures(EngineStopped, EngineRefused), engine(load()) as asked:
         accounts = list(pages(asked, "/v1/accounts", "accounts"))
     if as_json:
         for account in accounts:
             print_json(account)
     elif accounts:
-        columns = list(accounts[0])
-        heads = [column.removesuffix("_at").replace("_", " ") for column in columns]
-        print_columns(heads, ([account[column] for column in columns] for account in accounts))
+        print_columns(
+            ("account", "plan", "time zone", "state", "created", "API keys"),
+            (
+                (
+                    *(account["account"], account["plan"], account["time_zone"]),
+                    "disabled" if account["disabled"] else "enabled",
+                    account["created_at"],
+                    " ".join(account["api_keys"]),
+                )
+                for account in accounts
+            ),
+        )
     else:
         click.echo("There is no account yet: eilpost account create NAME")
+
+
+@command.command
+@click.argument("name")
+@click.argument("plan")
+@json_option
+@config_option
+def plan(name: str, plan: str, as_json: bool) -> None:
+    """Give the account NAME the PLAN of the configuration, or none for no limit."""
+    changed = _post(_route(name, "plan"), {"plan": None if plan == "none" else plan})
+    _print(changed, f"{printable(name)} has {_plan_text(changed['plan'])}.", as_json)
+
+
+@command.command
+@click.argument("name")
+@json_option
+@config_option
+def disable(name: str, as_json: bool) -> None:
+    """Refuse the keys of the account NAME from now on; mail that it has handed in goes on."""
+    _print(_post(_route(name, "disable"), {}), f"{printable(name)} is disabled.", as_json)
+
+
+@command.command
+@click.argument("name")
+@json_option
+@config_option
+def enable(name: str, as_json: bool) -> None:
+    """Let the account NAME in again, with the keys that it had."""
+    _print(_post(_route(name, "enable"), {}), f"{printable(name)} is enabled.", as_json)
+
+
+@command.command
+@click.argument("name")
+@click.option(
+    "--keep-old-for",
+    callback=seconds_of,
+    default="0s",
+    metavar="TIME",
+    help="Let the keys so far go on for a while, like 12h or 7d; without: they end at once.",
+)
+@json_option
+@config_option
+def rotate(name: str, keep_old_for: int, as_json: bool) -> None:
+    """Make new keys for the account NAME and print them; the secret key is shown this once."""
+    _print_keys(_post(_route(name, "keys"), {"keep_old_for_s": keep_old_for}), as_json)
+
+
+def _route(name: str, what: str) -> str:
+    return f"/v1/accounts/{quote(name, safe='')}/{what}"
+
+
+def _post(route: str, body: object) -> dict[str, Any]:
+    with failures(EngineStopped, EngineRefused), engine(load()) as asked:
+        answer: dict[str, Any] = asked.post(route, body)
+        return answer
+
+
+def _plan_text(plan: str | None) -> str:
+    return "no plan, so no limit" if plan is None else f"the plan {printable(plan)}"
+
+
+def _print(answer: dict[str, Any], text: str, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(text)
+
+
+def _print_keys(made: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(made)
+        return
+    for word, key in (("account", "account"), ("API key", "api_key"), ("secret key", "secret_key")):
+        click.echo(f"{word + ':':12}{printable(made[key])}")
+    click.echo("The secret key is kept as a hash only: this is the one time it is shown.")

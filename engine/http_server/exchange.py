@@ -122,7 +122,12 @@ async def authenticated(
         if services.operators.is_operator(*pair):
             identity = Identity(operator=True)
         else:
-            identity = Identity(account=await services.authenticate(*pair))
+            account = await services.authenticate(*pair)
+            if account is not None and account.disabled:
+                # Only said to who has the secret: others learn nothing of the account.
+                text = "The account of this API key is suspended."
+                raise HttpError(401, "account_suspended", text, headers=_challenge(route))
+            identity = Identity(account=account)
         if not identity.known:
             raise _unauthorized(route)
     if route.access is not Access.OPTIONAL and not identity.known:
@@ -218,8 +223,12 @@ def _unauthorized(route: Route) -> HttpError:
         401,
         "unauthorized",
         "API key authentication/authorization failure: no such API key and secret key.",
-        headers=(("www-authenticate", f'Basic realm="{route.realm}", charset="UTF-8"'),),
+        headers=_challenge(route),
     )
+
+
+def _challenge(route: Route) -> tuple[tuple[str, str], ...]:
+    return (("www-authenticate", f'Basic realm="{route.realm}", charset="UTF-8"'),)
 
 
 def _basic_credentials(value: str) -> tuple[str, str] | None:

@@ -135,6 +135,7 @@ def error_response(error: HttpError) -> Response:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+# Key and secret to their account, which may be disabled: the port says so and lets nobody in.
 Authenticate = Callable[[str, str], Awaitable[Account | None]]
 
 

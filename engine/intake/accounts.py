@@ -15,14 +15,15 @@ from typing import Final
 import trio
 
 from engine.config import FREE_PLAN, Config
-from engine.spool.interface import Quota, Spool
+from engine.spool import booking
+from engine.spool.interface import Quota, Spool, SpoolError
 from protocols.records import Account, ApiKey
 
 # Names stand in filters, listings and on pages: short, on one line, and without edges that vanish.
 NAME_CHARACTERS_MAX: Final = 64
 API_KEY_OCTETS: Final = 16
 SECRET_OCTETS: Final = 20  # 160 bits
-# How long a change of an account may take to be felt, against a look-up for each request.
+# How long credentials are remembered; a change of an account or a key ends that at once.
 VERIFIED_S: Final = 30.0
 VERIFIED_MAX: Final = 1_000  # Senders busy within that time; the oldest goes.
 
@@ -41,29 +42,47 @@ class NewAccount:
 
 
 class Accounts:
-    """Checks credentials. `authenticate` is what the HTTP port and later the SMTP port ask."""
+    """Checks credentials. `authenticate` is for every door; `owner_of` for one that says more."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
+        self._version = spool.accounts_version
         self._verified: dict[tuple[str, bytes], tuple[float, Account]] = {}
 
     async def authenticate(self, api_key: str, secret: str) -> Account | None:
-        """Return the account these credentials belong to; None if they are wrong or suspended.
+        """Return the account these credentials belong to; None if they are wrong or suspended."""
+        account = await self.owner_of(api_key, secret)
+        return None if account is None or account.disabled else account
+
+    async def owner_of(self, api_key: str, secret: str) -> Account | None:
+        """Return whose credentials these are, suspended or not; None if they are wrong.
 
         An unknown key takes the same comparison as a wrong secret.
         """
         digest = sha256(secret.encode("utf-8", "surrogatepass")).digest()
         now_s = trio.current_time()
+        if self._version != self._spool.accounts_version:
+            # A disabled account or a key that was taken away must open nothing any more.
+            self._version = self._spool.accounts_version
+            self._verified.clear()
         # The secret itself is not kept; finding its digest in the table needs the whole of it.
         known = self._verified.get((api_key, digest))
         if known is not None and known[0] > now_s:
             return known[1]
+        version = self._version
         found = await self._spool.api_key(api_key) if api_key else None
         expected = found[0].secret_sha256 if found else bytes(32)
-        if not hmac.compare_digest(digest, expected) or found is None or found[1].disabled:
+        if not hmac.compare_digest(digest, expected) or found is None:
             return None
-        self._remember((api_key, digest), now_s + VERIFIED_S, found[1])
-        return found[1]
+        key, account = found
+        lives_s = VERIFIED_S
+        if key.ends_unix_ms:
+            lives_s = min(lives_s, (key.ends_unix_ms - self._spool.now_unix_ms()) / 1000)
+            if lives_s <= 0:
+                return None
+        if version == self._spool.accounts_version:
+            self._remember((api_key, digest), now_s + lives_s, account)
+        return account
 
     def _remember(self, key: tuple[str, bytes], until_s: float, account: Account) -> None:
         self._verified.pop(key, None)
@@ -78,32 +97,47 @@ async def create_account(
     name: str,
     *,
     plan: str = "",
+    time_zone: str = "UTC",
     now_unix_ms: int,
     random_octets: Callable[[int], bytes],
 ) -> NewAccount:
     """Make an account and its first key. `plan` is "" for no limit, or one of the configuration.
 
-    Raises AccountRefused for a bad name or an unknown plan, SpoolError if the name is taken.
+    A plan's days begin at midnight in `time_zone`, an IANA name. Raises AccountRefused for a bad
+    name, an unknown plan or time zone, SpoolError if the name is taken.
     """
     if not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable() or name != name.strip():
         raise AccountRefused(
             f"an account's name has 1 to {NAME_CHARACTERS_MAX} printable characters "
             f"and no spaces around it, unlike {name[:NAME_CHARACTERS_MAX]!a}"
         )
+    check_plan(plan, config)
+    try:
+        booking.zone_of(time_zone)
+    except SpoolError as error:
+        raise AccountRefused(f"{error}; an IANA name is expected, like Europe/Berlin") from error
+    key, secret = new_key(0, now_unix_ms=now_unix_ms, random_octets=random_octets)
+    wanted = Account(
+        account_id=0, name=name, plan=plan, created_unix_ms=now_unix_ms, time_zone=time_zone
+    )
+    account = await spool.create_account(wanted, key)
+    return NewAccount(account, key.api_key, secret)
+
+
+def check_plan(plan: str, config: Config) -> None:
+    """Raise AccountRefused for a plan that the configuration does not have; "" is no plan."""
     if plan and config.plan(plan) is None:
         known = ", ".join(sorted({FREE_PLAN.name, *(each.name for each in config.plans)}))
         raise AccountRefused(f"there is no plan {plan!a}; known are: {known}")
+
+
+def new_key(
+    account_id: int, *, now_unix_ms: int, random_octets: Callable[[int], bytes]
+) -> tuple[ApiKey, str]:
+    """Return a new key, ready to be stored, and its secret, which is to be shown once."""
     api_key = random_octets(API_KEY_OCTETS).hex()
     secret = random_octets(SECRET_OCTETS).hex()
-    wanted = Account(account_id=0, name=name, plan=plan, created_unix_ms=now_unix_ms)
-    key = ApiKey(
-        api_key=api_key,
-        account_id=0,
-        secret_sha256=sha256(secret.encode()).digest(),
-        created_unix_ms=now_unix_ms,
-    )
-    account = await spool.create_account(wanted, key)
-    return NewAccount(account, api_key, secret)
+    return ApiKey(api_key, account_id, sha256(secret.encode()).digest(), now_unix_ms), secret
 
 
 def quota_of(account: Account, config: Config) -> Quota:

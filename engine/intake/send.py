@@ -139,6 +139,8 @@ class SendDoor:
         )
         for account in await self._spool.accounts():
             if account.name == name:
+                if account.disabled:
+                    raise HttpError(403, "account_suspended", "This account is suspended.")
                 return account
         raise HttpError(403, "no_account", "An operator names an account in X-Eilpost-Account.")
 
@@ -260,7 +262,9 @@ class SendDoor:
             "StatusCode": error.status,
             "ErrorMessage": error.message,
         }
-        if error.status == 401:
+        if error.code == "account_suspended":
+            body |= {"ErrorCode": "mj-0001", "ErrorMessage": send_errors.SUSPENDED_TEXT}
+        elif error.status == 401:
             body["ErrorMessage"] = send_errors.UNAUTHORISED_TEXT
         elif error.status == 413:
             too_big = send_errors.payload_too_big(REQUEST_OCTETS_MAX)

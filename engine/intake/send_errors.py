@@ -67,6 +67,7 @@ UNAUTHORISED_TEXT: Final = (
     "API key authentication/authorization failure. You may be unauthorized to access the API or "
     "your API key may be expired. Visit API keys management section to check your keys."
 )
+SUSPENDED_TEXT: Final = "The account of this API key is suspended. It takes no mail at present."
 NO_CONTENT: Final = SendError(
     "send-0003",
     'At least "HTMLPart", "TextPart" or "TemplateID" must be provided.',

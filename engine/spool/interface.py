@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from engine.spool.account_calls import AccountCalls
 from protocols.records import (
     Account,
-    ApiKey,
     DestinationRecord,
     Envelope,
     Event,
@@ -365,7 +365,7 @@ class SpoolStatistics:
     intake_open: bool
 
 
-class Spool(Protocol):
+class Spool(AccountCalls, Protocol):
     """Domain-level storage. Obtained from `engine.spool.open_spool`, which runs its writer."""
 
     @property
@@ -412,15 +412,6 @@ class Spool(Protocol):
     async def content(self, content_ids: Collection[int]) -> dict[int, Content]: ...
 
     async def destination(self, name: str) -> DestinationRecord | None: ...
-
-    # Accounts.
-    async def create_account(self, account: Account, key: ApiKey) -> Account:
-        """Store a new account (its `account_id` is chosen here). SpoolError if the name exists."""
-        ...
-
-    async def accounts(self) -> list[Account]: ...
-
-    async def api_key(self, api_key: str) -> tuple[ApiKey, Account] | None: ...
 
     # The read side.
     def head(self) -> int: ...

@@ -1,13 +1,21 @@
 """Accounts and their keys in the `lmdb:` adapter."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from engine.spool import booking
+from engine.spool.account_calls import AccountChange
+from engine.spool.account_rules import changed, ended
 from engine.spool.interface import SpoolError
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_environment import Store
 from engine.spool.lmdb_layout import U32, account_name_key
 from protocols.records import Account, ApiKey, DamagedRecord, pack_record, unpack_record
+
+if TYPE_CHECKING:
+    import lmdb
 
 
 def create(changes: Changes, account: Account, key: ApiKey) -> Account:
@@ -26,6 +34,58 @@ def create(changes: Changes, account: Account, key: ApiKey) -> Account:
     changes.put("account_name", name_key, pack_record(created.account_id))
     changes.put("api_key", key_key, pack_record(owned))
     return created
+
+
+def change(changes: Changes, account_id: int, change: AccountChange) -> Account:
+    """Store an account with its change. Raises SpoolError if it is not there to be read."""
+    key = U32.pack(account_id)
+    stored = changes.txn.get(key, db=changes.tables.account)
+    account = changed(None if stored is None else _account_in(stored), change)
+    changes.put("account", key, pack_record(account))
+    changes.accounts_changed = True
+    return account
+
+
+def rotate(changes: Changes, key: ApiKey, old_keys_end_unix_ms: int) -> None:
+    """Store a further key of an account and give the others their end."""
+    table, new_key = changes.tables.api_key, account_name_key(key.api_key)
+    if changes.txn.get(new_key, db=table) is not None:
+        raise SpoolError("this API key exists already")
+    with changes.txn.cursor(table) as cursor:
+        old_keys = list(_readable_keys(cursor))
+    for place, old in old_keys:
+        if old.account_id != key.account_id:
+            continue
+        kept = ended(old, old_keys_end_unix_ms)
+        if kept is None:
+            changes.txn.delete(place, db=table)
+        else:
+            changes.put("api_key", place, pack_record(kept))
+    changes.put("api_key", new_key, pack_record(key))
+    changes.accounts_changed = True
+
+
+def _account_in(stored: bytes) -> Account | None:
+    try:
+        return unpack_record(stored, Account)
+    except DamagedRecord:
+        return None
+
+
+def _readable_keys(cursor: "lmdb.Cursor[bytes]") -> Iterator[tuple[bytes, ApiKey]]:
+    for place, stored in cursor:
+        try:
+            yield place, unpack_record(stored, ApiKey)
+        except DamagedRecord:
+            # It opens nothing, so it needs no end.
+            continue
+
+
+def read_api_keys(store: Store) -> list[ApiKey]:
+    """Return all keys that can be read, oldest first."""
+    with store.environment.begin() as txn, txn.cursor(store.tables.api_key) as cursor:
+        keys = [key for _, key in _readable_keys(cursor)]
+    return sorted(keys, key=lambda key: (key.created_unix_ms, key.api_key))
 
 
 def read_accounts(store: Store) -> list[Account]:

@@ -104,6 +104,7 @@ class Changes:
         self.due_destinations: dict[str, None] = {}
         self.damage: list[tuple[str, bytes]] = []  # (table, key), for the sweeper
         self.settled_ids: list[int] = []
+        self.accounts_changed = False
         self._caches = caches
         self._claims = claims
         self._touched: dict[int, Touched] = {}

@@ -18,7 +18,6 @@ from engine.clock import Clock, Stamp
 from engine.spool import (
     RunBlocking,
     lmdb_accept,
-    lmdb_accounts,
     lmdb_counts,
     lmdb_invariants,
     lmdb_place,
@@ -50,6 +49,7 @@ from engine.spool.interface import (
     WindowPosition,
 )
 from engine.spool.invariants import OPEN_INDEXES
+from engine.spool.lmdb_account_calls import LmdbAccountCalls
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_environment import MAP_OCTETS, Store, open_store
 from engine.spool.lmdb_files import locked, prepare_directory
@@ -57,7 +57,7 @@ from engine.spool.lmdb_reading import Damage, WindowRead
 from engine.spool.lmdb_shared_reads import READERS, SharedReads
 from engine.spool.lmdb_sweeping import Sweeper
 from engine.spool.lmdb_writer import Turn, Writer
-from protocols.records import Account, ApiKey, DestinationRecord, Envelope, Event
+from protocols.records import DestinationRecord, Envelope, Event
 
 # More threads would only queue for the interpreter; fewer would wait behind one cold page.
 READING_MAX: Final = 4
@@ -67,18 +67,16 @@ RELEASE_ROWS_MAX: Final = 500
 # A listing that has looked at so many rows, half a second's worth, says where to go on.
 FIND_ROWS_MAX: Final = 250_000
 
-# The keys of everybody who sends within minutes, at half a kilobyte each.
-API_KEYS_KEPT: Final = 10_000
-
 T = TypeVar("T")
 
 
-class LmdbSpool:
+class LmdbSpool(LmdbAccountCalls):
     """See the module. Made by `open_lmdb_spool`, which runs its writer."""
 
     def __init__(
         self, store: Store, *, settings: SpoolSettings, clock: Clock, run_blocking: RunBlocking
     ) -> None:
+        super().__init__()
         self._store = store
         self._settings = settings
         self._run_blocking = run_blocking
@@ -89,7 +87,6 @@ class LmdbSpool:
         self._claimed_at: dict[str, set[int]] = {}
         self._windows: dict[str, trio.Lock] = {}
         self._disturbed: list[set[int]] = []
-        self._api_keys: dict[str, tuple[ApiKey, Account]] = {}
         self._listeners: list[Callable[[CommitNotice], None]] = []
         self.writer = Writer(
             store, run_blocking, self._stamp.now_unix_ms, self._claims, self._after_commit
@@ -172,6 +169,8 @@ class LmdbSpool:
     def _after_commit(self, changes: Changes) -> None:
         for envelope_id in changes.settled_ids:
             self._drop_claim(envelope_id)
+        if changes.accounts_changed:
+            self.accounts_have_changed()
         for disturbed in self._disturbed:
             disturbed.update(changes.touched_ids)
         self._sweeper.put_aside(changes.damage)
@@ -266,28 +265,6 @@ class LmdbSpool:
 
     async def destination(self, name: str) -> DestinationRecord | None:
         return await self._read(lmdb_reading.read_destination, name)
-
-    # Accounts.
-
-    async def create_account(self, account: Account, key: ApiKey) -> Account:
-        created: Account = await self.writer.do(
-            Turn.HOUSEKEEPING, partial(lmdb_accounts.create, account=account, key=key)
-        )
-        return created
-
-    async def accounts(self) -> list[Account]:
-        return await self._read(lmdb_accounts.read_accounts)
-
-    async def api_key(self, api_key: str) -> tuple[ApiKey, Account] | None:
-        # Asked for with every request, and no call changes a key or an account once it is there.
-        found = self._api_keys.get(api_key)
-        if found is None:
-            found = await self._read(lmdb_accounts.read_api_key, api_key)
-            if found is not None:
-                if len(self._api_keys) == API_KEYS_KEPT:
-                    self._api_keys.clear()
-                self._api_keys[api_key] = found
-        return found
 
     # The read side.
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-import msgspec
 import trio
 
 from engine.clock import Clock, Stamp
@@ -18,14 +17,11 @@ from engine.spool import (
     booking,
     fair_turns,
     invariants,
-    projections,
     queue_place,
-    stamps,
     transitions,
 )
 from engine.spool.interface import (
     Accepted,
-    AcceptedEnvelope,
     AcceptRequest,
     AgendaRow,
     Ahead,
@@ -49,16 +45,14 @@ from engine.spool.interface import (
     Window,
     WindowPosition,
 )
+from engine.spool.memory_accounts import MemoryAccounts
+from engine.spool.memory_commit import Commit
 from engine.spool.memory_data import MemoryData
 from engine.spool.memory_reads import counted, destination_rows, matching
 from protocols.records import (
     FINAL_STATUSES,
-    Account,
-    ApiKey,
     DestinationRecord,
     Envelope,
-    EnvelopeFixed,
-    EnvelopeState,
     Event,
     Status,
 )
@@ -67,7 +61,7 @@ from protocols.records import (
 RELEASE_ROWS_MAX: Final = 500
 
 
-class MemorySpool:
+class MemorySpool(MemoryAccounts):
     """A spool over `data`. Making one on the same data again is what a restart is."""
 
     def __init__(
@@ -106,12 +100,12 @@ class MemorySpool:
 
     async def accept(self, requests: Sequence[AcceptRequest]) -> list[Accepted | SpoolError]:
         await trio.lowlevel.checkpoint()
-        commit = _Commit(self._data, self.now_unix_ms())
+        commit = Commit(self._data, self.now_unix_ms())
         answers = [self._accept_one(commit, request) for request in requests]
         await self._finish_commit(commit)
         return answers
 
-    def _accept_one(self, commit: "_Commit", request: AcceptRequest) -> Accepted | SpoolError:
+    def _accept_one(self, commit: Commit, request: AcceptRequest) -> Accepted | SpoolError:
         data, now_unix_ms = self._data, commit.now_unix_ms
         account_id = request.account.account_id
         if request.digest is not None:
@@ -149,7 +143,7 @@ class MemorySpool:
         self, results: Sequence[AttemptResult], decisions: Sequence[Decision] = ()
     ) -> None:
         await trio.lowlevel.checkpoint()
-        data, commit = self._data, _Commit(self._data, self.now_unix_ms())
+        data, commit = self._data, Commit(self._data, self.now_unix_ms())
         for result in results:
             if (envelope := data.envelope(result.envelope_id)) is not None:
                 commit.apply(
@@ -163,7 +157,7 @@ class MemorySpool:
                 self._decide(commit, decision)
         await self._finish_commit(commit)
 
-    def _decide(self, commit: "_Commit", decision: Finish | RetryAt) -> None:
+    def _decide(self, commit: Commit, decision: Finish | RetryAt) -> None:
         envelope = self._data.envelope(decision.envelope_id)
         if envelope is None:
             return
@@ -185,7 +179,7 @@ class MemorySpool:
             if data.states[envelope_id].due_unix_ms <= until_unix_ms
         )
         for start in range(0, len(due), RELEASE_ROWS_MAX):
-            commit = _Commit(data, self.now_unix_ms())
+            commit = Commit(data, self.now_unix_ms())
             for _, envelope_id in due[start : start + RELEASE_ROWS_MAX]:
                 envelope = data.envelope(envelope_id)
                 # Between two commits it may have been cancelled.
@@ -205,7 +199,7 @@ class MemorySpool:
     async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
         await trio.lowlevel.checkpoint()
         data = self._data
-        commit = _Commit(data, self.now_unix_ms())
+        commit = Commit(data, self.now_unix_ms())
         for envelope in data.envelopes(lambda state: state.expires_unix_ms <= now_unix_ms):
             decision = transitions.expiry(envelope, now_unix_ms)
             if decision is not None and decision.envelope_id not in self._claimed:
@@ -230,7 +224,7 @@ class MemorySpool:
         ):
             data.trim_oldest_event()
 
-    async def _finish_commit(self, commit: "_Commit") -> None:
+    async def _finish_commit(self, commit: Commit) -> None:
         data = self._data
         data.add_to_counters(commit.tally)
         data.time_high_unix_ms = commit.now_unix_ms
@@ -278,30 +272,6 @@ class MemorySpool:
     async def destination(self, name: str) -> DestinationRecord | None:
         await trio.lowlevel.checkpoint()
         return self._data.destinations.get(name)
-
-    # Accounts.
-
-    async def create_account(self, account: Account, key: ApiKey) -> Account:
-        await trio.lowlevel.checkpoint()
-        booking.zone_of(account.time_zone)
-        if any(each.name == account.name for each in self._data.accounts.values()):
-            raise SpoolError(f"account {account.name!r} exists already")
-        if key.api_key in self._data.api_keys:
-            raise SpoolError("this API key exists already")
-        account_id = len(self._data.accounts) + 1
-        created = msgspec.structs.replace(account, account_id=account_id)
-        self._data.accounts[account_id] = created
-        self._data.api_keys[key.api_key] = msgspec.structs.replace(key, account_id=account_id)
-        return created
-
-    async def accounts(self) -> list[Account]:
-        await trio.lowlevel.checkpoint()
-        return list(self._data.accounts.values())
-
-    async def api_key(self, api_key: str) -> tuple[ApiKey, Account] | None:
-        await trio.lowlevel.checkpoint()
-        key = self._data.api_keys.get(api_key)
-        return None if key is None else (key, self._data.accounts[key.account_id])
 
     # The read side.
 
@@ -393,101 +363,3 @@ class MemorySpool:
     async def check_invariants(self) -> list[str]:
         await trio.lowlevel.checkpoint()
         return invariants.faults_of(self._data)
-
-
-class _Commit:
-    """What one commit changes, and what is told of it afterwards."""
-
-    def __init__(self, data: MemoryData, now_unix_ms: int) -> None:
-        self.data = data
-        self.now_unix_ms = now_unix_ms
-        self.tally = projections.Tally()
-        self.events: list[Event] = []
-        self.due_destinations: dict[str, None] = {}  # in order, as everything a run does
-
-    def new_envelopes(self, request: AcceptRequest) -> Iterable[EnvelopeFixed]:
-        """Store the contents of a request and return its envelopes to be."""
-        data, account = self.data, request.account
-        for message in request.messages:
-            assert message.recipients, "a message without recipients has no envelope"
-            assert message.lane in fair_turns.LANES, message.lane
-            data.content_id_high += 1
-            data.contents[data.content_id_high] = Content(message.kind, message.content)
-            data.references[data.content_id_high] = len(message.recipients)
-            for recipient in message.recipients:
-                data.id_high = stamps.first_envelope_id(data.id_high, self.now_unix_ms)
-                yield EnvelopeFixed(
-                    envelope_id=data.id_high,
-                    uuid=recipient.uuid,
-                    account_id=account.account_id,
-                    account=account.name,
-                    campaign=message.campaign,
-                    flow=data.flow_of(account.account_id, message.campaign),
-                    lane=message.lane,
-                    custom_id=message.custom_id,
-                    event_payload=message.event_payload,
-                    reverse_path=message.reverse_path,
-                    recipient=recipient.recipient,
-                    address=recipient.address,
-                    destination=recipient.destination,
-                    subject=message.subject,
-                    content_id=data.content_id_high,
-                    content_size=len(message.content),
-                    needs_8bit=message.needs_8bit,
-                    needs_utf8=message.needs_utf8,
-                    accepted_unix_ms=self.now_unix_ms,
-                    variables=recipient.variables,
-                )
-
-    def accept_envelope(
-        self, fixed: EnvelopeFixed, booked: booking.Booking, max_age_ms: int
-    ) -> AcceptedEnvelope:
-        place = self.data.next_place()
-        state = transitions.accepted_state(
-            booked.release_unix_ms or self.now_unix_ms,
-            release_day=booked.day,
-            is_paused=booked.release_unix_ms > 0,
-            max_age_ms=max_age_ms,
-            seq=place.seq,
-        )
-        self._write(fixed, None, state, transitions.accepted_event(fixed, state, place))
-        return AcceptedEnvelope(fixed.envelope_id, fixed.uuid, state.status, state.due_unix_ms)
-
-    def apply(self, envelope: Envelope, change: tuple[EnvelopeState, Event] | None) -> None:
-        if change is not None:
-            self._write(envelope.fixed, envelope.state.status, *change)
-
-    def finish(self, envelope: Envelope, decision: Finish) -> None:
-        fixed, state = envelope.fixed, envelope.state
-        record = self.data.destinations.get(fixed.destination)
-        change = transitions.apply_finish(
-            envelope, decision, self.data.next_place(), destination=record
-        )
-        if change is not None and state.status is Status.PAUSED:
-            # Its place on the day that was booked is free again.
-            self.data.usage[fixed.account_id, state.release_day] -= 1
-        self.apply(envelope, change)
-
-    def move_due(self, envelope: Envelope, state: EnvelopeState | None) -> None:
-        if state is not None:
-            self._put(envelope.fixed, state)
-
-    def _write(
-        self, fixed: EnvelopeFixed, old: Status | None, state: EnvelopeState, event: Event
-    ) -> None:
-        self._put(fixed, state)
-        self.data.append_event(event)
-        self.events.append(event)
-        self.tally.move(
-            fixed.account_id,
-            fixed.campaign,
-            fixed.destination,
-            fixed.accepted_unix_ms,
-            old,
-            state.status,
-        )
-
-    def _put(self, fixed: EnvelopeFixed, state: EnvelopeState) -> None:
-        self.data.put_state(fixed, state)
-        if state.status in transitions.QUEUE_STATUSES and state.due_unix_ms <= self.now_unix_ms:
-            self.due_destinations[fixed.destination] = None

@@ -57,6 +57,7 @@ class MemoryData:
     counters: dict[CounterKey, tuple[int, ...]] = field(default_factory=dict)
     accounts: dict[int, Account] = field(default_factory=dict)
     api_keys: dict[str, ApiKey] = field(default_factory=dict)
+    accounts_version: int = 0
 
     def envelope(self, envelope_id: int) -> Envelope | None:
         state = self.states.get(envelope_id)

@@ -66,13 +66,6 @@ class V3Error(msgspec.Struct, rename="pascal"):
     status_code: int
 
 
-class AccountBody(msgspec.Struct, omit_defaults=True):
-    """`plan` is one of the configuration; none has no limit."""
-
-    account: str
-    plan: str | None = None
-
-
 class Health(msgspec.Struct):
     status: str
 
@@ -202,9 +195,28 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         answer=CheckAnswer,
     ),
     ("POST", "/v1/accounts"): Operation(
-        "Make an account; its secret is shown this once.", body=AccountBody, status="201"
+        "Make an account; its secret is shown this once.",
+        body=AccountBody,
+        answer=AccountKeys,
+        status="201",
     ),
-    ("GET", "/v1/accounts"): Operation("List accounts."),
+    ("GET", "/v1/accounts"): Operation("List accounts.", answer=AccountPage),
+    ("GET", "/v1/accounts/{name}"): Operation("One account.", answer=AccountView),
+    ("POST", "/v1/accounts/{name}/plan"): Operation(
+        "Give an account another plan.", body=PlanBody, answer=AccountView
+    ),
+    ("POST", "/v1/accounts/{name}/disable"): Operation(
+        "Refuse an account's credentials; its mail goes on.", answer=AccountView
+    ),
+    ("POST", "/v1/accounts/{name}/enable"): Operation(
+        "Let an account in again.", answer=AccountView
+    ),
+    ("POST", "/v1/accounts/{name}/keys"): Operation(
+        "Make new keys for an account; the old ones end at once or after a while.",
+        body=RotateBody,
+        answer=AccountKeys,
+        status="201",
+    ),
     ("GET", "/v1/openapi.json"): Operation("This description."),
     ("GET", "/healthz"): Operation("200 while the process lives.", answer=Health),
     ("GET", "/readyz"): Operation(

@@ -123,7 +123,9 @@ async def test_an_account_is_made_with_its_plan(tmp_path: Path) -> None:
         )
         words = await eilpost(tmp_path / "data", "account", "create", "shop")
     assert json.loads(done.stdout) == {"account": "shop", "api_key": "k", "secret_key": "s"}
-    assert asked == [{"account": "shop", "plan": "free"}, {"account": "shop", "plan": None}]
+    assert asked == [
+        {"account": "shop", "plan": plan, "time_zone": "UTC"} for plan in ("free", None)
+    ]
     assert "secret key: s\n" in words.stdout
 
 

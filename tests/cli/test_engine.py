@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,33 @@ def test_accounts_are_made_with_the_engine_stopped_and_running(engine: EnginePro
     assert listed == engine.run("account", "list", "--json")
     names = [json.loads(line)["account"] for line in listed.splitlines()]
     assert names == ["before", "while running"]
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_an_account_is_changed(engine: EngineProcess, running: bool) -> None:
+    old = engine.create_account("a/b ☀")
+    if running:
+        engine.start()
+        engine.wait_until_ready()
+
+    def account(*arguments: str) -> Any:
+        return json.loads(engine.run("account", *arguments, "--json"))
+
+    assert account("plan", "a/b ☀", "free")["plan"] == "free"
+    assert account("disable", "a/b ☀")["disabled"] is True
+    assert account("enable", "a/b ☀")["disabled"] is False
+    new = account("rotate", "a/b ☀", "--keep-old-for", "12h")
+    listed = account("list")
+    assert listed["api_keys"] == [old.api_key, new["api_key"]]
+    assert (listed["plan"], listed["time_zone"]) == ("free", "UTC")
+    last = account("rotate", "a/b ☀")
+    assert account("list")["api_keys"] == [last["api_key"]]
+    assert account("plan", "a/b ☀", "none")["plan"] is None
+    with pytest.raises(EngineFailed, match="nobody"):
+        engine.run("account", "disable", "nobody")
+    made = account("create", "berlin", "--time-zone", "Europe/Berlin")
+    assert made["time_zone"] == "Europe/Berlin"
+    assert last["api_key"] in engine.run("account", "list")
 
 
 @pytest.mark.parametrize("running", [False, True])

@@ -129,7 +129,7 @@ async def open_door(
         server = HttpServer(
             HttpSettings(listen=("127.0.0.1:0",), control_socket=control),
             [*send_door.routes(), *accounts_door.routes(), *check_door.routes()],
-            authenticate=Accounts(spool).authenticate,
+            authenticate=Accounts(spool).owner_of,
             operators=OperatorSessions(
                 now_unix_ms=clock.now_unix_ms,
                 secret_text=lambda: os.urandom(20).hex(),

@@ -48,16 +48,21 @@ async def create(spool: Spool, name: str = "ann", plan: str = "") -> NewAccount:
 
 
 class CountingSpool:
-    """A spool that holds one key, counts how often it is asked, and can suspend the account."""
+    """A spool that holds one key, counts how often it is asked, and can change the account."""
 
     def __init__(self, key: ApiKey, account: Account) -> None:
         self.found = (key, account)
         self.asked = 0
+        self.accounts_version = 0
+
+    def now_unix_ms(self) -> int:
+        return int(trio.current_time() * 1000)
 
     async def api_key(self, api_key: str) -> tuple[ApiKey, Account] | None:
         self.asked += 1
+        found = self.found
         await trio.lowlevel.checkpoint()
-        return self.found if api_key == self.found[0].api_key else None
+        return found if api_key == found[0].api_key else None
 
 
 async def test_the_right_credentials_name_the_account(spool: Spool) -> None:
@@ -95,25 +100,71 @@ async def test_secrets_have_160_bits_and_are_kept_as_a_digest_only(spool: Spool)
     assert ann.secret_key != (await create(spool, "bob")).secret_key
 
 
+ANN = Account(account_id=1, name="ann", plan="", created_unix_ms=1)
+SUSPENDED = Account(account_id=1, name="ann", plan="", created_unix_ms=1, disabled=True)
+
+
+def counting_spool(**fields: int) -> CountingSpool:
+    return CountingSpool(ApiKey("key", 1, sha256(b"secret").digest(), 1, **fields), ANN)
+
+
 async def test_a_verified_account_is_remembered_for_a_while(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-
-    account = Account(account_id=1, name="ann", plan="", created_unix_ms=1)
-    key = ApiKey("key", 1, sha256(b"secret").digest(), 1)
-    spool = CountingSpool(key, account)
-    accounts = Accounts(spool)  # type: ignore[arg-type]  # only the one call is needed
+    spool = counting_spool()
+    accounts = Accounts(spool)  # type: ignore[arg-type]  # only these calls are needed
     for _ in range(3):
-        assert await accounts.authenticate("key", "secret") == account
+        assert await accounts.authenticate("key", "secret") == ANN
     assert spool.asked == 1
-    spool.found = (
-        key,
-        Account(account_id=1, name="ann", plan="", created_unix_ms=1, disabled=True),
-    )
     assert await accounts.authenticate("key", "wrong") is None
-    assert await accounts.authenticate("key", "secret") == account
     await trio.sleep(VERIFIED_S)
+    assert await accounts.authenticate("key", "secret") == ANN
+    assert spool.asked == 3
+
+
+async def test_a_suspension_is_felt_at_once() -> None:
+    spool = counting_spool()
+    accounts = Accounts(spool)  # type: ignore[arg-type]  # only these calls are needed
+    assert await accounts.authenticate("key", "secret") == ANN
+    spool.found, spool.accounts_version = (spool.found[0], SUSPENDED), 1
     assert await accounts.authenticate("key", "secret") is None
+    assert await accounts.owner_of("key", "secret") == SUSPENDED
+    assert await accounts.owner_of("key", "wrong") is None
+
+
+async def test_what_was_read_before_a_change_is_not_remembered_behind_it() -> None:
+    spool = counting_spool()
+    accounts = Accounts(spool)  # type: ignore[arg-type]  # only these calls are needed
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accounts.authenticate, "key", "secret")
+        while not spool.asked:
+            await trio.lowlevel.checkpoint()
+        # The question is under way, and its answer is the old one.
+        spool.found, spool.accounts_version = (spool.found[0], SUSPENDED), 1
+    assert await accounts.authenticate("key", "secret") is None
+
+
+async def test_a_key_opens_nothing_after_its_end(autojump_clock: trio.testing.MockClock) -> None:
+    spool = counting_spool(ends_unix_ms=int(trio.current_time() * 1000) + 10_000)
+    accounts = Accounts(spool)  # type: ignore[arg-type]  # only these calls are needed
+    assert await accounts.authenticate("key", "secret") == ANN
+    await trio.sleep(9.9)
+    assert await accounts.authenticate("key", "secret") == ANN
+    await trio.sleep(0.1)
+    assert await accounts.authenticate("key", "secret") is None
+
+
+async def test_an_unknown_time_zone_is_refused(spool: Spool) -> None:
+    with pytest.raises(AccountRefused, match="Europe/Nowhere"):
+        await create_account(
+            spool,
+            PLANS,
+            "ann",
+            time_zone="Europe/Nowhere",
+            now_unix_ms=1,
+            random_octets=os.urandom,
+        )
+    assert await spool.accounts() == []
 
 
 async def test_what_is_remembered_is_bounded(spool: Spool) -> None:

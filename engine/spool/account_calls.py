@@ -1,0 +1,52 @@
+"""What a spool knows about accounts: a part of `engine.spool.interface.Spool`, which says the rest.
+
+Changes are durable when a call returns, and felt at once: `accounts_version` has grown by then, so
+whoever remembers an account or a key can see that what it remembers is no longer so.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from protocols.records import Account, ApiKey
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChange:
+    """What is to be different about an account; None leaves it as it is. `plan` "" is none."""
+
+    plan: str | None = None
+    disabled: bool | None = None
+
+
+class AccountCalls(Protocol):
+    """Accounts and their keys."""
+
+    @property
+    def accounts_version(self) -> int:
+        """Grows with every change of an account or a key that is there already."""
+        ...
+
+    async def create_account(self, account: Account, key: ApiKey) -> Account:
+        """Store a new account (its `account_id` is chosen here). SpoolError if the name exists."""
+        ...
+
+    async def change_account(self, account_id: int, change: AccountChange) -> Account:
+        """Return the account as it is from now on. SpoolError if there is none of that id."""
+        ...
+
+    async def rotate_keys(self, key: ApiKey, old_keys_end_unix_ms: int) -> None:
+        """Give `key.account_id` a new key; its other keys end at a time, or at once for 0.
+
+        A key that ends earlier keeps its end. SpoolError if the new key exists already.
+        """
+        ...
+
+    async def accounts(self) -> list[Account]: ...
+
+    async def api_keys(self) -> list[ApiKey]:
+        """Return the keys of all accounts, oldest first; those that have ended too."""
+        ...
+
+    async def api_key(self, api_key: str) -> tuple[ApiKey, Account] | None:
+        """Return a key with its account, whether or not it has ended or is disabled."""
+        ...

@@ -1,0 +1,110 @@
+"""One commit of the `memory:` adapter: what it changes, and what is told of it afterwards.
+
+A commit is a piece of code without an await, so there is nothing to take back: everything that can
+refuse comes before the first change.
+"""
+
+from collections.abc import Iterable
+
+from engine.spool import booking, fair_turns, projections, stamps, transitions
+from engine.spool.interface import AcceptedEnvelope, AcceptRequest, Content, Finish
+from engine.spool.memory_data import MemoryData
+from protocols.records import Envelope, EnvelopeFixed, EnvelopeState, Event, Status
+
+
+class Commit:
+    """What one commit changes, and what is told of it afterwards."""
+
+    def __init__(self, data: MemoryData, now_unix_ms: int) -> None:
+        self.data = data
+        self.now_unix_ms = now_unix_ms
+        self.tally = projections.Tally()
+        self.events: list[Event] = []
+        self.due_destinations: dict[str, None] = {}  # in order, as everything a run does
+
+    def new_envelopes(self, request: AcceptRequest) -> Iterable[EnvelopeFixed]:
+        """Store the contents of a request and return its envelopes to be."""
+        data, account = self.data, request.account
+        for message in request.messages:
+            assert message.recipients, "a message without recipients has no envelope"
+            assert message.lane in fair_turns.LANES, message.lane
+            data.content_id_high += 1
+            data.contents[data.content_id_high] = Content(message.kind, message.content)
+            data.references[data.content_id_high] = len(message.recipients)
+            for recipient in message.recipients:
+                data.id_high = stamps.first_envelope_id(data.id_high, self.now_unix_ms)
+                yield EnvelopeFixed(
+                    envelope_id=data.id_high,
+                    uuid=recipient.uuid,
+                    account_id=account.account_id,
+                    account=account.name,
+                    campaign=message.campaign,
+                    flow=data.flow_of(account.account_id, message.campaign),
+                    lane=message.lane,
+                    custom_id=message.custom_id,
+                    event_payload=message.event_payload,
+                    reverse_path=message.reverse_path,
+                    recipient=recipient.recipient,
+                    address=recipient.address,
+                    destination=recipient.destination,
+                    subject=message.subject,
+                    content_id=data.content_id_high,
+                    content_size=len(message.content),
+                    needs_8bit=message.needs_8bit,
+                    needs_utf8=message.needs_utf8,
+                    accepted_unix_ms=self.now_unix_ms,
+                    variables=recipient.variables,
+                )
+
+    def accept_envelope(
+        self, fixed: EnvelopeFixed, booked: booking.Booking, max_age_ms: int
+    ) -> AcceptedEnvelope:
+        place = self.data.next_place()
+        state = transitions.accepted_state(
+            booked.release_unix_ms or self.now_unix_ms,
+            release_day=booked.day,
+            is_paused=booked.release_unix_ms > 0,
+            max_age_ms=max_age_ms,
+            seq=place.seq,
+        )
+        self._write(fixed, None, state, transitions.accepted_event(fixed, state, place))
+        return AcceptedEnvelope(fixed.envelope_id, fixed.uuid, state.status, state.due_unix_ms)
+
+    def apply(self, envelope: Envelope, change: tuple[EnvelopeState, Event] | None) -> None:
+        if change is not None:
+            self._write(envelope.fixed, envelope.state.status, *change)
+
+    def finish(self, envelope: Envelope, decision: Finish) -> None:
+        fixed, state = envelope.fixed, envelope.state
+        record = self.data.destinations.get(fixed.destination)
+        change = transitions.apply_finish(
+            envelope, decision, self.data.next_place(), destination=record
+        )
+        if change is not None and state.status is Status.PAUSED:
+            # Its place on the day that was booked is free again.
+            self.data.usage[fixed.account_id, state.release_day] -= 1
+        self.apply(envelope, change)
+
+    def move_due(self, envelope: Envelope, state: EnvelopeState | None) -> None:
+        if state is not None:
+            self._put(envelope.fixed, state)
+
+    def _write(
+        self, fixed: EnvelopeFixed, old: Status | None, state: EnvelopeState, event: Event
+    ) -> None:
+        self._put(fixed, state)
+        self.data.append_event(event)
+        self.events.append(event)
+        self.tally.move(
+            fixed.account_id,
+            fixed.campaign,
+            fixed.destination,
+            fixed.accepted_unix_ms,
+            old,
+            state.status,
+        )
+
+    def _put(self, fixed: EnvelopeFixed, state: EnvelopeState) -> None:
+        self.data.put_state(fixed, state)
+        if state.status in transitions.QUEUE_STATUSES and state.due_unix_ms <= self.now_unix_ms:
+            self.due_destinations[fixed.destination] = None
