@@ -166,6 +166,8 @@ class Boards:
                 break
             after = page[-1].destination
         live, now_unix_ms = self._live(), self._now_unix_ms()
+        is_operator = account_id is None
         board.take_rows(
-            destination_view(row, live.get(row.destination), now_unix_ms) for row in rows
+            destination_view(row, live.get(row.destination), now_unix_ms, is_operator=is_operator)
+            for row in rows
         )

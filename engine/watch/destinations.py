@@ -16,6 +16,8 @@ from engine.watch.explain_words import cause_text
 from protocols.records import STATUSES, DestinationRecord, Status
 from protocols.timestamps import time_text, time_text_or_none
 
+# What stands before the @ of an address in a server's reply, quoted or not.
+MAILBOX_NAME: Final = re.compile(r"""("[^"]*"|[^\s<>,;:()"']+)@""")
 PLACE_OF: Final = {status: place for place, status in enumerate(STATUSES)}
 
 
@@ -71,10 +73,10 @@ def destination_view(
     live: LiveDestination | None,
     now_unix_ms: int,
     *,
-    account_id: int | None,
+    is_operator: bool = False,
 ) -> DestinationView:
-    """`account_id` is whose counts these are; None is an operator's view of everybody's."""
-    record = row.record if account_id is None else told_to_accounts(row.record)
+    """An account is told of replies without the names of mailboxes in them."""
+    record = row.record if is_operator else told_to_accounts(row.record)
     cause = cause_now(record, live, now_unix_ms)
     next_unix_ms = row.wake_unix_ms
     if next_unix_ms is not None and cause:
@@ -101,9 +103,12 @@ def destination_view(
 
 def told_to_accounts(record: DestinationRecord) -> DestinationRecord:
     """The record without mailbox names: its reply may have been for somebody else's recipient."""
-    if "@" not in record.reply:
-        return record
-    return msgspec.structs.replace(record, reply=MAILBOX_NAME.sub("…@", record.reply))
+    reply = without_mailboxes(record.reply)
+    return record if reply == record.reply else msgspec.structs.replace(record, reply=reply)
+
+
+def without_mailboxes(reply: str) -> str:
+    return MAILBOX_NAME.sub("…@", reply) if "@" in reply else reply
 
 
 def cause_now(record: DestinationRecord, live: LiveDestination | None, now_unix_ms: int) -> str:

@@ -23,7 +23,13 @@ from engine.delivery.holding import (
 from engine.http_server import Access, Identity, Request, Response, Route
 from engine.spool.interface import DestinationRow, EnvelopeFilter, Spool
 from engine.watch import explain_words
-from engine.watch.destinations import PLACE_OF, HeldBy, LiveDestinations, destination_view
+from engine.watch.destinations import (
+    PLACE_OF,
+    HeldBy,
+    LiveDestinations,
+    destination_view,
+    without_mailboxes,
+)
 from engine.watch.messages import WAITING, account_id_of, visible_envelope
 from engine.watch.queries import Query, not_found, refuse
 from engine.watch.statistics import just_before
@@ -155,7 +161,10 @@ class Explainer:
         fixed, state, spool = envelope.fixed, envelope.state, self._spool
         is_queued = state.status in WAITING
         outlook = self._outlook(fixed.destination, fixed.envelope_id) if is_queued else None
-        record = outlook.record if outlook else await spool.destination(fixed.destination)
+        record = outlook.record if outlook else None
+        if record is None or record == DestinationRecord():
+            # An actor that has just been started has not read what the last one left.
+            record = await spool.destination(fixed.destination)
         place = outlook.place if outlook else Place()
         ahead = place.before
         if is_queued and not place.is_claimed:
@@ -245,7 +254,7 @@ class Explainer:
             row,
             Facts(
                 now_unix_ms=now_unix_ms,
-                record=outlook.record if outlook else row.record,
+                record=outlook.record if outlook and outlook.record.site else row.record,
                 limits=self._config.limits(row.destination),
                 outlook=outlook,
                 ahead=max(0, waiting - 1),
@@ -309,7 +318,8 @@ def held_by_view(held: Holding, language: Language, *, ahead: int, many: bool = 
         key=held.key,
         since=time_text_or_none(held.since_unix_ms),
         limit=held.limit or None,
-        reply=held.reply,
+        # Only a mail's own reply is sure to be about its sender's recipient.
+        reply=held.reply if held.scope == "envelope" else without_mailboxes(held.reply),
         reason=held.reason.value if held.reason else None,
         text=explain_words.cause_text(
             language,

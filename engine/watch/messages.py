@@ -12,7 +12,7 @@ import msgspec
 from engine.delivery.holding import UNREACHABLE_CAUSES
 from engine.http_server import Access, HttpError, Identity, Request, Response, Route
 from engine.spool.interface import EnvelopeFilter, Spool
-from engine.watch.destinations import LiveDestinations, cause_now
+from engine.watch.destinations import LiveDestinations, cause_now, told_to_accounts
 from engine.watch.queries import Query, not_found, whole_number
 from protocols.records import (
     FINAL_STATUSES,
@@ -85,12 +85,18 @@ class MessagePage(msgspec.Struct, frozen=True):
 def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], int]) -> list[Route]:
     """Listing and single messages."""
 
+    async def unreachable(
+        envelopes: Collection[Envelope], reader: Identity
+    ) -> Mapping[str, DestinationRecord]:
+        now = now_unix_ms()
+        return await back_offs(spool, live, envelopes, now, is_operator=reader.operator)
+
     async def list_messages(request: Request) -> Response:
         query = Query(request, LIST_PARAMETERS)
         wanted = await _wanted(spool, query, request.identity)
         after = query.set_of("after", whole_number)
         page = await spool.find(wanted, min(after) if after else None, query.limit())
-        records = await back_offs(spool, live, page.envelopes, now_unix_ms())
+        records = await unreachable(page.envelopes, request.identity)
         views = [message_view(each, records) for each in page.envelopes]
         return Response.json(MessagePage(views, str(page.after) if page.after else None))
 
@@ -98,7 +104,7 @@ def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], in
         envelope = await visible_envelope(spool, request.params["id"], request.identity)
         if envelope is None:
             raise not_found(f"message {request.params['id'][:40]}")
-        records = await back_offs(spool, live, [envelope], now_unix_ms())
+        records = await unreachable([envelope], request.identity)
         view = message_view(envelope, records)
         events = await spool.events_at(envelope.state.event_seqs)
         story = MessageStory(**msgspec.structs.asdict(view), history=[*map(history_entry, events)])

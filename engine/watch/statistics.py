@@ -54,8 +54,9 @@ def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], in
         if named is not None:
             rows = [row for row in rows if row.destination == named.lower()]
         states, now = live(), now_unix_ms()
+        is_operator = request.identity.operator
         views = [
-            destination_view(row, states.get(row.destination), now, account_id=account_id)
+            destination_view(row, states.get(row.destination), now, is_operator=is_operator)
             for row in rows
         ]
         is_full = named is None and len(rows) == limit

@@ -99,6 +99,37 @@ async def test_a_destinations_states(look: Look) -> None:
     assert held["held_by"]["text"]
 
 
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        ("552 5.2.2 <bob.x@one.test>: full", "552 5.2.2 <…@one.test>: full"),
+        ('550 "odd name"@one.test unknown', "550 …@one.test unknown"),
+        ("421 4.7.0 too many connections", "421 4.7.0 too many connections"),
+        ("450 a@one.test,b@two.test", "450 …@one.test,…@two.test"),
+    ],
+)
+async def test_replies_do_not_name_others_recipients(look: Look, reply: str, told: str) -> None:
+    """A destination's last reply may have been given for another account's mail."""
+    await accept_many(look.spool, look.account, 1)
+    record = DestinationRecord(
+        not_before_unix_ms=look.clock.now + 60_000,
+        cause="destination_unreachable",
+        failures=1,
+        reply=reply,
+    )
+    await look.spool.settle([], [Rest("one.test", record)])
+    readers: list[tuple[str | tuple[str, str], str]] = [("acme", told), (look.operator(), reply)]
+    for who, expected in readers:
+        [row] = (await look.json("/v1/destinations", who))["destinations"]
+        assert row["last_reply"] == row["held_by"]["reply"] == expected
+        [message] = (await look.json("/v1/messages", who))["messages"]
+        assert message["reply"] == expected
+        async with look.stream(who) as listener:
+            await listener.say({"watch": "destinations"})
+            [row] = (await listener.hear())["destinations"]
+            assert row["last_reply"] == expected
+
+
 async def test_statistics(look: Look) -> None:
     other = await make_account(look.spool, "other")
     await accept_many(look.spool, look.account, 3, campaign="spring")
