@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.scenarios import crash
+from tests.scenarios.small_bound import UNSETTLED_MAX
 
 pytestmark = pytest.mark.slow
 
-CONTROL_ROUNDS = 5
+CONTROL_ROUNDS = 4
 
 
 @pytest.fixture
@@ -39,6 +40,15 @@ def test_nothing_promised_is_lost_doubled_or_left_untold(
     assert books.ledger.repeats
     assert books.heard.connections > rounds // 4
     assert any(len(places) > 1 for places in books.taken.values())
+
+
+def test_the_bound_on_duplicates_is_what_bounds_them(tmp_path: Path, seed: int) -> None:
+    """With a bound far below what is otherwise in flight, no kill repeats more than that."""
+    command = (sys.executable, "-m", "tests.scenarios.small_bound")
+    books = crash.run(tmp_path, CONTROL_ROUNDS, seed, command=command)
+    assert crash.faults(books) == [], books.summary()
+    again = books.duplicates()
+    assert 0 < max(again) <= UNSETTLED_MAX, again
 
 
 def test_control_an_answer_before_the_commit_loses_mail(tmp_path: Path, seed: int) -> None:

@@ -10,7 +10,7 @@ from tests.scenarios import crash
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = 5
+ROUNDS = 4
 
 
 def test_what_was_begun_is_finished_and_nothing_goes_twice(tmp_path: Path) -> None:
