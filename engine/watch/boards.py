@@ -7,12 +7,16 @@ A watcher is a version number; it is told what has changed since, once, however
 often it changed in between.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from heapq import nlargest
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 import trio
 
+from engine.delivery.holding import waiting_in
 from engine.spool.interface import CommitNotice, DestinationRow, Group, Spool
 from engine.watch.destinations import (
     DestinationView,
@@ -82,6 +86,15 @@ class Board:
         if has_changed or not self.version:
             self._rows = after
             self._publish()
+
+    def worth(self, row: DestinationRow) -> int:
+        """How much a destination's row matters to those who watch."""
+        waiting = waiting_in(row)
+        known = self._rows.get(row.destination)
+        if known is None:
+            return 2 * waiting
+        was_waiting = known[1].queued or known[1].deferred or known[1].paused
+        return sys.maxsize if was_waiting and not waiting else 2 * waiting + 1
 
     def _publish(self) -> None:
         self.version += 1
@@ -157,17 +170,28 @@ class Boards:
             [row] = await self._spool.statistics(Group.TOTAL, account_id=account_id)
             board.take_totals(dict(zip(map(str, STATUSES), row.counts, strict=True)))
             return
-        rows: list[DestinationRow] = []
-        after = ""
-        while len(rows) < DESTINATIONS_MAX:
-            page = await self._spool.destinations(account_id=account_id, after=after, limit=PAGE)
-            rows += page
-            if len(page) < PAGE:
-                break
-            after = page[-1].destination
+        rows = await self._rows(board)
         live, now_unix_ms = self._live(), self._now_unix_ms()
         is_operator = account_id is None
         board.take_rows(
             destination_view(row, live.get(row.destination), now_unix_ms, is_operator=is_operator)
             for row in rows
         )
+
+    async def _rows(self, board: Board) -> list[DestinationRow]:
+        """The destinations that are worth a place: those that were waited for and are told to be
+        empty now, then the fullest.
+        """
+        rows: list[DestinationRow] = []
+        after = ""
+        while True:
+            page = await self._spool.destinations(
+                account_id=board.account_id, after=after, limit=PAGE
+            )
+            rows += page
+            if len(rows) > DESTINATIONS_MAX + PAGE or len(page) < PAGE:
+                # Page by page, so that a hundred thousand of them are never here at once.
+                rows = nlargest(DESTINATIONS_MAX, rows, key=board.worth)
+            if len(page) < PAGE:
+                return sorted(rows, key=attrgetter("destination"))
+            after = page[-1].destination

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from engine.spool.interface import Rest
+from engine.watch import boards
 from protocols.records import STATUSES, DestinationRecord, Reason
 from tests.spool.harness import accept_many, claim, deliver
 from tests.watch.looking import Listener, LiveOne, Look, make_account
@@ -114,3 +115,27 @@ async def test_nobody_watching_costs_no_look(look: Look) -> None:
     while look.watch.hub.subscribers:
         await accept_many(look.spool, look.account, 1)
     assert look.watch.boards.count == 0
+
+
+@pytest.mark.slow
+async def test_of_very_many_destinations_the_fullest_are_shown(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boards, "DESTINATIONS_MAX", 3)
+    monkeypatch.setattr(boards, "PAGE", 2)
+    for number in range(9):
+        await accept_many(look.spool, look.account, 1 + number % 4, at=f"d{number}.test")
+    async with look.stream() as listener:
+        await listener.say({"watch": "destinations"})
+        snapshot = await listener.hear()
+        shown = {row["destination"]: row["queued"] for row in snapshot["destinations"]}
+        assert shown == {"d3.test": 4, "d7.test": 4, "d2.test": 3} or shown == {
+            "d3.test": 4,
+            "d7.test": 4,
+            "d6.test": 3,
+        }
+        # Who was shown waiting is shown empty before another takes the place.
+        await deliver(look.spool, await claim(look.spool, "d7.test"))
+        await hear_until_row(listener, "d7.test", queued=0)
+        await accept_many(look.spool, look.account, 9, at="d0.test")
+        await hear_until_row(listener, "d0.test", queued=10)
