@@ -77,9 +77,14 @@ def list_accounts(as_json: bool) -> None:
 @json_option
 @config_option
 def plan(name: str, plan: str, as_json: bool) -> None:
-    """Give the account NAME the PLAN of the configuration, or none for no limit."""
+    """Give the account NAME the PLAN of the configuration, or none for no limit.
+
+    Paused mail goes as early as the new plan allows, at once where it has room today."""
     changed = _post(_route(name, "plan"), {"plan": None if plan == "none" else plan})
-    _print(changed, f"{printable(name)} has {_plan_text(changed['plan'])}.", as_json)
+    text = f"{printable(name)} has {_plan_text(changed['plan'])}."
+    if changed["rebooked"]:
+        text += f" {changed['rebooked']:,} paused mails go earlier than they would have."
+    _print(changed, text, as_json)
 
 
 @command.command

@@ -12,7 +12,7 @@ import msgspec
 from engine.clock import Clock
 from engine.config import Config
 from engine.http_server import Access, HttpError, Request, Response, Route
-from engine.intake.accounts import AccountRefused, check_plan, create_account, new_key
+from engine.intake.accounts import AccountRefused, check_plan, create_account, new_key, quota_of
 from engine.spool.account_calls import AccountChange
 from engine.spool.interface import Spool, SpoolError, SpoolFailed, SpoolFull
 from protocols.records import Account, ApiKey
@@ -57,6 +57,12 @@ class AccountView(msgspec.Struct, frozen=True):
     disabled: bool
     created_at: str
     api_keys: list[str]
+
+
+class PlanView(AccountView, frozen=True):
+    """The account with its new plan; `rebooked` paused mails go earlier for it."""
+
+    rebooked: int
 
 
 class AccountPage(msgspec.Struct, frozen=True):
@@ -122,11 +128,19 @@ class AccountsDoor:
         return await self._answer(await account_named(self._spool, request.params["name"]))
 
     async def set_plan(self, request: Request) -> Response:
-        """Give an account another plan, for all mail that it hands in from now on."""
+        """Give an account another plan.
+
+        Paused mail goes as early as the new one allows, at once where it has room today; none goes
+        later than it would have.
+        """
         plan = body_of(request, PlanBody).plan or ""
-        with refusals("plan_refused", 400, "plan"):
+        account = await account_named(self._spool, request.params["name"])
+        with refusals("account_refused", 400, "plan"):
             check_plan(plan, self._config)
-        return await self._changed(request, AccountChange(plan=plan))
+            changed = await self._spool.change_account(account.account_id, AccountChange(plan=plan))
+            rebooked = await self._spool.rebook(account.account_id, quota_of(changed, self._config))
+        view = self._view(changed, await self._spool.api_keys())
+        return Response.json(PlanView(**msgspec.structs.asdict(view), rebooked=rebooked))
 
     async def disable(self, request: Request) -> Response:
         """Refuse an account's credentials from now on; the mail that it has handed in goes on."""

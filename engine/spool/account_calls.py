@@ -5,9 +5,12 @@ whoever remembers an account or a key can see that what it remembers is no longe
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from protocols.records import Account, ApiKey
+
+if TYPE_CHECKING:
+    from engine.spool.interface import Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,15 @@ class AccountCalls(Protocol):
 
     async def change_account(self, account_id: int, change: AccountChange) -> Account:
         """Return the account as it is from now on. SpoolError if there is none of that id."""
+        ...
+
+    async def rebook(self, account_id: int, quota: "Quota") -> int:
+        """Move paused mail to the first day with room under a wider quota; return how many.
+
+        In its order, at most 500 rows a commit; what fits into today is released at once. No mail
+        moves to a later day. For after `change_account`: what is accepted meanwhile is booked with
+        the quota of its own request. SpoolError if there is no such account.
+        """
         ...
 
     async def rotate_keys(self, key: ApiKey, old_keys_end_unix_ms: int) -> None:

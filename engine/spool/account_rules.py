@@ -7,10 +7,16 @@ from engine.spool.interface import SpoolError
 from protocols.records import Account, ApiKey
 
 
-def changed(account: Account | None, change: AccountChange) -> Account:
-    """Return the account with its change. Raises SpoolError without an account."""
+def known(account: Account | None) -> Account:
+    """Return the account. Raises SpoolError without one."""
     if account is None:
         raise SpoolError("there is no such account")
+    return account
+
+
+def changed(account: Account | None, change: AccountChange) -> Account:
+    """Return the account with its change. Raises SpoolError without an account."""
+    account = known(account)
     return msgspec.structs.replace(
         account,
         plan=account.plan if change.plan is None else change.plan,

@@ -53,6 +53,14 @@ def day_start_unix_ms(day: int, zone: tzinfo) -> int:
     return round(datetime(first.year, first.month, first.day, tzinfo=zone).timestamp() * 1000)
 
 
+def month_of(day: int) -> range:
+    """Return the days of the month that a day is in."""
+    on = DAY_ZERO + timedelta(days=day)
+    first = day - (on.day - 1)
+    next_month = (on.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return range(first, (next_month - DAY_ZERO).days)
+
+
 def book(
     count: int,
     *,
@@ -106,16 +114,10 @@ class _Month:
 
     def booked(self, day: int) -> int:
         if day > self._last_day:
-            on = DAY_ZERO + timedelta(days=day)
-            first = day - (on.day - 1)
-            self._last_day = first + _days_in_month(on) - 1
-            self._booked = sum(self._booked_on(each) for each in range(first, self._last_day + 1))
+            days = month_of(day)
+            self._last_day = days[-1]
+            self._booked = sum(map(self._booked_on, days))
         return self._booked
 
     def add(self, count: int) -> None:
         self._booked += count
-
-
-def _days_in_month(on: date) -> int:
-    next_month = (on.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return (next_month - on.replace(day=1)).days

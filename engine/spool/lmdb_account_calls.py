@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
-from engine.spool import lmdb_accounts
+from engine.spool import lmdb_accounts, lmdb_rebooking
 from engine.spool.account_calls import AccountChange
+from engine.spool.interface import Quota, SpoolSettings
 from engine.spool.lmdb_writer import Turn, Writer
 from protocols.records import Account, ApiKey
 
@@ -14,9 +15,10 @@ API_KEYS_KEPT: Final = 10_000
 
 
 class LmdbAccountCalls:
-    """A part of `LmdbSpool`, which sets `writer` and `_read` and tells of commits."""
+    """A part of `LmdbSpool`, which sets what it needs and tells of commits."""
 
     writer: Writer
+    _settings: SpoolSettings
     _read: Callable[..., Awaitable[Any]]
 
     def __init__(self) -> None:
@@ -43,6 +45,24 @@ class LmdbAccountCalls:
             Turn.HOUSEKEEPING, partial(lmdb_accounts.change, account_id=account_id, change=change)
         )
         return account
+
+    async def rebook(self, account_id: int, quota: Quota) -> int:
+        moved = 0
+        after: bytes | None = b""
+        while after is not None:
+            count, after = await self.writer.do(
+                Turn.HOUSEKEEPING,
+                partial(
+                    lmdb_rebooking.rebook,
+                    account_id=account_id,
+                    quota=quota,
+                    after=after,
+                    max_age_ms=self._settings.max_age_ms,
+                ),
+                items=lmdb_rebooking.ROWS_MAX,
+            )
+            moved += count
+        return moved
 
     async def rotate_keys(self, key: ApiKey, old_keys_end_unix_ms: int) -> None:
         await self.writer.do(

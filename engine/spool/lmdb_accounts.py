@@ -7,7 +7,7 @@ import msgspec
 
 from engine.spool import booking
 from engine.spool.account_calls import AccountChange
-from engine.spool.account_rules import changed, ended
+from engine.spool.account_rules import changed, ended, known
 from engine.spool.interface import SpoolError
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_environment import Store
@@ -38,10 +38,8 @@ def create(changes: Changes, account: Account, key: ApiKey) -> Account:
 
 def change(changes: Changes, account_id: int, change: AccountChange) -> Account:
     """Store an account with its change. Raises SpoolError if it is not there to be read."""
-    key = U32.pack(account_id)
-    stored = changes.txn.get(key, db=changes.tables.account)
-    account = changed(None if stored is None else _account_in(stored), change)
-    changes.put("account", key, pack_record(account))
+    account = changed(account_of(changes, account_id), change)
+    changes.put("account", U32.pack(account_id), pack_record(account))
     changes.accounts_changed = True
     return account
 
@@ -65,11 +63,13 @@ def rotate(changes: Changes, key: ApiKey, old_keys_end_unix_ms: int) -> None:
     changes.accounts_changed = True
 
 
-def _account_in(stored: bytes) -> Account | None:
+def account_of(changes: Changes, account_id: int) -> Account:
+    """Return an account. Raises SpoolError if it is not there to be read."""
+    stored = changes.txn.get(U32.pack(account_id), b"", db=changes.tables.account)
     try:
         return unpack_record(stored, Account)
     except DamagedRecord:
-        return None
+        return known(None)
 
 
 def _readable_keys(cursor: "lmdb.Cursor[bytes]") -> Iterator[tuple[bytes, ApiKey]]:

@@ -220,20 +220,26 @@ class Changes:
         """Take in a new envelope with the event that tells of it."""
         self._touched[fixed.envelope_id] = Touched(fixed, encode_fixed(fixed), None, state)
         if state.status is Status.PAUSED:
-            self._releases.add(RELEASE.pack(state.due_unix_ms, fixed.account_id, state.release_day))
+            self._add_release(fixed, state)
         self._add_event(fixed, None, event)
 
     def change(self, envelope: Envelope, change: tuple[EnvelopeState, Event] | None) -> None:
         """Give an envelope that was asked for a new state with its event; None changes nothing."""
         if change is not None:
             state, event = change
-            self._touched[envelope.fixed.envelope_id].new = state
-            self._add_event(envelope.fixed, envelope.state.status, event)
+            fixed = envelope.fixed
+            self._touched[fixed.envelope_id].new = state
+            if state.status is Status.PAUSED:
+                self._add_release(fixed, state)
+            self._add_event(fixed, envelope.state.status, event)
 
     def move(self, envelope: Envelope, state: EnvelopeState | None) -> None:
         """Give an envelope that was asked for a state with another due time."""
         if state is not None:
             self._touched[envelope.fixed.envelope_id].new = state
+
+    def _add_release(self, fixed: EnvelopeFixed, state: EnvelopeState) -> None:
+        self._releases.add(RELEASE.pack(state.due_unix_ms, fixed.account_id, state.release_day))
 
     def _add_event(self, fixed: EnvelopeFixed, old: Status | None, event: Event) -> None:
         assert event.seq == self.marks.head_seq + 1, event
@@ -259,7 +265,7 @@ class Changes:
             day = state.release_day
             account_id = envelope.fixed.account_id
             self.put("paused", PAUSED.pack(account_id, day, envelope_id), b"")
-            self._releases.add(RELEASE.pack(state.due_unix_ms, account_id, day))
+            self._add_release(envelope.fixed, state)
         else:
             self._put_queue_row(envelope.fixed, state)
 
@@ -318,7 +324,7 @@ class Changes:
                     fixed.destination, fixed.lane, fixed.flow, old.due_unix_ms, envelope_id
                 )
                 delete(old_key, db=tables.queue)
-            elif old.status is Status.PAUSED and new.status is not Status.PAUSED:
+            elif old.status is Status.PAUSED:
                 delete(
                     PAUSED.pack(fixed.account_id, old.release_day, envelope_id), db=tables.paused
                 )

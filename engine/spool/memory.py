@@ -20,6 +20,7 @@ from engine.spool import (
     queue_place,
     transitions,
 )
+from engine.spool.account_rules import known
 from engine.spool.interface import (
     Accepted,
     AcceptRequest,
@@ -36,6 +37,7 @@ from engine.spool.interface import (
     EventPage,
     Finish,
     Group,
+    Quota,
     Rest,
     RetryAt,
     SpoolError,
@@ -49,6 +51,7 @@ from engine.spool.memory_accounts import MemoryAccounts
 from engine.spool.memory_commit import Commit
 from engine.spool.memory_data import MemoryData
 from engine.spool.memory_reads import counted, destination_rows, matching
+from engine.spool.rebooking import Rebooking
 from protocols.records import (
     FINAL_STATUSES,
     DestinationRecord,
@@ -58,7 +61,7 @@ from protocols.records import (
 )
 
 # As everywhere: a commit is short, so that results of attempts never wait long for their turn.
-RELEASE_ROWS_MAX: Final = 500
+ROWS_MAX: Final = 500
 
 
 class MemorySpool(MemoryAccounts):
@@ -178,9 +181,9 @@ class MemorySpool(MemoryAccounts):
             for _, _, envelope_id in data.paused
             if data.states[envelope_id].due_unix_ms <= until_unix_ms
         )
-        for start in range(0, len(due), RELEASE_ROWS_MAX):
+        for start in range(0, len(due), ROWS_MAX):
             commit = Commit(data, self.now_unix_ms())
-            for _, envelope_id in due[start : start + RELEASE_ROWS_MAX]:
+            for _, envelope_id in due[start : start + ROWS_MAX]:
                 envelope = data.envelope(envelope_id)
                 # Between two commits it may have been cancelled.
                 if envelope is not None:
@@ -195,6 +198,27 @@ class MemorySpool(MemoryAccounts):
                     )
             await self._finish_commit(commit)
         return len(due)
+
+    async def rebook(self, account_id: int, quota: Quota) -> int:
+        await trio.lowlevel.checkpoint()
+        data = self._data
+        account = known(data.accounts.get(account_id))
+        zone = booking.zone_of(account.time_zone)
+        rows = sorted(row for row in data.paused if row[0] == account_id)
+        moved = 0
+        for start in range(0, len(rows), ROWS_MAX):
+            commit = Commit(data, self.now_unix_ms())
+            days = Rebooking(
+                quota, zone, commit.now_unix_ms, lambda day: data.usage.get((account_id, day), 0)
+            )
+            for row in rows[start : start + ROWS_MAX]:
+                # Between two commits it may have been released or cancelled.
+                booked = days.earlier(row[1]) if row in data.paused else None
+                if booked is not None:
+                    commit.rebook(row[2], booked, self._settings.max_age_ms)
+                    moved += 1
+            await self._finish_commit(commit)
+        return moved
 
     async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
         await trio.lowlevel.checkpoint()

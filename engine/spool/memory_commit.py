@@ -74,6 +74,21 @@ class Commit:
         if change is not None:
             self._write(envelope.fixed, envelope.state.status, *change)
 
+    def rebook(self, envelope_id: int, booked: booking.Booking, max_age_ms: int) -> None:
+        envelope = self.data.envelope(envelope_id)
+        assert envelope is not None, "a paused row has its envelope"
+        account_id, old_day = envelope.fixed.account_id, envelope.state.release_day
+        usage = self.data.usage
+        usage[account_id, old_day] -= 1
+        usage[account_id, booked.day] = usage.get((account_id, booked.day), 0) + 1
+        place = self.data.next_place()
+        self.apply(
+            envelope,
+            transitions.apply_rebooking(
+                envelope, booked, self.now_unix_ms, place, max_age_ms=max_age_ms
+            ),
+        )
+
     def finish(self, envelope: Envelope, decision: Finish) -> None:
         fixed, state = envelope.fixed, envelope.state
         record = self.data.destinations.get(fixed.destination)
@@ -105,6 +120,10 @@ class Commit:
         )
 
     def _put(self, fixed: EnvelopeFixed, state: EnvelopeState) -> None:
-        self.data.put_state(fixed, state)
-        if state.status in transitions.QUEUE_STATUSES and state.due_unix_ms <= self.now_unix_ms:
+        now_unix_ms = self.now_unix_ms
+        self.data.put_state(fixed, state, now_unix_ms)
+        if (
+            state.status in transitions.QUEUE_STATUSES
+            and self.data.wake_of(fixed, state, now_unix_ms) <= now_unix_ms
+        ):
             self.due_destinations[fixed.destination] = None

@@ -10,6 +10,7 @@ writes what comes back, state and event in one transaction.
 from dataclasses import dataclass
 from typing import Final
 
+from engine.spool.booking import Booking
 from engine.spool.interface import AttemptResult, Finish, RetryAt
 from protocols.records import (
     FINAL_STATUSES,
@@ -183,6 +184,34 @@ def apply_release(
         old.release_day,
         "",
         None,
+        "",
+        0,
+        [*old.event_seqs, place.seq],
+    )
+    return state, _event(envelope.fixed, state, place, at_unix_ms)
+
+
+def apply_rebooking(
+    envelope: Envelope, booked: Booking, at_unix_ms: int, place: Place, *, max_age_ms: int
+) -> tuple[EnvelopeState, Event] | None:
+    """Return what an earlier day makes of a paused envelope; None if it is not paused.
+
+    `booked.release_unix_ms` is 0 for today: it is released at once. Else it stays paused, and the
+    event tells of the new release.
+    """
+    old = envelope.state
+    if old.status is not Status.PAUSED:
+        return None
+    is_paused = booked.release_unix_ms > 0
+    due_unix_ms = booked.release_unix_ms or at_unix_ms
+    state = EnvelopeState(
+        Status.PAUSED if is_paused else Status.QUEUED,
+        old.attempts,
+        due_unix_ms,
+        due_unix_ms + max_age_ms,
+        booked.day,
+        "",
+        Reason.QUOTA if is_paused else None,
         "",
         0,
         [*old.event_seqs, place.seq],

@@ -17,6 +17,7 @@ from engine.intake.accounts_http import (
     AccountPage,
     AccountView,
     PlanBody,
+    PlanView,
     RotateBody,
 )
 from engine.intake.check_http import CheckAnswer, CheckBody
@@ -203,7 +204,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v1/accounts"): Operation("List accounts.", answer=AccountPage),
     ("GET", "/v1/accounts/{name}"): Operation("One account.", answer=AccountView),
     ("POST", "/v1/accounts/{name}/plan"): Operation(
-        "Give an account another plan.", body=PlanBody, answer=AccountView
+        "Give an account another plan; paused mail goes as early as it allows.",
+        body=PlanBody,
+        answer=PlanView,
     ),
     ("POST", "/v1/accounts/{name}/disable"): Operation(
         "Refuse an account's credentials; its mail goes on.", answer=AccountView

@@ -133,7 +133,9 @@ async def test_new_keys_end_the_old_ones(door: Any, tmp_path: Path) -> None:
         assert (await change(control, "sender/keys", {"keep_old_for_s": -1}))[0] == 400
 
 
-async def test_a_plan_counts_from_the_next_mail_on(door: Any, tmp_path: Path) -> None:
+async def test_a_plan_counts_for_new_mail_and_a_wider_one_at_once(
+    door: Any, tmp_path: Path
+) -> None:
     control = tmp_path / "control.sock"
     async with door(Config(plans=(Plan(name="one", messages_per_day=1),)), control=control) as it:
         assert (await it.post(ONE_MAIL)).status == 200
@@ -144,6 +146,9 @@ async def test_a_plan_counts_from_the_next_mail_on(door: Any, tmp_path: Path) ->
         status, refused = await change(control, "sender/plan", {"plan": "large"})
         assert (status, refused["error"]["code"]) == (400, "account_refused")
         assert "free, one" in refused["error"]["message"]
+        status, shown = await change(control, "sender/plan", {"plan": None})
+        assert (status, shown["plan"], shown["rebooked"]) == (200, None, 1)
+        assert [each.state.status for each in await it.envelopes()] == ["queued", "queued"]
         assert (await change(control, "nobody/plan", {"plan": None}))[0] == 404
 
 

@@ -85,6 +85,10 @@ cancels = st.tuples(st.just("cancel"), st.integers(0, 30))
 retries = st.tuples(
     st.just("retry"), st.tuples(st.integers(0, 30), st.sampled_from([-h.HOUR_MS, 0, h.HOUR_MS]))
 )
+rebooks = st.tuples(
+    st.just("rebook"),
+    st.tuples(st.integers(0, 1), st.sampled_from([Quota(), Quota(per_day=5), Quota(4, 12)])),
+)
 clocks = st.tuples(
     st.just("clock"),
     st.sampled_from([1, h.SECOND_MS, h.HOUR_MS, h.DAY_MS, 4 * h.DAY_MS, -h.DAY_MS]),
@@ -95,7 +99,7 @@ plain = st.sampled_from([("release", 0), ("sweep", 0), ("repeat", 0), ("crash", 
 programs = st.lists(
     st.one_of(
         *(accepts, windows, windows, windows, settles, settles, settles, clocks),
-        *(rests, cancels, retries, plain),
+        *(rests, cancels, retries, rebooks, plain),
     ),
     # Short programs reach nothing; what fails in a long one is shrunk by leaving steps out.
     min_size=15,
@@ -284,6 +288,11 @@ class Pair:
     async def do_release(self, _: int) -> None:
         now_unix_ms = self.model.now_unix_ms()
         await self._both(lambda spool: spool.release(now_unix_ms))
+
+    async def do_rebook(self, argument: tuple[int, Quota]) -> None:
+        number, quota = argument
+        account_id = self.accounts[number].account_id
+        await self._both(lambda spool: spool.rebook(account_id, quota))
 
     async def do_sweep(self, _: int) -> None:
         await h.sweep_all(self.adapter)
