@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
+import trio
+
 from engine.http_server import Access, HttpError, Request, Response, Route
 from engine.spool.interface import EnvelopeFilter, Spool
 from engine.watch.messages import account_id_of, visible_envelope
@@ -77,8 +79,8 @@ STATES: Final = {
 SYSTEM_ISSUE: Final = (10, "system issue")
 
 
-def routes(spool: Spool) -> list[Route]:
-    """Messages, one message, and one message's history."""
+def routes(spool: Spool, listings: trio.CapacityLimiter) -> list[Route]:
+    """Messages, one message, and one message's history; `listings` as for `/v1/messages`."""
 
     async def list_messages(request: Request) -> Response:
         query = _lower_query(request)
@@ -89,10 +91,13 @@ def routes(spool: Spool) -> list[Route]:
             return _listing([])
         total: int | None = None
         if _flag(query, "countonly") or _flag(query, "countrecords"):
-            total = await _count(spool, wanted)
+            async with listings:
+                total = await _count(spool, wanted)
             if _flag(query, "countonly"):
                 return Response.json({"Count": total, "Data": [], "Total": total})
-        rows = await _page(spool, wanted, offset, limit or LIMIT_MAX, _is_ascending(query))
+        ascending = _is_ascending(query)
+        async with listings:
+            rows = await _page(spool, wanted, offset, limit or LIMIT_MAX, ascending)
         data = [_row(each, query) for each in rows]
         return _listing(data, total)
 

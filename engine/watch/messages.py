@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import msgspec
+import trio
 
 from engine.delivery.holding import UNREACHABLE_CAUSES
 from engine.http_server import Access, HttpError, Identity, Request, Response, Route
@@ -82,8 +83,14 @@ class MessagePage(msgspec.Struct, frozen=True):
     after: str | None
 
 
-def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], int]) -> list[Route]:
-    """Listing and single messages."""
+def routes(
+    spool: Spool,
+    live: LiveDestinations,
+    listings: trio.CapacityLimiter,
+    *,
+    now_unix_ms: Callable[[], int],
+) -> list[Route]:
+    """Listing and single messages; `listings` bounds how many walk through the spool at once."""
 
     async def unreachable(
         envelopes: Collection[Envelope], reader: Identity
@@ -95,7 +102,9 @@ def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], in
         query = Query(request, LIST_PARAMETERS)
         wanted = await _wanted(spool, query, request.identity)
         after = query.set_of("after", whole_number)
-        page = await spool.find(wanted, min(after) if after else None, query.limit())
+        limit = query.limit()
+        async with listings:
+            page = await spool.find(wanted, min(after) if after else None, limit)
         records = await unreachable(page.envelopes, request.identity)
         views = [message_view(each, records) for each in page.envelopes]
         return Response.json(MessagePage(views, str(page.after) if page.after else None))

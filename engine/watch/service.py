@@ -29,6 +29,9 @@ from engine.watch.destinations import LiveDestinations
 from engine.watch.hub import EventHub
 from engine.watch.tickets import Tickets
 
+# A listing under a narrow filter may have to walk through everything, beside deliveries.
+LISTINGS_MAX: Final = 2
+
 
 class Watch:
     """What people look at. `live` tells of the destinations that have an actor now.
@@ -82,16 +85,17 @@ class Watch:
 
     def routes(self) -> list[Route]:
         spool, live, now_unix_ms = self._spool, self._live, self._now_unix_ms
+        listings = trio.CapacityLimiter(LISTINGS_MAX)
         services = stream.StreamServices(
             spool, self.hub, self.boards, self._tickets, self._public_url
         )
         own = [
-            *messages.routes(spool, live, now_unix_ms=now_unix_ms),
+            *messages.routes(spool, live, listings, now_unix_ms=now_unix_ms),
             *explain.routes(self._explainer, spool),
             *statistics.routes(spool, live, now_unix_ms=now_unix_ms),
             *events.routes(spool, self.hub),
             *stream.routes(services),
-            *mailjet_reads.routes(spool),
+            *mailjet_reads.routes(spool, listings),
             *(sessions.routes(self._operators) if self._operators else ()),
             *health.routes(
                 spool,
