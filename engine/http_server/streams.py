@@ -12,9 +12,16 @@ import trio
 
 
 class ReplayStream(trio.abc.Stream):
-    """`stream` with `seen` in front of what it still has to say."""
+    """`stream` with `seen` in front of what it still has to say.
+
+    `received` counts what came since whoever reads last set it to 0. Beyond `received_max` the
+    client is cut off: the library keeps a list of the fragments of a message, and empty ones add
+    nothing to the size that it bounds.
+    """
 
     def __init__(self, stream: trio.abc.Stream, seen: bytes) -> None:
+        self.received = 0
+        self.received_max: int | None = None
         self._stream = stream
         self._seen = seen
         self._sending = trio.StrictFIFOLock()
@@ -25,7 +32,11 @@ class ReplayStream(trio.abc.Stream):
             length = len(self._seen) if max_bytes is None else max_bytes
             data, self._seen = self._seen[:length], self._seen[length:]
             return data
-        return bytes(await self._stream.receive_some(max_bytes))
+        data = bytes(await self._stream.receive_some(max_bytes))
+        self.received += len(data)
+        if self.received_max is not None and self.received > self.received_max:
+            raise trio.BrokenResourceError("too much was said without a message in it")
+        return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         async with self._sending:

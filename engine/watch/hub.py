@@ -31,8 +31,8 @@ from protocols.stream_frames import (
 # At 2,000 events a second this makes frames of 50, and nobody sees 25 ms.
 PERIOD_S: Final = 0.025
 BATCH_EVENTS_MAX: Final = 1_000
-# Four seconds at 2,000 a second, some 8 MB: whoever falls behind more than that reads the log.
-RING_EVENTS: Final = 8_192
+# Two seconds at 2,000 a second, at most 10 MB: whoever falls behind more than that reads the log.
+RING_EVENTS: Final = 4_096
 # Batches are shared within one period; more different ones than this are built and not kept.
 SHARED_MAX: Final = 4_096
 

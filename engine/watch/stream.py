@@ -33,6 +33,8 @@ from protocols.timestamps import time_text
 HANDSHAKE_S: Final = 5.0
 # A filter that names a thousand messages by id is some 20 kB.
 MESSAGE_BYTES_MAX: Final = 65_536
+# Until a message is complete; who sends nothing but pings gets this far in two weeks.
+RECEIVED_BYTES_MAX: Final = 262_144
 MESSAGES_WAITING: Final = 4
 SUBSCRIBERS_MAX: Final = 2_000  # 20 kB each; half of the connections that the port takes.
 
@@ -137,6 +139,7 @@ def _chosen_subprotocol(proposed: list[str]) -> str | None:
 
 async def _run_websocket(services: StreamServices, request: Request, stream: ReplayStream) -> None:
     chosen = _chosen_subprotocol(_proposed_subprotocols(request))
+    stream.received_max = RECEIVED_BYTES_MAX
     services.hub.subscribers += 1
     try:
         async with trio.open_nursery() as nursery:

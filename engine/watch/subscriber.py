@@ -102,6 +102,7 @@ class Subscriber:
     ) -> None:
         while True:
             message = await self._websocket.get_message()
+            self._stream.received = 0
             try:
                 asked = self._frames.parse(message)
                 if isinstance(asked, Watch):

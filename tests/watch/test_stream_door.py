@@ -248,3 +248,18 @@ async def test_a_client_gone_right_after_its_handshake_is_nobodys_trouble(look: 
             await trio.aclose_forcefully(stream)
         await neighbour.say({"subscribe": {"after": "now"}})
         assert (await neighbour.hear())["events"] == []
+
+
+@pytest.mark.slow
+async def test_a_message_of_endless_empty_fragments_is_cut_off(look: Look) -> None:
+    good = handshake(b"Basic a2V5LWFjbWU6YSBzZWNyZXQ=")
+    begin, empty = b"\x01\x81\x00\x00\x00\x00{", b"\x00\x80\x00\x00\x00\x00"
+    stream = await trio.open_tcp_stream("127.0.0.1", look.port)
+    async with stream, look.stream() as neighbour:
+        await stream.send_all(good)
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
+        await stream.send_all(begin)
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.send_all(empty * 4_000_000)
+        await neighbour.say({"subscribe": {"after": "now"}})
+        assert (await neighbour.hear())["events"] == []
