@@ -103,8 +103,7 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
             now_unix_ms=clock.now_unix_ms,
             secret_text=lambda: seams.random_octets(20).hex(),
             live=lambda: delivery.statistics().destinations,
-            outlook=delivery.outlook,
-            spool_refuses=lambda: delivery.spool_refuses_since_unix_ms,
+            delivering=delivery,
             operators=operators,
         )
         http = HttpServer(

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from engine.config import DestinationLimits
+from engine.config_values import Rate
 from engine.delivery.limits import (
-    NOT_BY_WAITING,
     ConnectionLimit,
     Limit,
     TokenBucket,
@@ -90,14 +89,15 @@ class Outlook:
 class Facts:
     """What is known about one mail's way; times are wall milliseconds.
 
-    `outlook` is None while the destination has no actor; `ahead` are the mails of the destination
-    that go before this one. `last_event_unix_ms` is when something happened to the mail last.
-    `spool_refuses_since_unix_ms` is None unless results cannot be stored.
+    `rate` is what a rule allows, None without one; `outlook` is None while the destination has no
+    actor. `ahead` are the mails of the destination that go before this one. `last_event_unix_ms`
+    is when something happened to the mail last, `spool_refuses_since_unix_ms` since when results
+    cannot be stored, None if they can.
     """
 
     now_unix_ms: int
     record: DestinationRecord
-    limits: DestinationLimits
+    rate: Rate | None = None
     outlook: Outlook | None = None
     ahead: int = 0
     last_event_unix_ms: int = 0
@@ -207,7 +207,8 @@ def _gates(envelope: Envelope, envelope_key: str, facts: Facts) -> Sequence[Gate
             "quota",
             "account",
             fixed.account,
-            state.due_unix_ms or NOT_BY_WAITING,
+            # From its day on the next round of releases takes it, within a second or two.
+            max(state.due_unix_ms, facts.now_unix_ms + 1),
             fixed.accepted_unix_ms,
             limit=facts.quota,
             reason=Reason.QUOTA,
@@ -240,8 +241,8 @@ def _destination_gates(destination: str, facts: Facts) -> Sequence[Gate]:
     scope, key, limit = "destination", destination, ""
     if record.cause == "connection_limit":
         scope, key = "site", record.site
-    elif record.cause == "rate_limit" and facts.limits.rate is not None:
-        limit = rate_text(facts.limits.rate.per_s, facts.limits.rate.burst)
+    elif record.cause == "rate_limit" and facts.rate is not None:
+        limit = rate_text(facts.rate.per_s, facts.rate.burst)
     gates.append(
         Gate(
             record.cause,
@@ -259,9 +260,9 @@ def _destination_gates(destination: str, facts: Facts) -> Sequence[Gate]:
 
 def _of_gate(gate: Gate, ready_unix_ms: int | None, facts: Facts) -> Holding:
     now_unix_ms = facts.now_unix_ms
-    if gate.code in UNREACHABLE_CAUSES and ready_unix_ms == now_unix_ms + 1:
-        ready_unix_ms = now_unix_ms
-    rate = facts.limits.rate
+    if ready_unix_ms == now_unix_ms + 1:
+        ready_unix_ms = now_unix_ms  # That is how a gate says "at any moment".
+    rate = facts.rate
     if gate.code == "rate_limit" and ready_unix_ms is not None and rate is not None:
         # The stored bucket lets one pass at that moment, and those ahead take theirs first.
         record = facts.record

@@ -15,6 +15,7 @@ import trio
 
 from engine.clock import Clock
 from engine.config import Config
+from engine.config_values import Rate
 from engine.delivery.connection import Connection, TlsContexts
 from engine.delivery.destination import Destination
 from engine.delivery.disposition import Disposition
@@ -154,6 +155,10 @@ class Delivery:
         """Say how a destination's actor stands towards one of its mails; None without an actor."""
         actor = self._scheduler.residents.get(destination)
         return None if actor is None else actor.outlook(envelope_id)
+
+    def rate_of(self, destination: str) -> Rate | None:
+        """Return how fast a rule lets mail go to a destination; None without one."""
+        return self._around.limits_for(destination).rate
 
     @property
     def spool_refuses_since_unix_ms(self) -> int | None:

@@ -6,11 +6,12 @@ disagree. Looks at a bounded number of rows, however many are queued.
 """
 
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from engine.config import Config, load_typos
+from engine.config_values import Rate
 from engine.delivery.holding import (
     Facts,
     Holding,
@@ -52,7 +53,28 @@ MESSAGES_OF_ADDRESS: Final = 10
 DESTINATIONS_SHOWN: Final = 20
 PAGE: Final = 1000
 
-Outlooks = Callable[[str, int], Outlook | None]
+
+class Delivering(Protocol):
+    """What delivery says for explanations; see `engine.delivery.service.Delivery`."""
+
+    def outlook(self, destination: str, envelope_id: int) -> Outlook | None: ...
+
+    def rate_of(self, destination: str) -> Rate | None: ...
+
+    @property
+    def spool_refuses_since_unix_ms(self) -> int | None: ...
+
+
+class NothingDelivered:
+    """In place of delivery while the engine is stopped."""
+
+    spool_refuses_since_unix_ms = None
+
+    def outlook(self, destination: str, envelope_id: int) -> None:
+        return None
+
+    def rate_of(self, destination: str) -> None:
+        return None
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -109,7 +131,7 @@ class CampaignExplanation(msgspec.Struct, frozen=True):
 
 
 class Explainer:
-    """Answers for one mail, a destination, a campaign. `outlook` asks delivery's live actor."""
+    """Answers for one mail, an address, a destination, a campaign."""
 
     def __init__(
         self,
@@ -118,15 +140,13 @@ class Explainer:
         live: LiveDestinations,
         *,
         now_unix_ms: Callable[[], int],
-        outlook: Outlooks,
-        spool_refuses: Callable[[], int | None],
+        delivering: Delivering,
     ) -> None:
         self._spool = spool
         self._config = config
         self._live = live
         self._now_unix_ms = now_unix_ms
-        self._outlook = outlook
-        self._spool_refuses = spool_refuses
+        self._delivering = delivering
         self._typos = load_typos(config.intake.typo_files)
 
     async def message(self, envelope: Envelope, language: Language) -> Explanation:
@@ -160,7 +180,9 @@ class Explainer:
         """What is known about the way of one waiting mail."""
         fixed, state, spool = envelope.fixed, envelope.state, self._spool
         is_queued = state.status in WAITING
-        outlook = self._outlook(fixed.destination, fixed.envelope_id) if is_queued else None
+        outlook = (
+            self._delivering.outlook(fixed.destination, fixed.envelope_id) if is_queued else None
+        )
         record = outlook.record if outlook else None
         if record is None or record == DestinationRecord():
             # An actor that has just been started has not read what the last one left.
@@ -174,12 +196,12 @@ class Explainer:
         return Facts(
             now_unix_ms=self._now_unix_ms(),
             record=record or DestinationRecord(),
-            limits=self._config.limits(fixed.destination),
+            rate=self._delivering.rate_of(fixed.destination),
             outlook=outlook,
             ahead=ahead,
             last_event_unix_ms=last[0].at_unix_ms if last else 0,
             quota="" if is_queued else await self._quota(fixed.account_id),
-            spool_refuses_since_unix_ms=self._spool_refuses(),
+            spool_refuses_since_unix_ms=self._delivering.spool_refuses_since_unix_ms,
         )
 
     async def address(
@@ -248,18 +270,18 @@ class Explainer:
     ) -> DestinationExplanation:
         """Explain what waits at one destination."""
         now_unix_ms, waiting = self._now_unix_ms(), waiting_in(row)
-        outlook = self._outlook(row.destination, 0)
+        outlook = self._delivering.outlook(row.destination, 0)
         view = destination_view(row, self._live().get(row.destination), now_unix_ms)
         held = holding_destination(
             row,
             Facts(
                 now_unix_ms=now_unix_ms,
                 record=outlook.record if outlook and outlook.record.site else row.record,
-                limits=self._config.limits(row.destination),
+                rate=self._delivering.rate_of(row.destination),
                 outlook=outlook,
                 ahead=max(0, waiting - 1),
                 quota=self._quota_text(account),
-                spool_refuses_since_unix_ms=self._spool_refuses(),
+                spool_refuses_since_unix_ms=self._delivering.spool_refuses_since_unix_ms,
             ),
             account.name if account else "",
         )

@@ -36,8 +36,7 @@ LISTINGS_MAX: Final = 2
 class Watch:
     """What people look at. `live` tells of the destinations that have an actor now.
 
-    `outlook` tells how the actor of a destination stands towards one of its mails, and
-    `spool_refuses` since when results cannot be stored; without them nothing is delivered here.
+    `delivering` knows how actors stand towards their mail; without it nothing is delivered.
     `operators` is None where nobody signs in with a link. `is_ready` is for
     whoever runs the engine to set: it accepts and delivers.
     """
@@ -50,8 +49,7 @@ class Watch:
         now_unix_ms: Callable[[], int],
         secret_text: Callable[[], str],
         live: LiveDestinations,
-        outlook: explain.Outlooks = lambda destination, envelope_id: None,
-        spool_refuses: Callable[[], int | None] = lambda: None,
+        delivering: explain.Delivering | None = None,
         operators: OperatorSessions | None = None,
     ) -> None:
         self.is_ready = False
@@ -67,8 +65,7 @@ class Watch:
             config,
             live,
             now_unix_ms=now_unix_ms,
-            outlook=outlook,
-            spool_refuses=spool_refuses,
+            delivering=delivering or explain.NothingDelivered(),
         )
         self._operators = operators
         self._http: HttpServer | None = None
