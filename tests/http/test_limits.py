@@ -232,3 +232,21 @@ async def test_a_handshake_that_is_never_begun_is_cut_off(
         async with stream:
             assert await read_to_end(stream) in (b"", b"<reset>")
         assert trio.current_time() == pytest.approx(HttpSettings().handshake_s, abs=3.0)
+
+
+async def test_half_sent_heads_take_no_place_from_whole_requests() -> None:
+    async with running_port(HttpSettings(connections_max=20)) as port, trio.open_nursery() as slow:
+        for _ in range(20):
+            stream = await port.connect()
+            slow.start_soon(hold_with_half_a_head, stream)
+        await wait_all_tasks_blocked(0.01)
+        for _ in range(60):
+            answer = await port.say(GET[:-2] + b"Connection: close\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 ")
+        slow.cancel_scope.cancel()
+
+
+async def hold_with_half_a_head(stream: trio.SocketStream) -> None:
+    async with stream:
+        await stream.send_all(GET[:20])
+        await read_to_end(stream)

@@ -304,3 +304,14 @@ async def test_a_ping_is_answered_while_nothing_else_happens(look: Look) -> None
         )
         assert opcode == websocket.ABNF.OPCODE_PONG
         assert frame.data == b"are you there"
+
+
+async def test_the_engine_does_not_wait_for_subscribers_when_it_ends(look: Look) -> None:
+    async with look.stream() as listener:
+        await listener.say({"subscribe": {"after": "start"}})
+        await listener.hear()
+        look.server.stop()
+        with pytest.raises((websocket.WebSocketConnectionClosedException, ConnectionError)):
+            await trio.to_thread.run_sync(listener.client.recv)
+    while look.server.statistics().connections:
+        await trio.lowlevel.checkpoint()
