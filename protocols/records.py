@@ -201,6 +201,29 @@ class ApiKey(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ends_unix_ms: int = 0
 
 
+class Suppression(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An address that an account's mail does not go to any more; `suppressed_address` has its form.
+
+    `until_unix_ms` is 0 if it has no end. `reply` is what was said of the address by a receiver,
+    to `envelope_id`, and "" with 0 where a person has put it here; `text` is that person's reason.
+    """
+
+    address: str
+    since_unix_ms: int
+    until_unix_ms: int
+    reply: str = ""
+    envelope_id: int = 0
+    text: str = ""
+
+
+def suppressed_address(recipient: str, destination: str) -> str:
+    """Return the form in which addresses are compared: local part exact, domain in A-labels.
+
+    `recipient` and `destination` are those of an envelope.
+    """
+    return f"{recipient.rpartition('@')[0]}@{destination}"
+
+
 T = TypeVar("T")
 
 _encoder = msgspec.msgpack.Encoder()

@@ -7,7 +7,7 @@ whoever remembers an account or a key can see that what it remembers is no longe
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from protocols.records import Account, ApiKey
+from protocols.records import Account, ApiKey, Suppression
 
 if TYPE_CHECKING:
     from engine.spool.interface import Quota
@@ -22,7 +22,11 @@ class AccountChange:
 
 
 class AccountCalls(Protocol):
-    """Accounts and their keys."""
+    """Accounts, their keys, and the addresses that their mail does not go to.
+
+    A hard bounce suppresses its address for its account in the commit that settles it. What is
+    accepted later for such an address ends `blocked` there and then and takes no part of a quota.
+    """
 
     @property
     def accounts_version(self) -> int:
@@ -51,6 +55,22 @@ class AccountCalls(Protocol):
 
         A key that ends earlier keeps its end. SpoolError if the new key exists already.
         """
+        ...
+
+    async def suppressions(
+        self, account_id: int, *, after: str = "", limit: int = 1000
+    ) -> list[Suppression]:
+        """Return the suppressed addresses of an account behind `after`, by address."""
+        ...
+
+    async def suppression(self, account_id: int, address: str) -> Suppression | None: ...
+
+    async def suppress(self, account_id: int, suppression: Suppression) -> None:
+        """Suppress an address by hand, in place of what was there."""
+        ...
+
+    async def lift_suppression(self, account_id: int, address: str) -> bool:
+        """Let mail go to an address again; return whether it was suppressed."""
         ...
 
     async def accounts(self) -> list[Account]: ...

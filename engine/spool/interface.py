@@ -108,7 +108,7 @@ class AcceptRequest:
 class AcceptedEnvelope:
     envelope_id: int
     uuid: bytes
-    status: Status  # queued or paused
+    status: Status  # queued or paused; blocked if the address is suppressed, with due 0
     due_unix_ms: int
 
 

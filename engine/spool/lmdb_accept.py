@@ -17,7 +17,15 @@ from engine.spool.interface import (
 )
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_layout import U32, StoredRequest
-from protocols.records import DamagedRecord, EnvelopeFixed, pack_record, unpack_record
+from engine.spool.lmdb_suppressions import Suppressed
+from protocols.records import (
+    DamagedRecord,
+    EnvelopeFixed,
+    Suppression,
+    pack_record,
+    suppressed_address,
+    unpack_record,
+)
 
 # What an envelope takes beside its content: its record, its event and its rows.
 ENVELOPE_OCTETS: Final = 1000
@@ -30,8 +38,10 @@ def accept(changes: Changes, request: AcceptRequest, settings: SpoolSettings) ->
         first = _first_answer(changes, account.account_id, request.digest)
         if first is not None:
             return first
+    count = sum(len(message.recipients) for message in request.messages)
+    suppressions = _suppressions(changes, request)
     bookings = booking.book(
-        sum(len(message.recipients) for message in request.messages),
+        count - len(suppressions),
         quota=request.quota,
         zone=booking.zone_of(account.time_zone),
         now_unix_ms=now_unix_ms,
@@ -44,14 +54,19 @@ def accept(changes: Changes, request: AcceptRequest, settings: SpoolSettings) ->
     envelopes: list[AcceptedEnvelope] = []
     for message in request.messages:
         for fixed in _new_envelopes(changes, request, message):
-            booked, place = next(places), changes.next_place()
-            state = transitions.accepted_state(
-                booked.release_unix_ms or now_unix_ms,
-                release_day=booked.day,
-                is_paused=booked.release_unix_ms > 0,
-                max_age_ms=settings.max_age_ms,
-                seq=place.seq,
-            )
+            place = changes.next_place()
+            suppression = suppressions.get(len(envelopes)) if suppressions else None
+            if suppression is None:
+                booked = next(places)
+                state = transitions.accepted_state(
+                    booked.release_unix_ms or now_unix_ms,
+                    release_day=booked.day,
+                    is_paused=booked.release_unix_ms > 0,
+                    max_age_ms=settings.max_age_ms,
+                    seq=place.seq,
+                )
+            else:
+                state = transitions.suppressed_state(suppression, now_unix_ms, place.seq)
             changes.add_envelope(fixed, state, transitions.accepted_event(fixed, state, place))
             envelopes.append(
                 AcceptedEnvelope(fixed.envelope_id, fixed.uuid, state.status, state.due_unix_ms)
@@ -75,6 +90,19 @@ def octets_of(request: AcceptRequest) -> int:
             assert 0 < len(name.replace("\0", "")) == len(name) <= 255, name
             assert len(recipient.uuid) == 16, recipient
     return octets
+
+
+def _suppressions(changes: Changes, request: AcceptRequest) -> dict[int, Suppression]:
+    """Return what suppresses the recipients of a request, by their place; most have nothing."""
+    suppressed = Suppressed(changes, request.account.account_id)
+    if not suppressed.has_any:
+        return {}
+    recipients = [each for message in request.messages for each in message.recipients]
+    found = {
+        place: suppressed.find(suppressed_address(each.recipient, each.destination))
+        for place, each in enumerate(recipients)
+    }
+    return {place: suppression for place, suppression in found.items() if suppression is not None}
 
 
 def _new_envelopes(

@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
-from engine.spool import lmdb_accounts, lmdb_rebooking
+from engine.clock import Stamp
+from engine.spool import lmdb_accounts, lmdb_rebooking, lmdb_suppressions
 from engine.spool.account_calls import AccountChange
 from engine.spool.interface import Quota, SpoolSettings
 from engine.spool.lmdb_writer import Turn, Writer
-from protocols.records import Account, ApiKey
+from protocols.records import Account, ApiKey, Suppression
 
 # The keys of everybody who sends within minutes, at half a kilobyte each.
 API_KEYS_KEPT: Final = 10_000
@@ -19,6 +20,7 @@ class LmdbAccountCalls:
 
     writer: Writer
     _settings: SpoolSettings
+    _stamp: Stamp
     _read: Callable[..., Awaitable[Any]]
 
     def __init__(self) -> None:
@@ -69,6 +71,37 @@ class LmdbAccountCalls:
             Turn.HOUSEKEEPING,
             partial(lmdb_accounts.rotate, key=key, old_keys_end_unix_ms=old_keys_end_unix_ms),
         )
+
+    async def suppressions(
+        self, account_id: int, *, after: str = "", limit: int = 1000
+    ) -> list[Suppression]:
+        found: list[Suppression] = await self._read(
+            lmdb_suppressions.read_suppressions,
+            account_id,
+            after,
+            limit,
+            self._stamp.now_unix_ms(),
+        )
+        return found
+
+    async def suppression(self, account_id: int, address: str) -> Suppression | None:
+        found: Suppression | None = await self._read(
+            lmdb_suppressions.read_suppression, account_id, address, self._stamp.now_unix_ms()
+        )
+        return found
+
+    async def suppress(self, account_id: int, suppression: Suppression) -> None:
+        await self.writer.do(
+            Turn.HOUSEKEEPING,
+            partial(lmdb_suppressions.suppress, account_id=account_id, suppression=suppression),
+        )
+
+    async def lift_suppression(self, account_id: int, address: str) -> bool:
+        was_suppressed: bool = await self.writer.do(
+            Turn.HOUSEKEEPING,
+            partial(lmdb_suppressions.lift, account_id=account_id, address=address),
+        )
+        return was_suppressed
 
     async def accounts(self) -> list[Account]:
         found: list[Account] = await self._read(lmdb_accounts.read_accounts)

@@ -78,6 +78,8 @@ class Tables:
         "account_name",
         "api_key",
         "quarantine",
+        # Added to format 1: a program that does not know it leaves it alone.
+        "suppression",
     )
     __slots__ = NAMES
 
@@ -182,6 +184,11 @@ def flow_name_key(account_id: int, campaign: str | None) -> bytes:
 def account_name_key(name: str) -> bytes:
     """Return a key for a name of any length; likewise for an API key."""
     return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def suppression_key(account_id: int, address: str) -> bytes:
+    """Return a key whose order is that of the addresses, up to their longest."""
+    return U32.pack(account_id) + address.encode("utf-8", "surrogatepass")
 
 
 def counter_group(projection: int, account_id: int) -> bytes:

@@ -11,6 +11,7 @@ from engine.spool.interface import AttemptResult, Decision, Finish, Rest, RetryA
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_cursors import delete_here
 from engine.spool.lmdb_layout import PAUSED, RELEASE, U32_U32
+from engine.spool.lmdb_suppressions import note_change
 from protocols.records import Status
 
 
@@ -24,9 +25,10 @@ def settle(
     for result in results:
         envelope = changes.envelope(result.envelope_id)
         if envelope is not None:
-            changes.change(
-                envelope, transitions.apply_result(envelope, result, changes.next_place())
-            )
+            change = transitions.apply_result(envelope, result, changes.next_place())
+            changes.change(envelope, change)
+            if change is not None:
+                note_change(changes, envelope.fixed, change[0])
         changes.settled_ids.append(result.envelope_id)
     for decision in decisions:
         if isinstance(decision, Rest):
@@ -60,6 +62,8 @@ def finish(changes: Changes, decision: Finish, *, is_claimed: bool = False) -> N
         # Its place on the day that was booked is free again.
         changes.use(fixed.account_id, state.release_day, -1)
     changes.change(envelope, change)
+    if change is not None:
+        note_change(changes, fixed, change[0])
 
 
 def release(

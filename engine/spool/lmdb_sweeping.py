@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.spool import transitions
+from engine.spool import lmdb_suppressions, transitions
 from engine.spool.interface import SpoolSettings
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_contents import collect_garbage, get_octets
@@ -39,6 +39,7 @@ from protocols.records import (
     Envelope,
     Event,
     Status,
+    Suppression,
     unpack_envelope,
     unpack_record,
 )
@@ -106,11 +107,13 @@ class Sweeper:
         self._settings = settings
         self._known_damage: set[tuple[str, bytes]] = set()
         self._cursors = (store.marks.sweep_envelope_id, store.marks.sweep_request)
+        self._suppression_cursor = b""
         self._steps_unsaved = 0
 
     async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
         """See `Spool.sweep`."""
         await self._expire(now_unix_ms)
+        await self._end_suppressions(now_unix_ms)
         # Said here too, or a spool that refuses would hear of its room only from new mail.
         self._writer.note_room(await self._read(look_after_environment))
         for left in range(rows_max, 0, -ROWS_MAX):
@@ -154,6 +157,18 @@ class Sweeper:
                 partial(expire, keys=keys, now_unix_ms=now_unix_ms, claims=self._claims),
                 items=len(keys),
                 ids=ids,
+            )
+
+    async def _end_suppressions(self, now_unix_ms: int) -> None:
+        over, damaged, self._suppression_cursor = await self._read(
+            lmdb_suppressions.survey, self._suppression_cursor, now_unix_ms
+        )
+        self.put_aside(("suppression", key) for key in damaged)
+        if over:
+            await self._writer.do(
+                Turn.HOUSEKEEPING,
+                partial(lmdb_suppressions.remove_over, keys=over),
+                items=len(over),
             )
 
     def put_aside(self, damage: Iterable[tuple[str, bytes]]) -> None:
@@ -397,6 +412,7 @@ def is_whole(changes: Changes, table: str, key: bytes, stored: bytes) -> bool:
         "request": StoredRequest,
         "usage": int,
         "flow_name": int,
+        "suppression": Suppression,
     }
     try:
         if table == "envelope":

@@ -18,6 +18,7 @@ from engine.spool import (
     fair_turns,
     invariants,
     queue_place,
+    suppressing,
     transitions,
 )
 from engine.spool.account_rules import known
@@ -58,6 +59,7 @@ from protocols.records import (
     Envelope,
     Event,
     Status,
+    suppressed_address,
 )
 
 # As everywhere: a commit is short, so that results of attempts never wait long for their turn.
@@ -115,9 +117,18 @@ class MemorySpool(MemoryAccounts):
             lives_until, first = data.requests.get((account_id, request.digest), (0, None))
             if first is not None and lives_until > now_unix_ms:
                 return replace(first, repeated=True)
+        suppressions = [
+            data.suppression(
+                account_id,
+                suppressed_address(recipient.recipient, recipient.destination),
+                now_unix_ms,
+            )
+            for message in request.messages
+            for recipient in message.recipients
+        ]
         try:
             bookings = booking.book(
-                sum(len(message.recipients) for message in request.messages),
+                sum(suppression is None for suppression in suppressions),
                 quota=request.quota,
                 zone=booking.zone_of(request.account.time_zone),
                 now_unix_ms=now_unix_ms,
@@ -134,7 +145,11 @@ class MemorySpool(MemoryAccounts):
         accepted = Accepted(
             [
                 commit.accept_envelope(fixed, next(places), self._settings.max_age_ms)
-                for fixed in commit.new_envelopes(request)
+                if suppression is None
+                else commit.block(fixed, suppression)
+                for fixed, suppression in zip(
+                    commit.new_envelopes(request), suppressions, strict=True
+                )
             ]
         )
         if request.digest is not None and request.digest_lives_ms > 0:
@@ -235,6 +250,9 @@ class MemorySpool(MemoryAccounts):
         for key, (lives_until, _) in list(data.requests.items()):
             if lives_until <= now_unix_ms:
                 del data.requests[key]
+        for row, suppression in list(data.suppressions.items()):
+            if suppressing.is_over(suppression, now_unix_ms):
+                del data.suppressions[row]
         self._trim(now_unix_ms)
         await self._finish_commit(commit)
         return False

@@ -3,18 +3,20 @@
 import msgspec
 import trio
 
-from engine.spool import booking
+from engine.clock import Stamp
+from engine.spool import booking, suppressing
 from engine.spool.account_calls import AccountChange
 from engine.spool.account_rules import changed, ended
 from engine.spool.interface import SpoolError
 from engine.spool.memory_data import MemoryData
-from protocols.records import Account, ApiKey
+from protocols.records import Account, ApiKey, Suppression
 
 
 class MemoryAccounts:
-    """A part of `MemorySpool`, which sets `_data`."""
+    """A part of `MemorySpool`, which sets what it needs."""
 
     _data: MemoryData
+    _stamp: Stamp
 
     @property
     def accounts_version(self) -> int:
@@ -53,6 +55,31 @@ class MemoryAccounts:
                 keys[old.api_key] = kept
         keys[key.api_key] = key
         self._data.accounts_version += 1
+
+    async def suppressions(
+        self, account_id: int, *, after: str = "", limit: int = 1000
+    ) -> list[Suppression]:
+        await trio.lowlevel.checkpoint()
+        now_unix_ms = self._stamp.now_unix_ms()
+        rows = sorted(
+            (address, found)
+            for (owner, address), found in self._data.suppressions.items()
+            if owner == account_id and not suppressing.is_over(found, now_unix_ms)
+        )
+        return [found for address, found in rows if address > after][:limit]
+
+    async def suppression(self, account_id: int, address: str) -> Suppression | None:
+        await trio.lowlevel.checkpoint()
+        return self._data.suppression(account_id, address, self._stamp.now_unix_ms())
+
+    async def suppress(self, account_id: int, suppression: Suppression) -> None:
+        await trio.lowlevel.checkpoint()
+        self._data.suppressions[account_id, suppression.address] = suppression
+
+    async def lift_suppression(self, account_id: int, address: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        found = self._data.suppressions.pop((account_id, address), None)
+        return found is not None and not suppressing.is_over(found, self._stamp.now_unix_ms())
 
     async def accounts(self) -> list[Account]:
         await trio.lowlevel.checkpoint()

@@ -6,10 +6,17 @@ refuse comes before the first change.
 
 from collections.abc import Iterable
 
-from engine.spool import booking, fair_turns, projections, stamps, transitions
+from engine.spool import (
+    booking,
+    fair_turns,
+    projections,
+    stamps,
+    suppressing,
+    transitions,
+)
 from engine.spool.interface import AcceptedEnvelope, AcceptRequest, Content, Finish
 from engine.spool.memory_data import MemoryData
-from protocols.records import Envelope, EnvelopeFixed, EnvelopeState, Event, Status
+from protocols.records import Envelope, EnvelopeFixed, EnvelopeState, Event, Status, Suppression
 
 
 class Commit:
@@ -104,12 +111,27 @@ class Commit:
         if state is not None:
             self._put(envelope.fixed, state)
 
+    def block(self, fixed: EnvelopeFixed, suppression: Suppression) -> AcceptedEnvelope:
+        place = self.data.next_place()
+        state = transitions.suppressed_state(suppression, self.now_unix_ms, place.seq)
+        self._write(fixed, None, state, transitions.accepted_event(fixed, state, place))
+        return AcceptedEnvelope(fixed.envelope_id, fixed.uuid, state.status, state.due_unix_ms)
+
+    def _suppress(self, account_id: int, suppression: Suppression) -> None:
+        key = (account_id, suppression.address)
+        old = self.data.suppressions.get(key)
+        if not suppressing.outlasts(old, suppression, self.now_unix_ms):
+            self.data.suppressions[key] = suppression
+
     def _write(
         self, fixed: EnvelopeFixed, old: Status | None, state: EnvelopeState, event: Event
     ) -> None:
         self._put(fixed, state)
         self.data.append_event(event)
         self.events.append(event)
+        suppression = suppressing.after_change(fixed, state)
+        if suppression is not None:
+            self._suppress(fixed.account_id, suppression)
         self.tally.move(
             fixed.account_id,
             fixed.campaign,

@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from engine.spool import agenda, projections, transitions
+from engine.spool import agenda, projections, suppressing, transitions
 from engine.spool.fair_turns import earliest_due_unix_ms
 from engine.spool.interface import Accepted, AgendaRow, Content
 from engine.spool.projections import CounterKey
@@ -23,6 +23,7 @@ from protocols.records import (
     EnvelopeState,
     Event,
     Status,
+    Suppression,
     pack_record,
 )
 
@@ -58,6 +59,7 @@ class MemoryData:
     accounts: dict[int, Account] = field(default_factory=dict)
     api_keys: dict[str, ApiKey] = field(default_factory=dict)
     accounts_version: int = 0
+    suppressions: dict[tuple[int, str], Suppression] = field(default_factory=dict)
 
     def envelope(self, envelope_id: int) -> Envelope | None:
         state = self.states.get(envelope_id)
@@ -119,6 +121,11 @@ class MemoryData:
         self.references[content_id] -= 1
         if self.references[content_id] == 0:
             del self.references[content_id], self.contents[content_id]
+
+    def suppression(self, account_id: int, address: str, now_unix_ms: int) -> Suppression | None:
+        """Return what suppresses an address now."""
+        found = self.suppressions.get((account_id, address))
+        return None if found is None or suppressing.is_over(found, now_unix_ms) else found
 
     def rest(self, destination: str, record: DestinationRecord) -> None:
         """Store what a resting actor remembers, and the truth about when to look again."""

@@ -21,6 +21,7 @@ from protocols.records import (
     Event,
     Reason,
     Status,
+    Suppression,
 )
 
 ATTEMPT_STATUSES: Final = frozenset(
@@ -62,8 +63,30 @@ def accepted_state(
     )
 
 
+def suppressed_state(suppression: Suppression, at_unix_ms: int, seq: int) -> EnvelopeState:
+    """Return the first and last state of mail to an address that is suppressed.
+
+    `reply` is the one that the address was suppressed for.
+    """
+    return EnvelopeState(
+        Status.BLOCKED,
+        0,
+        0,
+        at_unix_ms,
+        0,
+        suppression.reply,
+        Reason.SUPPRESSED,
+        "",
+        at_unix_ms,
+        [seq],
+    )
+
+
 def accepted_event(fixed: EnvelopeFixed, state: EnvelopeState, place: Place) -> Event:
-    """Return the event that tells of an acceptance, at the time of acceptance."""
+    """Return the event that tells of an acceptance, at the time of acceptance.
+
+    For a suppressed recipient that is its final event, too.
+    """
     return _event(fixed, state, place, fixed.accepted_unix_ms)
 
 

@@ -41,10 +41,13 @@ from protocols.records import (
     Event,
     Reason,
     Status,
+    Suppression,
 )
 from tests.spool import harness as h
 
 DESTINATIONS = ("one.test", "two.test", "three.test")
+# At each destination, so that few programs bounce them all.
+PEOPLE = 5
 SETTINGS = SpoolSettings(
     max_age_ms=3 * h.DAY_MS,
     paused_max_ms=5 * h.DAY_MS,
@@ -89,6 +92,10 @@ rebooks = st.tuples(
     st.just("rebook"),
     st.tuples(st.integers(0, 1), st.sampled_from([Quota(), Quota(per_day=5), Quota(4, 12)])),
 )
+suppressions = st.tuples(
+    st.sampled_from(["suppress", "lift"]),
+    st.tuples(st.integers(0, 1), st.integers(0, PEOPLE - 1), st.sampled_from(DESTINATIONS)),
+)
 clocks = st.tuples(
     st.just("clock"),
     st.sampled_from([1, h.SECOND_MS, h.HOUR_MS, h.DAY_MS, 4 * h.DAY_MS, -h.DAY_MS]),
@@ -99,7 +106,7 @@ plain = st.sampled_from([("release", 0), ("sweep", 0), ("repeat", 0), ("crash", 
 programs = st.lists(
     st.one_of(
         *(accepts, windows, windows, windows, settles, settles, settles, clocks),
-        *(rests, cancels, retries, rebooks, plain),
+        *(rests, cancels, retries, rebooks, suppressions, plain),
     ),
     # Short programs reach nothing; what fails in a long one is shrunk by leaving steps out.
     min_size=15,
@@ -120,6 +127,7 @@ class Pair:
         self.clock = adapter.clock
         self.accounts: list[Account] = []
         self.accepted = 0
+        self.people = 0
         self.ids: list[int] = []
         self.last_results: list[AttemptResult] = []
 
@@ -187,7 +195,10 @@ class Pair:
                 self.ids += new
 
     def _message(self, names: list[str], campaign: str | None, lane: int) -> NewMessage:
-        people: list[NewRecipient] = h.recipients(*(f"r@{name}" for name in names))
+        self.people += len(names)
+        people: list[NewRecipient] = h.recipients(
+            *(f"r{(self.people + place) % PEOPLE}@{name}" for place, name in enumerate(names))
+        )
         content = people[0].uuid * 3
         return NewMessage(content, people, "", campaign=campaign, lane=lane, subject="Hello")
 
@@ -294,6 +305,19 @@ class Pair:
         account_id = self.accounts[number].account_id
         await self._both(lambda spool: spool.rebook(account_id, quota))
 
+    async def do_suppress(self, argument: tuple[int, int, str]) -> None:
+        account, person, name = argument
+        now_unix_ms = self.model.now_unix_ms()
+        until = now_unix_ms + person * h.DAY_MS if person else 0
+        suppression = Suppression(f"r{person}@{name}", now_unix_ms, until, text="by hand")
+        for spool in (self.adapter, self.model):
+            await spool.suppress(self.accounts[account].account_id, suppression)
+
+    async def do_lift(self, argument: tuple[int, int, str]) -> None:
+        account, person, name = argument
+        account_id = self.accounts[account].account_id
+        await self._both(lambda spool: spool.lift_suppression(account_id, f"r{person}@{name}"))
+
     async def do_sweep(self, _: int) -> None:
         await h.sweep_all(self.adapter)
         await h.sweep_all(self.model)
@@ -358,6 +382,7 @@ async def _seen(spool: Spool) -> dict[str, Any]:
         "destinations of one": await spool.destinations(account_id=1),
         "agenda": await spool.due_destinations(far, 100),
         "next wake": await spool.next_wake_unix_ms(),
+        "suppressions": [await spool.suppressions(account_id) for account_id in (1, 2)],
         "head": spool.head(),
         "counts": (statistics.envelopes_open, statistics.in_flight, statistics.head_seq),
         "oldest": statistics.oldest_seq,

@@ -55,6 +55,7 @@ async def test_a_thousand_mails_of_the_free_plan_are_five_days_of_two_hundred(
 ) -> None:
     zone = zone_of(zone_name)
     sent: list[str] = []
+    ids: list[int] = []
     today = day_of(harness.clock.now, zone)
     for day in range(5):
         # Each day is a life of the process, which begins a millisecond before midnight.
