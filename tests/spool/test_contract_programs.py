@@ -93,7 +93,7 @@ rebooks = st.tuples(
     st.tuples(st.integers(0, 1), st.sampled_from([Quota(), Quota(per_day=5), Quota(4, 12)])),
 )
 suppressions = st.tuples(
-    st.sampled_from(["suppress", "lift"]),
+    st.sampled_from(["suppress", "unsuppress"]),
     st.tuples(st.integers(0, 1), st.integers(0, PEOPLE - 1), st.sampled_from(DESTINATIONS)),
 )
 clocks = st.tuples(
@@ -313,7 +313,7 @@ class Pair:
         for spool in (self.adapter, self.model):
             await spool.suppress(self.accounts[account].account_id, suppression)
 
-    async def do_lift(self, argument: tuple[int, int, str]) -> None:
+    async def do_unsuppress(self, argument: tuple[int, int, str]) -> None:
         account, person, name = argument
         account_id = self.accounts[account].account_id
         await self._both(lambda spool: spool.lift_suppression(account_id, f"r{person}@{name}"))
