@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "check": "Check a list of addresses before sending to it.",
     "queue": "List destinations with waiting mail, and why it waits.",
     "explain": "Say what holds a mail back, and when it will move.",
+    "forecast": "Say when a campaign will be through.",
     "events": "Print status changes, also as they happen.",
 }
 

@@ -270,21 +270,8 @@ class Explainer:
     ) -> DestinationExplanation:
         """Explain what waits at one destination."""
         now_unix_ms, waiting = self._now_unix_ms(), waiting_in(row)
-        outlook = self._delivering.outlook(row.destination, 0)
         view = destination_view(row, self._live().get(row.destination), now_unix_ms)
-        held = holding_destination(
-            row,
-            Facts(
-                now_unix_ms=now_unix_ms,
-                record=outlook.record if outlook and outlook.record.site else row.record,
-                rate=self._delivering.rate_of(row.destination),
-                outlook=outlook,
-                ahead=max(0, waiting - 1),
-                quota=self._quota_text(account),
-                spool_refuses_since_unix_ms=self._delivering.spool_refuses_since_unix_ms,
-            ),
-            account.name if account else "",
-        )
+        held = self.held(row, account)
         advice = explain_words.nothing_waits(language)
         if held is not None:
             advice = explain_words.waiting_advice(
@@ -305,6 +292,20 @@ class Explainer:
             rate_per_s=view.rate_per_s,
             advice=advice,
         )
+
+    def held(self, row: DestinationRow, account: Account | None) -> Holding | None:
+        """What holds the mail at one destination; `account` is whose counts it has, if one's."""
+        outlook = self._delivering.outlook(row.destination, 0)
+        facts = Facts(
+            now_unix_ms=self._now_unix_ms(),
+            record=outlook.record if outlook and outlook.record.site else row.record,
+            rate=self._delivering.rate_of(row.destination),
+            outlook=outlook,
+            ahead=max(0, waiting_in(row) - 1),
+            quota=self._quota_text(account),
+            spool_refuses_since_unix_ms=self._delivering.spool_refuses_since_unix_ms,
+        )
+        return holding_destination(row, facts, account.name if account else "")
 
     async def campaign_rows(self, name: str, identity: Identity) -> AsyncIterator[DestinationRow]:
         """The destinations that a campaign has mail to, with its own counts, page by page."""

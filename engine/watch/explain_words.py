@@ -282,6 +282,29 @@ FINAL_ADVICE: Final[Mapping[Language, Words]] = {
     },
 }
 
+FORECASTS: Final[Mapping[Language, Words]] = {
+    "en": {
+        "through": "It is through: nothing waits any more.",
+        "known": "The expected time is for all {waiting} mails; what is put off comes later.",
+        "some": (
+            "The expected time is for all but {unknown} mails: their receivers do not answer now, "
+            "and nobody can tell when they will."
+        ),
+        "none": "Nobody can tell yet: nothing has flowed to the receivers of these mails lately.",
+    },
+    "de": {
+        "through": "Sie ist durch: Es wartet nichts mehr.",
+        "known": "Die erwartete Zeit gilt für alle {waiting} Mails; Aufgeschobenes kommt später.",
+        "some": (
+            "Die erwartete Zeit gilt für alle bis auf {unknown} Mails: Deren Empfänger antworten "
+            "gerade nicht, und niemand weiß, wann sie es wieder tun."
+        ),
+        "none": (
+            "Das weiß noch niemand: Zu den Empfängern dieser Mails ist zuletzt nichts geflossen."
+        ),
+    },
+}
+
 # Where a misspelt domain may be the cause.
 _DOMAIN_REASONS: Final = frozenset(
     {
@@ -320,8 +343,9 @@ def cause_text(
     elif scope == "destination" and code == "waiting_turn" and not ahead:
         variant = "next"
     sentence = words.get(f"{code}.{variant}") or words[code]
-    number = f"{ahead:,}" if language == "en" else f"{ahead:,}".replace(",", ".")
-    return sentence.format(key=key, limit=limit, ahead=number, why=reason_words(language, reason))
+    return sentence.format(
+        key=key, limit=limit, ahead=_number(language, ahead), why=reason_words(language, reason)
+    )
 
 
 def waiting_advice(
@@ -354,6 +378,19 @@ def final_advice(
     if meant and fits and reason in _DOMAIN_REASONS:
         sentences.append(words["meant"])
     return " ".join(sentences).format(meant=meant)
+
+
+def forecast_text(language: Language, *, waiting: int, unknown: int) -> str:
+    """Return what a forecast has to say beside its times."""
+    words = FORECASTS[language]
+    if not waiting:
+        return words["through"]
+    sentence = words["known"] if not unknown else words["some" if unknown < waiting else "none"]
+    return sentence.format(waiting=_number(language, waiting), unknown=_number(language, unknown))
+
+
+def _number(language: Language, number: int) -> str:
+    return f"{number:,}" if language == "en" else f"{number:,}".replace(",", ".")
 
 
 def nothing_waits(language: Language) -> str:

@@ -29,6 +29,7 @@ from engine.watch.explain import (
     DestinationExplanation,
     Explanation,
 )
+from engine.watch.forecast import Forecast
 from engine.watch.messages import MessagePage, MessageStory
 from engine.watch.sessions import SessionView, TokenBody
 from engine.watch.statistics import DestinationPage, StatisticsPage
@@ -163,6 +164,10 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("GET", "/v1/campaigns/{id}/explain"): Operation(
         "Where a campaign's mail waits, and what holds it back.", answer=CampaignExplanation
+    ),
+    ("GET", "/v1/campaigns/{id}/forecast"): Operation(
+        "When a campaign will be through: at the earliest, as expected, at the latest.",
+        answer=Forecast,
     ),
     ("GET", "/v1/explain"): Operation(
         "What holds back the latest waiting mails to an address.",

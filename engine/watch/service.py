@@ -15,6 +15,7 @@ from engine.spool.interface import Spool
 from engine.watch import (
     events,
     explain,
+    forecast,
     health,
     mailjet_reads,
     messages,
@@ -67,6 +68,14 @@ class Watch:
             now_unix_ms=now_unix_ms,
             delivering=delivering or explain.NothingDelivered(),
         )
+        self._forecaster = forecast.Forecaster(
+            spool,
+            config,
+            live,
+            self._explainer,
+            delivering or explain.NothingDelivered(),
+            now_unix_ms=now_unix_ms,
+        )
         self._operators = operators
         self._http: HttpServer | None = None
 
@@ -89,6 +98,7 @@ class Watch:
         own = [
             *messages.routes(spool, live, listings, now_unix_ms=now_unix_ms),
             *explain.routes(self._explainer, spool),
+            *forecast.routes(self._forecaster),
             *statistics.routes(spool, live, now_unix_ms=now_unix_ms),
             *events.routes(spool, self.hub),
             *stream.routes(services),

@@ -1,0 +1,230 @@
+"""`/v1/campaigns/{id}/forecast`: when will this campaign be through, and what that rests on.
+
+Gathers what waits where and how fast it goes; the arithmetic is `forecasting`. Where nobody can
+tell, it says so, and for how many mails.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from engine.config import Config
+from engine.delivery.holding import waiting_in
+from engine.http_server import Access, Identity, Request, Response, Route
+from engine.spool.interface import DestinationRow, EnvelopeFilter, Spool
+from engine.watch import explain_words
+from engine.watch.destinations import PLACE_OF, LiveDestinations
+from engine.watch.explain import PAGE, Delivering, Explainer, language_of
+from engine.watch.forecasting import Estimate, Waiting, estimate
+from engine.watch.messages import account_id_of
+from engine.watch.queries import not_found
+from engine.watch.statistics import just_before
+from protocols.languages import Language
+from protocols.records import FINAL_STATUSES, Status
+from protocols.timestamps import time_text, time_text_or_none
+
+# Destinations that are listed, those that take longest first; all are in the sums.
+DESTINATIONS_SHOWN: Final = 20
+# Up to so many destinations, everybody's mail there is looked up one by one; for more of them a
+# walk over all counters costs less.
+SINGLE_LOOKUPS_MAX: Final = 200
+
+
+class DestinationForecast(msgspec.Struct, frozen=True):
+    """`rests_on` is `measured_rate`, `rate_limit`, `retry_wait` or `quota`, or why nobody can tell:
+    `destination_unreachable`, `dns_failure`, `hold`, `spool_fault`, `nothing_measured`.
+    """
+
+    destination: str
+    waiting: int
+    rate_per_s: float
+    limit_per_s: float | None
+    rests_on: str
+    earliest_at: str
+    finish_at: str | None
+    latest_at: str
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """`finish_at` is for all but the `unknown` mails, for which nobody can tell. `earliest_at` is
+    if all goes well, `latest_at` if the pace halves, or when the last mail is given up. `deferred`
+    are those that were put off and may be later. Times are null when it is through.
+    """
+
+    campaign: str
+    total: int
+    finished: int
+    delivered: int
+    waiting: int
+    deferred: int
+    paused: int
+    unknown: int
+    earliest_at: str | None
+    finish_at: str | None
+    latest_at: str | None
+    rests_on: dict[str, int]
+    text: str
+    destinations: list[DestinationForecast]
+
+
+class Forecaster:
+    """Looks ahead for one campaign at a time."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        config: Config,
+        live: LiveDestinations,
+        explainer: Explainer,
+        delivering: Delivering,
+        *,
+        now_unix_ms: Callable[[], int],
+    ) -> None:
+        self._spool = spool
+        self._config = config
+        self._live = live
+        self._explainer = explainer
+        self._delivering = delivering
+        self._now_unix_ms = now_unix_ms
+
+    async def forecast(self, name: str, identity: Identity, language: Language) -> Forecast | None:
+        """None if the reader has no such campaign."""
+        rows = [row async for row in self._explainer.campaign_rows(name, identity)]
+        if not rows:
+            return None
+        waiting = [row for row in rows if waiting_in(row)]
+        everybodys = await self._everybodys_due([row.destination for row in waiting])
+        released = await self._last_release_unix_ms(name, identity, waiting)
+        rests_on: dict[str, int] = {}
+        estimates: list[tuple[DestinationRow, Estimate]] = []
+        for row in waiting:
+            found = self._estimate(row, identity, everybodys.get(row.destination, 0), released)
+            estimates.append((row, found))
+            rests_on[found.basis] = rests_on.get(found.basis, 0) + waiting_in(row)
+        known = [each.expected_unix_ms for _, each in estimates if each.expected_unix_ms]
+        unknown = sum(waiting_in(row) for row, each in estimates if not each.expected_unix_ms)
+        sums = {
+            status: sum(row.counts[place] for row in rows) for status, place in PLACE_OF.items()
+        }
+        waiting_count = sum(waiting_in(row) for row in waiting)
+        return Forecast(
+            campaign=name,
+            total=sum(sums.values()),
+            finished=sum(sums[status] for status in FINAL_STATUSES),
+            delivered=sums[Status.DELIVERED],
+            waiting=waiting_count,
+            deferred=sums[Status.DEFERRED],
+            paused=sums[Status.PAUSED],
+            unknown=unknown,
+            earliest_at=_latest(each.earliest_unix_ms for _, each in estimates),
+            finish_at=_latest(known),
+            latest_at=_latest(each.latest_unix_ms for _, each in estimates),
+            rests_on=rests_on,
+            text=explain_words.forecast_text(language, waiting=waiting_count, unknown=unknown),
+            destinations=[self._view(*each) for each in _longest(estimates)],
+        )
+
+    def _estimate(
+        self, row: DestinationRow, identity: Identity, all_due: int, released_unix_ms: int
+    ) -> Estimate:
+        live = self._live().get(row.destination)
+        paused = row.counts[PLACE_OF[Status.PAUSED]]
+        return estimate(
+            Waiting(
+                now_unix_ms=self._now_unix_ms(),
+                due=waiting_in(row) - paused,
+                all_due=all_due,
+                paused=paused,
+                held=self._explainer.held(row, identity.account),
+                next_unix_ms=row.wake_unix_ms,
+                rate_per_s=live.rate_per_s if live else 0.0,
+                limit_per_s=self._limit_per_s(row.destination),
+                released_unix_ms=released_unix_ms if paused else 0,
+                max_age_ms=round(self._config.delivery.max_age_s * 1000),
+            )
+        )
+
+    def _limit_per_s(self, destination: str) -> float | None:
+        rate = self._delivering.rate_of(destination)
+        return rate.per_s if rate else None
+
+    async def _everybodys_due(self, names: list[str]) -> dict[str, int]:
+        """Count what is queued and deferred at these destinations, whoever's it is."""
+        found: dict[str, int] = {}
+        if len(names) <= SINGLE_LOOKUPS_MAX:
+            for name in names:
+                for row in await self._spool.destinations(after=just_before(name), limit=1):
+                    found[row.destination] = _due_in(row)
+            return found
+        after = ""
+        while True:
+            rows = await self._spool.destinations(after=after, limit=PAGE)
+            found.update((row.destination, _due_in(row)) for row in rows)
+            if len(rows) < PAGE:
+                return found
+            after = rows[-1].destination
+
+    async def _last_release_unix_ms(
+        self, name: str, identity: Identity, waiting: list[DestinationRow]
+    ) -> int:
+        """Return when the last paused mail of a campaign is released; 0 if none is paused.
+
+        Mail is booked in the order in which it is accepted, so the newest one comes last.
+        """
+        if not any(row.counts[PLACE_OF[Status.PAUSED]] for row in waiting):
+            return 0
+        wanted = EnvelopeFilter(
+            account_id=account_id_of(identity),
+            statuses=frozenset({Status.PAUSED}),
+            campaign=name or None,
+        )
+        page = await self._spool.find(wanted, None, 1)
+        return max((each.state.due_unix_ms for each in page.envelopes), default=0)
+
+    def _view(self, row: DestinationRow, found: Estimate) -> DestinationForecast:
+        live = self._live().get(row.destination)
+        return DestinationForecast(
+            destination=row.destination,
+            waiting=waiting_in(row),
+            rate_per_s=round(live.rate_per_s, 3) if live else 0.0,
+            limit_per_s=self._limit_per_s(row.destination),
+            rests_on=found.basis,
+            earliest_at=time_text(found.earliest_unix_ms),
+            finish_at=time_text_or_none(found.expected_unix_ms or 0),
+            latest_at=time_text(found.latest_unix_ms),
+        )
+
+
+def routes(forecaster: Forecaster) -> list[Route]:
+    """The forecast of a campaign."""
+
+    async def forecast(request: Request) -> Response:
+        name = request.params["id"]
+        found = await forecaster.forecast(name, request.identity, language_of(request))
+        if found is None:
+            raise not_found(f"campaign {name[:80]!r}")
+        return Response.json(found, headers=(("vary", "accept-language"),))
+
+    return [Route("GET", "/v1/campaigns/{id}/forecast", forecast, Access.ACCOUNT)]
+
+
+def _due_in(row: DestinationRow) -> int:
+    return waiting_in(row) - row.counts[PLACE_OF[Status.PAUSED]]
+
+
+def _latest(times_unix_ms: Iterable[int]) -> str | None:
+    return time_text_or_none(max(times_unix_ms, default=0))
+
+
+def _longest(
+    estimates: list[tuple[DestinationRow, Estimate]],
+) -> list[tuple[DestinationRow, Estimate]]:
+    """Return those of which nobody can tell, then those that take longest."""
+
+    def order(each: tuple[DestinationRow, Estimate]) -> tuple[float, int]:
+        expected_unix_ms = each[1].expected_unix_ms
+        return (expected_unix_ms or float("inf"), waiting_in(each[0]))
+
+    return heapq.nlargest(DESTINATIONS_SHOWN, estimates, key=order)
