@@ -1,11 +1,17 @@
 """When does a destination have to be looked at next?
 
 The pure rules of the agenda's one invariant: a row may be too early, never too late. "Too late" is
-later than both the earliest due time of the destination's queue rows and the end of its back-off.
+later than both the earliest due time of the destination's queue rows (of a held one: the end of
+its hold) and the end of its back-off.
 """
+
+from typing import Final
 
 from engine.spool.interface import AgendaRow
 from protocols.records import DestinationRecord
+
+# The cause of a row whose time is the end of a hold.
+HOLD_CAUSE: Final = "hold"
 
 
 def row_after_arrival(
@@ -13,13 +19,17 @@ def row_after_arrival(
     due_unix_ms: int,
     row: AgendaRow | None,
     record: DestinationRecord | None,
+    *,
+    is_held: bool = False,
 ) -> AgendaRow:
     """Return the row to have once mail due at `due_unix_ms` was put into the queue.
+
+    Of mail that `is_held` that is the end of its hold.
 
     It is `row` itself if nothing has to be written. Mail for a destination that is backing off
     does not wake it: ten thousand new mails to a dead host are no news about the host.
     """
-    wake_unix_ms, cause = due_unix_ms, ""
+    wake_unix_ms, cause = due_unix_ms, HOLD_CAUSE if is_held else ""
     if record is not None and record.not_before_unix_ms > due_unix_ms:
         wake_unix_ms, cause = record.not_before_unix_ms, record.cause
     if row is not None and row.wake_unix_ms <= wake_unix_ms:
@@ -28,11 +38,15 @@ def row_after_arrival(
 
 
 def row_at_rest(
-    destination: str, earliest_due_unix_ms: int | None, record: DestinationRecord
+    destination: str,
+    earliest_due_unix_ms: int | None,
+    record: DestinationRecord,
+    *,
+    is_held: bool = False,
 ) -> AgendaRow | None:
     """Return the row that a resting actor leaves: the truth. None if the queue has no row."""
     if earliest_due_unix_ms is None:
         return None
     if record.not_before_unix_ms > earliest_due_unix_ms:
         return AgendaRow(record.not_before_unix_ms, destination, record.cause)
-    return AgendaRow(earliest_due_unix_ms, destination, "")
+    return AgendaRow(earliest_due_unix_ms, destination, HOLD_CAUSE if is_held else "")

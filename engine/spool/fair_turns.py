@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from engine.spool.hold_calls import NO_END_UNIX_MS
 from engine.spool.interface import WindowPosition
 
 # Transactional mail, then bulk mail.
@@ -31,6 +32,10 @@ LANE_0_RUN_MAX: Final = 7
 # millisecond; the next window goes on where this one stopped.
 FLOWS_VISITED_MAX: Final = 256
 
+# Where single mails are held, a window looks into no more held ones than this (some five
+# milliseconds) and shows what it has, if anything; the next window goes on where this one stopped.
+HELD_ROWS_MAX: Final = 1000
+
 BEFORE_ALL_ROWS: Final = (-1, -1)
 
 
@@ -46,12 +51,34 @@ class QueueRows(Protocol):
         ...
 
 
+class Held(Protocol):
+    """The holds that concern one destination; times are wall milliseconds, 0 is "not held"."""
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """Which holds these are: what was found held under others has to be looked at again."""
+        ...
+
+    def flow_until_unix_ms(self, flow: int) -> int:
+        """Return until when a whole flow is held."""
+        ...
+
+    def looks_into(self, flow: int) -> bool:
+        """Say whether single mails of a flow may be held."""
+        ...
+
+    def row_until_unix_ms(self, flow: int, envelope_id: int) -> int:
+        """Return until when a single mail is held."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Turns:
     """What a window may take, in fair order, and what is known of the rest.
 
-    `more` says that others are due now, or that not every flow was looked into; else
-    `next_due_unix_ms` is the earliest due time of a row that is not claimed, None without one.
+    `more` says that others are due now, or that not everything was looked into; else
+    `next_due_unix_ms` is the earliest time at which a row that is not claimed is due and not held,
+    as far as time alone can tell: None without one.
     """
 
     envelope_ids: list[int]
@@ -65,14 +92,22 @@ def take_turns(
     limit: int,
     now_unix_ms: int,
     claimed: Collection[int],
+    held: Held | None = None,
 ) -> Turns:
-    """Return up to `limit` ids (at least 1) that are due and not `claimed`; move `position` on."""
-    look = _Look(rows, position, now_unix_ms, claimed, flows_max=FLOWS_VISITED_MAX)
+    """Return up to `limit` ids (at least 1) that may go: due, not `claimed` and not `held`.
+
+    Moves `position` on.
+    """
+    key = () if held is None else held.key
+    if position.passed_key != key:
+        position.look_again()
+        position.passed_key = key
+    look = _Look(rows, position, now_unix_ms, claimed, held, flows_max=FLOWS_VISITED_MAX)
     turns = _take(look, limit)
-    if turns.envelope_ids or not look.cut_short:
+    if turns.envelope_ids or not look.cut_short or look.held_rows >= HELD_ROWS_MAX:
         return turns
     # An empty window has to be the truth, whatever it costs: the actor will rest on it.
-    return _take(_Look(rows, position, now_unix_ms, claimed, flows_max=None), limit)
+    return _take(_Look(rows, position, now_unix_ms, claimed, held, flows_max=None), limit)
 
 
 def earliest_due_unix_ms(rows: QueueRows) -> int | None:
@@ -115,9 +150,11 @@ class _Look:
     __slots__ = (
         "_claimed",
         "_flows_max",
+        "_held",
         "_now_unix_ms",
         "_rows",
         "cut_short",
+        "held_rows",
         "next_due_unix_ms",
         "position",
     )
@@ -128,6 +165,7 @@ class _Look:
         position: WindowPosition,
         now_unix_ms: int,
         claimed: Collection[int],
+        held: Held | None,
         *,
         flows_max: int | None,
     ) -> None:
@@ -135,7 +173,9 @@ class _Look:
         self.position = position
         self._now_unix_ms = now_unix_ms
         self._claimed = claimed
+        self._held = held
         self._flows_max = flows_max
+        self.held_rows = 0
         self.cut_short = False
         self.next_due_unix_ms: int | None = None
 
@@ -165,7 +205,7 @@ class _Look:
                 # After a cut the position stays where the next window has to go on looking.
                 if is_fresh or not self.cut_short:
                     position.flow[lane] = flow
-            for row in self._rows.flow_rows(lane, flow, reached.get(flow, BEFORE_ALL_ROWS)):
+            for row in self._rows_to_look_at(lane, flow, reached.get(flow, BEFORE_ALL_ROWS)):
                 if row[1] in claimed:
                     continue
                 if row[0] > self._now_unix_ms:
@@ -177,8 +217,49 @@ class _Look:
                 if position.turn_taken[lane] >= QUANTUM_ENVELOPES:
                     seen.append(flow)
                     break
+            if self.held_rows >= HELD_ROWS_MAX:
+                # Here the next window goes on.
+                return
             if is_fresh or not self.cut_short:
                 self._end_turn(lane, flow)
+
+    def _rows_to_look_at(
+        self, lane: int, flow: int, after: tuple[int, int]
+    ) -> Iterator[tuple[int, int]]:
+        """Return a flow's rows without those that are held."""
+        held = self._held
+        if held is None:
+            return self._rows.flow_rows(lane, flow, after)
+        until_unix_ms = held.flow_until_unix_ms(flow)
+        if until_unix_ms:
+            for row in self._rows.flow_rows(lane, flow, after):
+                if row[1] not in self._claimed:
+                    self._note_due(max(row[0], until_unix_ms))
+                    break
+            return iter(())
+        if not held.looks_into(flow):
+            return self._rows.flow_rows(lane, flow, after)
+        return self._rows_looked_into(lane, flow, after, held)
+
+    def _rows_looked_into(
+        self, lane: int, flow: int, after: tuple[int, int], held: Held
+    ) -> Iterator[tuple[int, int]]:
+        passed = self.position.passed
+        after = max(after, passed.get((lane, flow), BEFORE_ALL_ROWS))
+        for row in self._rows.flow_rows(lane, flow, after):
+            if row[1] in self._claimed:
+                continue
+            if row[0] <= self._now_unix_ms:
+                until_unix_ms = held.row_until_unix_ms(flow, row[1])
+                if until_unix_ms:
+                    self._note_due(until_unix_ms)
+                    passed[lane, flow] = row
+                    self.held_rows += 1
+                    if self.held_rows >= HELD_ROWS_MAX:
+                        self.cut_short = True
+                        return
+                    continue
+            yield row
 
     def _flows_in_turn(self, lane: int) -> Iterator[int]:
         """Yield each flow of the lane once, from the position on and round the end."""
@@ -199,5 +280,7 @@ class _Look:
         self.position.turn_taken[lane] = 0
 
     def _note_due(self, due_unix_ms: int) -> None:
+        if due_unix_ms >= NO_END_UNIX_MS:
+            return
         if self.next_due_unix_ms is None or due_unix_ms < self.next_due_unix_ms:
             self.next_due_unix_ms = due_unix_ms

@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Protocol
 
 from engine.spool.account_calls import AccountCalls
+from engine.spool.hold_calls import HoldCalls
 from protocols.records import (
     Account,
     DestinationRecord,
@@ -133,13 +134,20 @@ class WindowPosition:
 
     Only `engine.spool.fair_turns` reads or writes it. By lane: the flow whose turn it is, how
     many envelopes it has had in this turn, and a flow that had mail lately; and how many of lane 0
-    went since the last of lane 1.
+    went since the last of lane 1. Where single mails are held, up to where in each flow they were
+    `passed`, under the holds of `passed_key`.
     """
 
     flow: list[int] = field(default_factory=lambda: [0, 0])
     turn_taken: list[int] = field(default_factory=lambda: [0, 0])
     lively: list[int | None] = field(default_factory=lambda: [None, None])
     lane_0_run: int = 0
+    passed: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    passed_key: tuple[int, ...] = ()
+
+    def look_again(self) -> None:
+        """Have the next window look at what was passed: some was given back, or holds changed."""
+        self.passed = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +215,8 @@ class Rest:
     """A decision: an actor has nothing to do now.
 
     The destination's record is stored and its agenda row becomes the later of the
-    true earliest due time (looked up in the same transaction) and
-    `record.not_before_unix_ms`; it goes if the destination has no queue rows.
+    true earliest due time (looked up in the same transaction; of held mail the end of its hold)
+    and `record.not_before_unix_ms`; it goes if the destination has no queue rows.
     """
 
     destination: str
@@ -220,10 +228,14 @@ Decision = Finish | RetryAt | Rest
 
 @dataclass(frozen=True, slots=True)
 class CommitNotice:
-    """What a listener is told after a commit: its events, and which destinations have work."""
+    """What a listener is told after a commit: its events, and which destinations have work.
+
+    `holds_changed`: what was claimed before may be held now.
+    """
 
     events: Sequence[Event]
     due_destinations: Collection[str]
+    holds_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +377,7 @@ class SpoolStatistics:
     intake_open: bool
 
 
-class Spool(AccountCalls, Protocol):
+class Spool(AccountCalls, HoldCalls, Protocol):
     """Domain-level storage. Obtained from `engine.spool.open_spool`, which runs its writer."""
 
     @property

@@ -41,6 +41,10 @@ class Tables(Protocol):
 
     def agenda_rows(self) -> Iterator[AgendaRow]: ...
 
+    def held_until_unix_ms(self, envelope: Envelope, now_unix_ms: int) -> int:
+        """Return until when holds may keep the destination of a mail at rest, 0 if none does."""
+        ...
+
     def destination_record(self, destination: str) -> DestinationRecord | None: ...
 
     def counter_rows(self) -> Iterator[tuple[CounterKey, tuple[int, ...]]]: ...
@@ -54,12 +58,12 @@ class Tables(Protocol):
         ...
 
 
-def faults_of(tables: Tables) -> list[str]:
+def faults_of(tables: Tables, now_unix_ms: int) -> list[str]:
     """Return one line for each fault; empty if everything holds."""
     faults: list[str] = []
     counters = dict(tables.counter_rows())
     faults += _faults_of_rows(tables)
-    faults += _faults_of_agenda(tables)
+    faults += _faults_of_agenda(tables, now_unix_ms)
     faults += _faults_of_contents(tables)
     faults += _faults_of_counters(tables, counters)
     faults += _faults_of_log(tables, counters)
@@ -89,10 +93,17 @@ def _faults_of_rows(tables: Tables) -> Iterator[str]:
     yield from (f"paused: row of envelope {each}, which is not there" for each in paused)
 
 
-def _faults_of_agenda(tables: Tables) -> Iterator[str]:
+def _faults_of_agenda(tables: Tables, now_unix_ms: int) -> Iterator[str]:
+    held = {
+        envelope.fixed.envelope_id: until_unix_ms
+        for envelope in tables.envelopes()
+        if envelope.state.status in QUEUE_STATUSES
+        and (until_unix_ms := tables.held_until_unix_ms(envelope, now_unix_ms))
+    }
     earliest: dict[str, int] = {}
-    for destination, _, _, due_unix_ms, _ in tables.queue_rows():
-        earliest[destination] = min(due_unix_ms, earliest.get(destination, due_unix_ms))
+    for destination, _, _, due_unix_ms, envelope_id in tables.queue_rows():
+        wake_unix_ms = max(due_unix_ms, held.get(envelope_id, 0))
+        earliest[destination] = min(wake_unix_ms, earliest.get(destination, wake_unix_ms))
     rows = Counter(row.destination for row in tables.agenda_rows())
     for row in tables.agenda_rows():
         if rows[row.destination] > 1:

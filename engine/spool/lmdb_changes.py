@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from engine.spool.holds import Holds
 from engine.spool.lmdb_contents import collect_garbage, drop_references, put_content
 from engine.spool.lmdb_counters import CounterChanges
 from engine.spool.lmdb_destinations import DestinationChanges
 from engine.spool.lmdb_layout import (
+    META_HOLD_ID,
     META_MARKS,
     PAUSED,
     RELEASE,
@@ -69,6 +71,7 @@ class Caches:
     counters: dict[bytes, Counts] = field(default_factory=dict)
     destinations: dict[str, StoredDestination] = field(default_factory=dict)
     flows: dict[tuple[int, str | None], int] = field(default_factory=dict)
+    holds: Holds = field(default_factory=Holds)
 
 
 @dataclass(slots=True)
@@ -105,6 +108,8 @@ class Changes:
         self.damage: list[tuple[str, bytes]] = []  # (table, key), for the sweeper
         self.settled_ids: list[int] = []
         self.accounts_changed = False
+        self.holds = caches.holds
+        self.holds_changed = False
         self._caches = caches
         self._claims = claims
         self._touched: dict[int, Touched] = {}
@@ -112,7 +117,14 @@ class Changes:
         self._releases: set[bytes] = set()
         self._flows: dict[tuple[int, str | None], int] = {}
         self._references: dict[int, int] = {}
-        self.destinations = DestinationChanges(txn, tables, caches.destinations, self.note_damage)
+        self.destinations = DestinationChanges(
+            txn,
+            tables,
+            caches.destinations,
+            self.note_damage,
+            holds=lambda: self.holds,
+            now_unix_ms=now_unix_ms,
+        )
         self.counters = CounterChanges(txn, tables, caches.counters, self.flow_of, self.note_damage)
 
     # What the rules ask.
@@ -190,6 +202,17 @@ class Changes:
             self.marks.quarantined += 1
 
     # What the rules do.
+
+    def next_hold_id(self) -> int:
+        """Return an id that no hold ever had."""
+        hold_id = max(self._number("meta", META_HOLD_ID) or 0, *self.holds.rows, 0) + 1
+        self.put("meta", META_HOLD_ID, pack_record(hold_id))
+        return hold_id
+
+    def change_holds(self, holds: Holds) -> None:
+        """Have these holds from now on, for the rest of this commit too."""
+        self.holds = holds
+        self.holds_changed = True
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
         """Write one row at once, for tables that no later step of this commit reads."""
@@ -287,6 +310,7 @@ class Changes:
         self._flush_references()
         self.counters.flush(self.marks)
         self.destinations.flush()
+        self.due_destinations.update(dict.fromkeys(self.destinations.due_again))
         put = self.txn.put
         for (account_id, day), used in self._usage.items():
             put(U32_U32.pack(account_id, day), pack_record(used), db=self.tables.usage)
@@ -297,6 +321,7 @@ class Changes:
     def keep_caches(self) -> None:
         """After the commit: let the next one know the rows as they are now."""
         caches = self._caches
+        caches.holds = self.holds
         pairs: list[tuple[dict[Any, Any], dict[Any, Any]]] = [
             (caches.counters, self.counters.fresh),
             (caches.destinations, self.destinations.fresh),
@@ -344,8 +369,21 @@ class Changes:
         name, due_unix_ms = fixed.destination, state.due_unix_ms
         key = queue_key(name, fixed.lane, fixed.flow, due_unix_ms, fixed.envelope_id)
         self.txn.put(key, b"", db=self.tables.queue)
-        self.destinations.arrive(name, due_unix_ms)
-        if due_unix_ms <= self.now_unix_ms:
+        held_until_unix_ms = 0
+        if self.holds.rows:
+            record = self.destinations.record(name)
+            hold = self.holds.of_flow(
+                name,
+                record.site if record is not None else "",
+                fixed.account_id,
+                fixed.campaign,
+                self.now_unix_ms,
+            )
+            held_until_unix_ms = hold.end_unix_ms if hold is not None else 0
+        is_held = held_until_unix_ms > due_unix_ms
+        wake_unix_ms = max(due_unix_ms, held_until_unix_ms)
+        self.destinations.arrive(name, wake_unix_ms, is_held=is_held)
+        if wake_unix_ms <= self.now_unix_ms:
             self.due_destinations[name] = None
 
     def _flush_expiry(

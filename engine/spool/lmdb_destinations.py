@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.spool import agenda
+from engine.spool.holds import Holds, earliest_wake
 from engine.spool.interface import AgendaRow
+from engine.spool.lmdb_holds import held_here
 from engine.spool.lmdb_layout import StoredDestination, Tables, agenda_key
 from engine.spool.lmdb_queue import QueueCursor
 from protocols.records import DamagedRecord, DestinationRecord, pack_record, unpack_record
@@ -26,21 +28,29 @@ class DestinationChanges:
         tables: Tables,
         cached: dict[str, StoredDestination],
         note_damage: Callable[[str, bytes, bytes], None],
+        *,
+        holds: Callable[[], Holds],
+        now_unix_ms: int,
     ) -> None:
         self._txn = txn
         self._tables = tables
         self._cached = cached
         self._note_damage = note_damage
-        self._arrivals: dict[str, int] = {}
+        self._holds = holds
+        self._now_unix_ms = now_unix_ms
+        self._arrivals: dict[str, tuple[int, bool]] = {}
         self._departures: dict[str, None] = {}
         self._rests: dict[str, DestinationRecord] = {}
+        self._reconsidered: dict[str, None] = {}
+        # Those of the reconsidered that have something to do now.
+        self.due_again: list[str] = []
         self.fresh: dict[str, StoredDestination] = {}
 
-    def arrive(self, name: str, due_unix_ms: int) -> None:
-        """Note that a queue row was put."""
+    def arrive(self, name: str, wake_unix_ms: int, *, is_held: bool = False) -> None:
+        """Note that a queue row was put; of mail that `is_held` with the end of its hold."""
         earliest = self._arrivals.get(name)
-        if earliest is None or due_unix_ms < earliest:
-            self._arrivals[name] = due_unix_ms
+        if earliest is None or wake_unix_ms < earliest[0]:
+            self._arrivals[name] = (wake_unix_ms, is_held)
 
     def depart(self, name: str) -> None:
         """Note that a queue row was removed."""
@@ -49,6 +59,10 @@ class DestinationChanges:
     def rest(self, name: str, record: DestinationRecord) -> None:
         """Note that an actor has nothing to do now, and what it leaves."""
         self._rests[name] = record
+
+    def reconsider(self, name: str) -> None:
+        """Note that a destination has to have the row that is true now."""
+        self._reconsidered[name] = None
 
     def record(self, name: str) -> DestinationRecord | None:
         return self._rests.get(name) or self._stored(name).record
@@ -71,7 +85,8 @@ class DestinationChanges:
     def flush(self) -> None:
         """Give each destination with a changed queue the row it has to have, and no other."""
         # In order: neighbours share a page, and two runs of a simulation do the same.
-        for name in sorted(self._rests.keys() | self._departures.keys() | self._arrivals.keys()):
+        changed = self._rests.keys() | self._departures.keys() | self._arrivals.keys()
+        for name in sorted(changed | self._reconsidered.keys()):
             stored = self._stored(name)
             row = (
                 AgendaRow(stored.wake_unix_ms, name, stored.cause)
@@ -80,17 +95,34 @@ class DestinationChanges:
             )
             record = self._rests.get(name)
             wanted: AgendaRow | None
-            if record is not None:
-                earliest = self._queue_of(name).earliest_due_unix_ms()
-                wanted = agenda.row_at_rest(name, earliest, record)
+            if record is not None or name in self._reconsidered:
+                record = stored.record if record is None else record
+                wanted = self._true_row(name, record or DestinationRecord())
+                if name in self._reconsidered and (
+                    wanted is not None and wanted.wake_unix_ms <= self._now_unix_ms
+                ):
+                    self.due_again.append(name)
             else:
                 record = stored.record
                 if name in self._arrivals:
-                    wanted = agenda.row_after_arrival(name, self._arrivals[name], row, record)
+                    wake_unix_ms, is_held = self._arrivals[name]
+                    wanted = agenda.row_after_arrival(
+                        name, wake_unix_ms, row, record, is_held=is_held
+                    )
                 else:
                     wanted = row if self._queue_of(name).has_rows() else None
             if wanted != row or record is not stored.record:
                 self._write(name, row, wanted, record)
+
+    def _true_row(self, name: str, record: DestinationRecord) -> AgendaRow | None:
+        queue = self._queue_of(name)
+        held = held_here(
+            self._txn, self._tables, self._holds(), name, record.site, self._now_unix_ms
+        )
+        if held is None:
+            return agenda.row_at_rest(name, queue.earliest_due_unix_ms(), record)
+        earliest, is_held = earliest_wake(queue, held, self._now_unix_ms)
+        return agenda.row_at_rest(name, earliest, record, is_held=is_held)
 
     def _write(
         self,

@@ -21,6 +21,7 @@ from engine.spool.lmdb_files import (
     prepare_files,
     sync_directory,
 )
+from engine.spool.lmdb_holds import read_holds
 from engine.spool.lmdb_layout import (
     FORMAT,
     META_FORMAT,
@@ -92,6 +93,7 @@ class Store:
                 self.stream_id = unpack_record(txn.get(META_STREAM_ID, b"", db=table), str)
                 self.start_count = unpack_record(txn.get(META_START_COUNT, b"", db=table), int) + 1
                 self.marks = unpack_record(txn.get(META_MARKS, b"", db=table), Marks)
+                self.caches.holds = read_holds(txn, self.tables)
             except DamagedRecord as error:
                 raise SpoolUnusable(f"{self.path}: the table meta is damaged: {error}") from error
             txn.put(META_START_COUNT, pack_record(self.start_count), db=table)

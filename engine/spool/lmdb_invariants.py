@@ -11,6 +11,7 @@ from engine.spool import invariants, projections
 from engine.spool.interface import AgendaRow
 from engine.spool.lmdb_contents import get_octets
 from engine.spool.lmdb_environment import Store
+from engine.spool.lmdb_holds import read_holds, site_of
 from engine.spool.lmdb_layout import (
     ACCOUNT_TOTAL,
     META_MARKS,
@@ -42,12 +43,12 @@ if TYPE_CHECKING:
     import lmdb
 
 
-def faults_of(store: Store) -> list[str]:
+def faults_of(store: Store, now_unix_ms: int) -> list[str]:
     """Return one line for each thing that does not hold; see `Spool.check_invariants`."""
     with store.environment.begin() as txn:
         tables = _Tables(store, txn)
         try:
-            faults = invariants.faults_of(tables)
+            faults = invariants.faults_of(tables, now_unix_ms)
             faults += _faults_of_expiry(tables)
             faults += _faults_of_release(tables)
             faults += _faults_of_wakes(tables)
@@ -65,6 +66,7 @@ class _Tables:
         self.store = store
         self.txn = txn
         self.marks = unpack_record(txn.get(META_MARKS, b"", db=store.tables.meta), Marks)
+        self.holds = read_holds(txn, store.tables)
 
     def items(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         with self.txn.cursor(getattr(self.store.tables, table)) as cursor:
@@ -83,6 +85,12 @@ class _Tables:
         for key, cause in self.items("agenda"):
             wake_unix_ms, destination = split_agenda_key(key)
             yield AgendaRow(wake_unix_ms, destination, cause.decode("ascii"))
+
+    def held_until_unix_ms(self, envelope: Envelope, now_unix_ms: int) -> int:
+        if not self.holds.rows:
+            return 0
+        site = site_of(self.txn, self.store.tables, envelope.fixed.destination)
+        return self.holds.longest_unix_ms(envelope, site, now_unix_ms)
 
     def destination_record(self, destination: str) -> DestinationRecord | None:
         return self.remembered(destination).record

@@ -48,6 +48,7 @@ META_FORMAT: Final = b"format"
 META_STREAM_ID: Final = b"stream_id"
 META_START_COUNT: Final = b"start_count"
 META_MARKS: Final = b"marks"
+META_HOLD_ID: Final = b"hold_id"  # the last one given, once there was a hold
 
 
 class Tables:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from engine.spool import fair_turns, stamps
+from engine.spool.holds import Holds
 from engine.spool.interface import (
     AgendaRow,
     Content,
@@ -22,6 +23,7 @@ from engine.spool.interface import (
 )
 from engine.spool.lmdb_contents import get_octets
 from engine.spool.lmdb_environment import Store
+from engine.spool.lmdb_holds import held_here, site_of
 from engine.spool.lmdb_layout import (
     META_MARKS,
     U32,
@@ -72,13 +74,22 @@ def read_window(
     limit: int,
     now_unix_ms: int,
     claimed: Collection[int],
+    holds: Holds,
+    at_unix_ms: int,
 ) -> WindowRead:
-    """Return the next envelopes of a destination; `position` moves on."""
+    """Return the next envelopes of a destination; `position` moves on.
+
+    Due is what is due at `now_unix_ms`; `at_unix_ms` is the time that `holds` are judged at.
+    """
     tables = store.tables
     read = WindowRead()
     with store.environment.begin() as txn:
         rows = QueueCursor(txn, tables.queue, destination)
-        turns = fair_turns.take_turns(rows, position, limit, now_unix_ms, claimed)
+        held = None
+        if holds.rows:
+            site = site_of(txn, tables, destination)
+            held = held_here(txn, tables, holds, destination, site, at_unix_ms)
+        turns = fair_turns.take_turns(rows, position, limit, now_unix_ms, claimed, held)
         read.more, read.next_due_unix_ms = turns.more, turns.next_due_unix_ms
         for envelope_id in turns.envelope_ids:
             key = U64.pack(envelope_id)

@@ -24,6 +24,7 @@ from engine.spool import (
     lmdb_reading,
     lmdb_settle,
 )
+from engine.spool.holds import Holds
 from engine.spool.interface import (
     Accepted,
     AcceptRequest,
@@ -53,6 +54,7 @@ from engine.spool.lmdb_account_calls import LmdbAccountCalls
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_environment import MAP_OCTETS, Store, open_store
 from engine.spool.lmdb_files import locked, prepare_directory
+from engine.spool.lmdb_hold_calls import LmdbHoldCalls
 from engine.spool.lmdb_reading import Damage, WindowRead
 from engine.spool.lmdb_shared_reads import READERS, SharedReads
 from engine.spool.lmdb_sweeping import Sweeper
@@ -70,7 +72,7 @@ FIND_ROWS_MAX: Final = 250_000
 T = TypeVar("T")
 
 
-class LmdbSpool(LmdbAccountCalls):
+class LmdbSpool(LmdbAccountCalls, LmdbHoldCalls):
     """See the module. Made by `open_lmdb_spool`, which runs its writer."""
 
     def __init__(
@@ -164,7 +166,9 @@ class LmdbSpool(LmdbAccountCalls):
         return released
 
     async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
-        return await self._sweeper.sweep(now_unix_ms, rows_max)
+        has_more = await self._sweeper.sweep(now_unix_ms, rows_max)
+        await self.end_what_is_over()
+        return has_more
 
     def _after_commit(self, changes: Changes) -> None:
         for envelope_id in changes.settled_ids:
@@ -174,8 +178,10 @@ class LmdbSpool(LmdbAccountCalls):
         for disturbed in self._disturbed:
             disturbed.update(changes.touched_ids)
         self._sweeper.put_aside(changes.damage)
-        if changes.events or changes.due_destinations:
-            notice = CommitNotice(changes.events, list(changes.due_destinations))
+        if changes.events or changes.due_destinations or changes.holds_changed:
+            notice = CommitNotice(
+                changes.events, list(changes.due_destinations), changes.holds_changed
+            )
             for listener in self._listeners:
                 listener(notice)
 
@@ -193,8 +199,11 @@ class LmdbSpool(LmdbAccountCalls):
         self.writer.check()
         # What commits change while the thread reads; a set only for those that read just now.
         disturbed: set[int] = set()
+        judged_by = self._holds
 
         def begin() -> Callable[[], WindowRead]:
+            nonlocal judged_by
+            judged_by = self._holds
             claimed = frozenset(self._claimed_at.get(destination, ()))
             self._disturbed.append(disturbed)
             return partial(
@@ -205,22 +214,36 @@ class LmdbSpool(LmdbAccountCalls):
                 limit,
                 now_unix_ms,
                 claimed,
+                judged_by,
+                self._stamp.now_unix_ms(),
             )
+
+        def finish(read: WindowRead) -> Window:
+            window = self._claim(destination, read, disturbed, judged_by)
+            if len(window.envelopes) < len(read.found):
+                # Who goes on from behind them would not see them again.
+                position.look_again()
+            return window
 
         # One at a time for a destination: the second has to see what the first one claimed.
         async with self._window_lock(destination):
             try:
-                return await self._shared_reads.do(
-                    begin, lambda read: self._claim(destination, read, disturbed)
-                )
+                return await self._shared_reads.do(begin, finish)
             finally:
                 # By identity: two empty sets are equal.
                 self._disturbed = [each for each in self._disturbed if each is not disturbed]
 
-    def _claim(self, destination: str, read: WindowRead, disturbed: set[int]) -> Window:
-        """Claim what was read, less what a commit changed meanwhile or may be changing now."""
+    def _claim(
+        self, destination: str, read: WindowRead, disturbed: set[int], judged_by: Holds
+    ) -> Window:
+        """Claim what was read, less what a commit changed meanwhile or may be changing now.
+
+        That is all of it, if the holds that it was judged by are others now.
+        """
         self._sweeper.put_aside(read.damage)
-        gone = disturbed | self.writer.busy
+        gone: Collection[int] = disturbed | self.writer.busy
+        if judged_by is not self._holds:
+            gone = read.found.keys()
         mine = {key: value for key, value in read.found.items() if key not in gone}
         if mine:
             self._claims.update(mine)
@@ -346,7 +369,7 @@ class LmdbSpool(LmdbAccountCalls):
         )
 
     async def check_invariants(self) -> list[str]:
-        return await self._read(lmdb_invariants.faults_of)
+        return await self._read(lmdb_invariants.faults_of, self._stamp.now_unix_ms())
 
     async def _read(self, read: Callable[..., T], *arguments: Any) -> T:
         self.writer.check()

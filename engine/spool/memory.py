@@ -51,6 +51,7 @@ from engine.spool.interface import (
 from engine.spool.memory_accounts import MemoryAccounts
 from engine.spool.memory_commit import Commit
 from engine.spool.memory_data import MemoryData
+from engine.spool.memory_holds import MemoryHolds
 from engine.spool.memory_reads import counted, destination_rows, matching
 from engine.spool.rebooking import Rebooking
 from protocols.records import (
@@ -66,7 +67,7 @@ from protocols.records import (
 ROWS_MAX: Final = 500
 
 
-class MemorySpool(MemoryAccounts):
+class MemorySpool(MemoryAccounts, MemoryHolds):
     """A spool over `data`. Making one on the same data again is what a restart is."""
 
     def __init__(
@@ -170,7 +171,7 @@ class MemorySpool(MemoryAccounts):
             self._claimed.discard(result.envelope_id)
         for decision in decisions:
             if isinstance(decision, Rest):
-                data.rest(decision.destination, decision.record)
+                data.rest(decision.destination, decision.record, commit.now_unix_ms)
             else:
                 self._decide(commit, decision)
         await self._finish_commit(commit)
@@ -255,6 +256,7 @@ class MemorySpool(MemoryAccounts):
                 del data.suppressions[row]
         self._trim(now_unix_ms)
         await self._finish_commit(commit)
+        self.end_what_is_over()
         return False
 
     def _trim(self, now_unix_ms: int) -> None:
@@ -295,7 +297,12 @@ class MemorySpool(MemoryAccounts):
     ) -> Window:
         await trio.lowlevel.checkpoint()
         turns = fair_turns.take_turns(
-            self._data.rows_of(destination), position, limit, now_unix_ms, self._claimed
+            self._data.rows_of(destination),
+            position,
+            limit,
+            now_unix_ms,
+            self._claimed,
+            self._data.held_here(destination, self.now_unix_ms()),
         )
         self._claimed.update(turns.envelope_ids)
         envelopes = [
@@ -404,4 +411,4 @@ class MemorySpool(MemoryAccounts):
 
     async def check_invariants(self) -> list[str]:
         await trio.lowlevel.checkpoint()
-        return invariants.faults_of(self._data)
+        return invariants.faults_of(self._data, self.now_unix_ms())

@@ -142,6 +142,10 @@ class Commit:
         )
 
     def _put(self, fixed: EnvelopeFixed, state: EnvelopeState) -> None:
-        self.data.put_state(fixed, state)
-        if state.status in transitions.QUEUE_STATUSES and state.due_unix_ms <= self.now_unix_ms:
+        now_unix_ms = self.now_unix_ms
+        self.data.put_state(fixed, state, now_unix_ms)
+        if (
+            state.status in transitions.QUEUE_STATUSES
+            and self.data.wake_of(fixed, state, now_unix_ms) <= now_unix_ms
+        ):
             self.due_destinations[fixed.destination] = None

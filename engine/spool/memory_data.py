@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from engine.spool import agenda, projections, suppressing, transitions
 from engine.spool.fair_turns import earliest_due_unix_ms
+from engine.spool.hold_calls import Hold
+from engine.spool.holds import HeldHere, Holds, earliest_wake
 from engine.spool.interface import Accepted, AgendaRow, Content
 from engine.spool.projections import CounterKey
 from protocols.records import (
@@ -60,6 +62,8 @@ class MemoryData:
     api_keys: dict[str, ApiKey] = field(default_factory=dict)
     accounts_version: int = 0
     suppressions: dict[tuple[int, str], Suppression] = field(default_factory=dict)
+    holds: Holds = field(default_factory=Holds)
+    hold_id_high: int = 0
 
     def envelope(self, envelope_id: int) -> Envelope | None:
         state = self.states.get(envelope_id)
@@ -85,7 +89,7 @@ class MemoryData:
         self.event_bytes -= len(pack_record(self.events.pop(self.oldest_seq)))
         self.oldest_seq += 1
 
-    def put_state(self, fixed: EnvelopeFixed, state: EnvelopeState) -> None:
+    def put_state(self, fixed: EnvelopeFixed, state: EnvelopeState, now_unix_ms: int) -> None:
         """Store a state and make the rows that lead to the envelope agree with it."""
         self._remove_rows(fixed)
         self.fixed[fixed.envelope_id] = fixed
@@ -93,11 +97,13 @@ class MemoryData:
         if state.status in transitions.QUEUE_STATUSES:
             row = (fixed.lane, fixed.flow, state.due_unix_ms, fixed.envelope_id)
             insort(self.queue.setdefault(fixed.destination, []), row)
+            wake_unix_ms = self.wake_of(fixed, state, now_unix_ms)
             self.agenda[fixed.destination] = agenda.row_after_arrival(
                 fixed.destination,
-                state.due_unix_ms,
+                wake_unix_ms,
                 self.agenda.get(fixed.destination),
                 self.destinations.get(fixed.destination),
+                is_held=wake_unix_ms > state.due_unix_ms,
             )
         elif fixed.destination not in self.queue:
             self.agenda.pop(fixed.destination, None)
@@ -127,15 +133,57 @@ class MemoryData:
         found = self.suppressions.get((account_id, address))
         return None if found is None or suppressing.is_over(found, now_unix_ms) else found
 
-    def rest(self, destination: str, record: DestinationRecord) -> None:
+    def rest(self, destination: str, record: DestinationRecord, now_unix_ms: int) -> None:
         """Store what a resting actor remembers, and the truth about when to look again."""
         self.destinations[destination] = record
-        earliest = earliest_due_unix_ms(self.rows_of(destination))
-        row = agenda.row_at_rest(destination, earliest, record)
+        self.reconsider(destination, now_unix_ms)
+
+    def reconsider(self, destination: str, now_unix_ms: int) -> None:
+        """Make the agenda row tell the truth."""
+        rows, held = self.rows_of(destination), self.held_here(destination, now_unix_ms)
+        if held is None:
+            earliest, is_held = earliest_due_unix_ms(rows), False
+        else:
+            earliest, is_held = earliest_wake(rows, held, now_unix_ms)
+        record = self.destinations.get(destination, DestinationRecord())
+        row = agenda.row_at_rest(destination, earliest, record, is_held=is_held)
         if row is None:
             self.agenda.pop(destination, None)
         else:
             self.agenda[destination] = row
+
+    # Holds.
+
+    def site_of(self, destination: str) -> str:
+        record = self.destinations.get(destination)
+        return record.site if record is not None else ""
+
+    def wake_of(self, fixed: EnvelopeFixed, state: EnvelopeState, now_unix_ms: int) -> int:
+        """Return when a mail may go, as far as holds of whole flows have a say."""
+        hold = self.holds.of_flow(
+            fixed.destination,
+            self.site_of(fixed.destination),
+            fixed.account_id,
+            fixed.campaign,
+            now_unix_ms,
+        )
+        return max(state.due_unix_ms, hold.end_unix_ms if hold is not None else 0)
+
+    def held_here(self, destination: str, now_unix_ms: int) -> HeldHere | None:
+        if not self.holds.rows:
+            return None
+        named = {number: name for name, number in self.flows.items()}
+        site = self.site_of(destination)
+        return self.holds.here(destination, site, now_unix_ms, named.get, self.envelope)
+
+    def names_at_places_of(self, hold: Hold) -> list[str]:
+        """Return the destinations in the agenda that a hold may concern."""
+        wanted = hold.wanted
+        return [name for name in self.agenda if wanted.fits_place(name, self.site_of(name))]
+
+    def held_until_unix_ms(self, envelope: Envelope, now_unix_ms: int) -> int:
+        site = self.site_of(envelope.fixed.destination)
+        return self.holds.longest_unix_ms(envelope, site, now_unix_ms)
 
     def add_to_counters(self, tally: projections.Tally) -> None:
         for key, delta in tally.deltas().items():

@@ -18,6 +18,7 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import (
     Accepted,
     AttemptResult,
@@ -82,7 +83,12 @@ outcomes = st.sampled_from(
 )
 settles = st.tuples(st.just("settle"), st.lists(outcomes, min_size=1, max_size=8))
 rests = st.tuples(
-    st.just("rest"), st.tuples(st.sampled_from(DESTINATIONS), st.sampled_from([0, h.HOUR_MS]))
+    st.just("rest"),
+    st.tuples(
+        st.sampled_from(DESTINATIONS),
+        st.sampled_from([0, h.HOUR_MS]),
+        st.sampled_from(["", "mx.site.test"]),
+    ),
 )
 cancels = st.tuples(st.just("cancel"), st.integers(0, 30))
 retries = st.tuples(
@@ -100,13 +106,26 @@ clocks = st.tuples(
     st.just("clock"),
     st.sampled_from([1, h.SECOND_MS, h.HOUR_MS, h.DAY_MS, 4 * h.DAY_MS, -h.DAY_MS]),
 )
+filters = st.builds(
+    MailFilter,
+    account_id=st.sampled_from([None, None, 1, 2]),
+    campaign=st.sampled_from([None, None, "spring"]),
+    destination=st.sampled_from([None, "one.test", "two.test"]),
+    site=st.sampled_from([None, None, None, "mx.site.test"]),
+    reply=st.sampled_from([None, None, "LATER", "no such text"]),
+    older_ms=st.sampled_from([None, None, h.HOUR_MS]),
+)
+holds = st.tuples(
+    st.just("hold"), st.tuples(filters, st.sampled_from([None, h.SECOND_MS, h.HOUR_MS, h.DAY_MS]))
+)
+lifts = st.tuples(st.just("lift"), st.lists(st.integers(0, 3), min_size=1, max_size=2))
 # What most programs would have to begin with anyway.
 FIRST_REQUEST = [(0, [(list(DESTINATIONS), "spring", 1)], Quota(), None)]
 plain = st.sampled_from([("release", 0), ("sweep", 0), ("repeat", 0), ("crash", 0), ("page", 2)])
 programs = st.lists(
     st.one_of(
         *(accepts, windows, windows, windows, settles, settles, settles, clocks),
-        *(rests, cancels, retries, rebooks, suppressions, plain),
+        *(rests, cancels, retries, rebooks, suppressions, plain, holds, lifts),
     ),
     # Short programs reach nothing; what fails in a long one is shrunk by leaving steps out.
     min_size=15,
@@ -221,6 +240,9 @@ class Pair:
         ]
         assert seen[0] == seen[1]
         assert not {each.fixed.envelope_id for each in self.claimed} & set(seen[0][0])
+        for envelope in windows[0].envelopes:
+            record = await self.model.destination(destination) or DestinationRecord()
+            assert self.model.hold_of(envelope, record.site) is None
         self.claimed += windows[0].envelopes
 
     async def do_settle(self, outcomes: list[str]) -> None:
@@ -262,12 +284,13 @@ class Pair:
             await spool.settle(self.last_results)
         assert self.adapter.head() == head
 
-    async def do_rest(self, argument: tuple[str, int]) -> None:
-        destination, wait_ms = argument
+    async def do_rest(self, argument: tuple[str, int, str]) -> None:
+        destination, wait_ms, site = argument
         record = DestinationRecord()
         if wait_ms:
             not_before = self.model.now_unix_ms() + wait_ms
             record = DestinationRecord(not_before, "destination_unreachable", 1, 1, "no route")
+        record.site = site
         for spool in (self.adapter, self.model):
             await spool.settle([], [Rest(destination, record)])
         assert await self.adapter.destination(destination) or record == DestinationRecord()
@@ -288,6 +311,18 @@ class Pair:
             retry = RetryAt(unclaimed[-1 - number % len(unclaimed)], due_unix_ms)
             for spool in (self.adapter, self.model):
                 await spool.settle([], [retry])
+
+    async def do_hold(self, argument: tuple[MailFilter, int | None]) -> None:
+        wanted, for_ms = argument
+        now_unix_ms = self.model.now_unix_ms()
+        until_unix_ms = None if for_ms is None else now_unix_ms + for_ms
+        hold = Hold(0, wanted, until_unix_ms, "operator", "because", now_unix_ms)
+        await self._both(lambda spool: spool.put_hold(hold))
+
+    async def do_lift(self, numbers: list[int]) -> None:
+        there = [each.hold_id for each in self.model.holds()]
+        chosen = [there[number % len(there)] for number in numbers if there]
+        await self._both(lambda spool: spool.lift_holds(chosen))
 
     async def do_clock(self, shift_ms: int) -> None:
         # A step back goes unnoticed by a spool that did not look before it, so both look.
@@ -387,6 +422,8 @@ async def _seen(spool: Spool) -> dict[str, Any]:
         "counts": (statistics.envelopes_open, statistics.in_flight, statistics.head_seq),
         "oldest": statistics.oldest_seq,
         "start": spool.start_count,
+        "holds": spool.holds(),
+        "next hold end": spool.next_hold_end_unix_ms(),
     }
 
 

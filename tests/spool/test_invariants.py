@@ -31,7 +31,7 @@ async def _fill(data: MemoryData) -> None:
 def data() -> MemoryData:
     filled = MemoryData()
     trio.run(_fill, filled, clock=trio.testing.MockClock())
-    assert faults_of(filled) == []
+    assert faults_of(filled, h.START_UNIX_MS) == []
     return filled
 
 
@@ -139,5 +139,5 @@ def test_a_fault_is_found_and_named(
     data: MemoryData, break_it: Callable[[MemoryData], None], fault: str
 ) -> None:
     break_it(data)
-    found = faults_of(data)
+    found = faults_of(data, h.START_UNIX_MS)
     assert any(fault in each for each in found), found
