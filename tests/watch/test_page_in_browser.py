@@ -180,11 +180,16 @@ def test_one_mail_is_found_and_its_story_told(
     box.send_keys("later@full.test", Keys.ENTER)
     wait_for(browser, "story", lambda: "mailbox full" in text(browser, "#story-events"))
     assert SCRIPT_SUBJECT in text(browser, "#story-title")
+    assert "The last attempt failed (mailbox full)" in text(browser, "#story-why")
+    assert "Ask the recipient to make room" in text(browser, "#story-advice")
+    assert "<b>mailbox</b> full" in text(browser, "#story-facts")
     box.clear()
     box.send_keys(str(message_id), Keys.ENTER)
     wait_for(browser, "found by id", lambda: "later@full.test" in text(browser, "#found"))
     browser.find_element(By.ID, "language").click()
-    wait_for(browser, "German", lambda: "Postfach voll" in text(browser, "#story"))
+    wait_for(browser, "German", lambda: "Postfach voll" in text(browser, "#story-events"))
+    wait_for(browser, "German cause", lambda: "ist gescheitert" in text(browser, "#story-why"))
+    assert "Platz zu schaffen" in text(browser, "#story-advice")
     pending = '[data-total="pending"] dt'
     wait_for(browser, "German totals", lambda: text(browser, pending) == "gesendet (ausstehend)")
     assert browser.title == "Eilpost"

@@ -17,6 +17,7 @@ let events = [];
 let eventsDrawn = null; // What the list shows now: it is left alone, for screen readers, until it changes.
 let found = null; // The last search's messages; null before the first.
 let story = null; // The message whose story is open.
+let why = null; // What holds it back, in the language of the page.
 let drawPlanned = false;
 
 function make(tag, text, className) {
@@ -138,7 +139,7 @@ function drawEvents() {
 }
 
 async function search(query) {
-  story = null;
+  story = why = null;
   found = /^\d+$/.test(query)
     ? [await ask(`/v1/messages/${query}`).catch((error) => { if (error instanceof Refused) throw error; })].filter(Boolean)
     : (await ask(`/v1/messages?limit=20&address=${encodeURIComponent(query)}`)).messages;
@@ -148,7 +149,7 @@ async function search(query) {
 }
 
 async function tell(messageId) {
-  story = await ask(`/v1/messages/${messageId}`);
+  [story, why] = await Promise.all(["", "/explain"].map((part) => ask(`/v1/messages/${messageId}${part}`)));
   drawStory();
 }
 
@@ -164,11 +165,23 @@ function drawFound() {
   element("search-note").textContent = found?.length === 0 ? word("nothing_found") : "";
 }
 
+function whyFacts() {
+  const held = why.held_by;
+  return [
+    [word("since"), moment(held?.since)], [word("last_reply"), held?.reply], [word("limit"), held?.limit],
+    [word("ahead"), why.ahead ? count(why.ahead) : ""], [word("expires"), moment(why.expires_at)],
+  ].filter(([, value]) => value);
+}
+
 function drawStory() {
   element("story").hidden = story === null;
   if (story === null) return;
   element("story-title").textContent = `${story.subject || story.message_id} ${word("to")} ${story.address}`;
-  element("story-now").textContent = `${wordOf("status", story.status)}. ${word("now")({ next_attempt_at: moment(story.next_attempt_at) })}`;
+  const next = moment(why.next_attempt_at ?? story.next_attempt_at);
+  element("story-now").textContent = `${wordOf("status", story.status)}. ${word("now")({ next_attempt_at: next })}`;
+  element("story-why").textContent = why.held_by?.text ?? "";
+  element("story-advice").textContent = why.advice;
+  element("story-facts").replaceChildren(...whyFacts().flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
   element("story-events").replaceChildren(...story.history.map((event) => {
     const line = eventLine({ ...event, address: "" });
     if (event.mx_host) line.append(` · ${event.mx_host}`);
@@ -190,7 +203,7 @@ function leave() {
   stream = null;
   signOut();
   totals = {}; deliveredHistory = []; events = []; destinations.clear();
-  found = story = null;
+  found = story = why = null;
   drawFound();
   drawStory();
   element("board").hidden = true;
@@ -226,7 +239,12 @@ element("search-form").addEventListener("submit", (submitted) => {
   });
 });
 element("waiting-filter").addEventListener("input", plan);
-element("language").addEventListener("click", () => { switchLanguage(); speak(); });
+element("language").addEventListener("click", () => {
+  switchLanguage();
+  speak();
+  // The explanation's words are the engine's: they are asked for anew.
+  if (story) tell(story.message_id).catch(() => {});
+});
 element("sign-out").addEventListener("click", leave);
 // A rate falls to nothing when no frame comes any more, so it is drawn by the clock too.
 setInterval(() => { if (stream) plan(); }, 1000);

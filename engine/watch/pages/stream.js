@@ -1,6 +1,8 @@
 // The page's end of the event stream: signs in, keeps one websocket, and goes on from
 // its last cursor after every break, so that a restart of the engine loses nothing.
 
+import { currentLanguage } from "./words.js";
+
 const credentials = {
   get: () => sessionStorage.getItem("credentials"),
   set: (key, secret) => sessionStorage.setItem(
@@ -13,7 +15,10 @@ export class Refused extends Error {}
 export async function ask(path, options = {}) {
   const reply = await fetch(path, {
     ...options, cache: "no-store", credentials: "omit",
-    headers: { Authorization: `Basic ${credentials.get() ?? ""}`, Accept: "application/json" },
+    headers: {
+      Authorization: `Basic ${credentials.get() ?? ""}`, Accept: "application/json",
+      "Accept-Language": currentLanguage(),
+    },
   });
   if (reply.status === 401 || reply.status === 403) throw new Refused();
   if (!reply.ok) throw new Error(String(reply.status));
