@@ -26,6 +26,8 @@ from engine.config_values import (
     Network,
     NextHop,
     Rate,
+    ReplyPattern,
+    Step,
 )
 from protocols.address_suggestions import DomainTypos, TyposRefused
 
@@ -41,7 +43,15 @@ TlsPolicy = Literal["none", "opportunistic", "required"]
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the text names the file, the key and what was expected."""
+    """The configuration cannot be used; the text names the file, the key and what was expected.
+
+    `file` and `steps` (the path of keys, like `rule[0]`, `rate`) say where, if it is one place.
+    """
+
+    def __init__(self, text: str, file: Path | None = None, steps: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.file = file
+        self.steps = steps
 
 
 # RFC 5321 4.1.1.1: a domain or an address literal.
@@ -145,18 +155,42 @@ class Plan(_Table, frozen=True, kw_only=True):
 
 
 class Rule(_Table, frozen=True, kw_only=True):
-    """`[[rule]]`: limits towards a destination; the narrowest match wins, field by field."""
+    """`[[rule]]`: limits on a way; the narrowest match wins, field by field.
 
-    destination: DomainPattern
+    `site` is compared with the names of a site's MX hosts, `egress` with our EHLO name there.
+    """
+
+    destination: DomainPattern | None = None
+    site: DomainPattern | None = None
+    egress: DomainPattern | None = None
     rate: Rate | None = None
     connections_max: Count | None = None
     messages_per_connection_max: Count | None = None
     tls: TlsPolicy | None = None
 
+    def __post_init__(self) -> None:
+        if self.destination is None and self.site is None and self.egress is None:
+            raise ValueError("it says for nobody: give destination, site or egress")
+
+
+class Reaction(_Table, frozen=True, kw_only=True):
+    """`[[reaction]]`: what follows from a reply; the first one that matches counts.
+
+    `sample` is a reply that it is meant for, so that the linter can prove that it fires.
+    """
+
+    destination: DomainPattern | None = None
+    site: DomainPattern | None = None
+    reply: ReplyPattern
+    sample: Annotated[str, msgspec.Meta(min_length=3, max_length=2048)]
+    then: Step
+
 
 class ShapingTable(_Table, frozen=True, kw_only=True):
     """`[shaping]`: files with rules, kept apart because other people edit them, and more often."""
 
+    # What the largest receivers publish or are known for; one's own rules come on top.
+    defaults: bool = True
     files: tuple[Path, ...] = ()
 
 
@@ -175,9 +209,6 @@ class DestinationLimits(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsPolicy
 
 
-# Peers balance load between their hosts by connection, so one is not kept for ever.
-MESSAGES_PER_CONNECTION_MAX: Final = 100
-
 FREE_PLAN: Final = Plan(name="free", messages_per_day=200, messages_per_month=6000)
 
 
@@ -195,8 +226,11 @@ class Config(_Table, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = msgspec.field(default=(), name="route")
     plans: tuple[Plan, ...] = msgspec.field(default=(), name="plan")
     rules: tuple[Rule, ...] = msgspec.field(default=(), name="rule")
+    reactions: tuple[Reaction, ...] = msgspec.field(default=(), name="reaction")
     shaping: ShapingTable = ShapingTable()
     support: Support = Support()
+    # Where it was read, set by `load_config`; no key that anybody writes has this name.
+    loaded_from: Path | None = msgspec.field(default=None, name=" loaded from ")
 
     @property
     def control_socket(self) -> Path:
@@ -232,23 +266,6 @@ class Config(_Table, frozen=True, kw_only=True):
                 return route.next_hop
         return None
 
-    def limits(self, destination: str) -> DestinationLimits:
-        """Return what holds towards this domain: each field from the narrowest rule that has it."""
-        rules = [rule for rule in self.rules if rule.destination.matches(destination)]
-        # Among equally narrow ones the last wins, as a reader of the file expects.
-        rules.sort(key=lambda rule: rule.destination.narrowness)
-        found: dict[str, Any] = {
-            "rate": None,
-            "connections_max": self.delivery.connections_per_destination_max,
-            "messages_per_connection_max": MESSAGES_PER_CONNECTION_MAX,
-            "tls": self.delivery.tls,
-        }
-        for rule in rules:
-            for name in found:
-                if (value := getattr(rule, name)) is not None:
-                    found[name] = value
-        return DestinationLimits(**found)
-
 
 class _TypoFile(_Table, frozen=True, kw_only=True):
     # Values are checked where the entries are understood: there they can be named.
@@ -256,28 +273,35 @@ class _TypoFile(_Table, frozen=True, kw_only=True):
     real: tuple[str, ...] = ()
 
 
-class _ShapingFile(_Table, frozen=True, kw_only=True):
+class ShapingFile(_Table, frozen=True, kw_only=True):
+    """One file of `[shaping] files`."""
+
     rules: tuple[Rule, ...] = msgspec.field(default=(), name="rule")
+    reactions: tuple[Reaction, ...] = msgspec.field(default=(), name="reaction")
 
 
 def load_config(path: str | Path | None = None) -> Config:
     """Read and check a configuration file.
 
     Without a path it is `eilpost.toml` in the current directory, or the defaults if there is no
-    such file; a file that was named and is missing is an error. Raises ConfigError.
+    such file; a file that was named and is missing is an error. Raises ConfigError. The files of
+    `[shaping]` are read by `engine.shaping`, which may do so again while the engine runs.
     """
     if path is None and not Path(DEFAULT_FILE).exists():
         return Config()
     file = Path(path or DEFAULT_FILE)
     config = _read(file, Config)
-    shaping = [_read(name, _ShapingFile) for name in config.shaping.files]
-    rules = (*config.rules, *(rule for read in shaping for rule in read.rules))
-    config = msgspec.structs.replace(config, rules=rules)
+    config = msgspec.structs.replace(config, loaded_from=file)
     if fault := _first_contradiction(config):
         raise ConfigError(f"{file}: {fault}")
     if config.intake.typo_files:
         load_typos(config.intake.typo_files)
     return config
+
+
+def read_shaping_file(file: Path) -> ShapingFile:
+    """Read and check one file of rules. Raises ConfigError."""
+    return _read(file, ShapingFile)
 
 
 def load_typos(files: Iterable[Path] = ()) -> DomainTypos:
@@ -318,9 +342,11 @@ def _read(file: Path, kind: type[T]) -> T:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: no TOML: {error}") from error
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{file}: {_explain(str(error), kind)}") from error
+        steps = (*_steps_of(str(error)), *_UNKNOWN_KEY.findall(str(error)))
+        raise ConfigError(f"{file}: {_explain(str(error), kind)}", file, steps) from error
 
 
+_UNKNOWN_KEY: Final = re.compile(r"Object contains unknown field `(.*?)`")
 _CHOICES: Final = {"tls": get_args(TlsPolicy), "url": get_args(SpoolUrl)}
 _TOML_WORDS: Final = {
     "`object`": "a table",
@@ -336,9 +362,8 @@ _TOML_WORDS: Final = {
 
 def _explain(fault: str, kind: type[_Table]) -> str:
     """Turn msgspec's words, like "Expected `int` - at `$.route[0].port`", into the file's."""
-    text, _, path = fault.partition(" - at `$")
-    steps = re.findall(r"\w+(?:\[\d+\])*", path.rstrip("`"))
-    if unknown := re.match(r"Object contains unknown field `(.*)`", text):
+    text, steps = fault.partition(" - at `$")[0], _steps_of(fault)
+    if unknown := _UNKNOWN_KEY.match(text):
         near = difflib.get_close_matches(unknown[1], _keys_at(kind, steps), n=1)
         suggestion = f', meant "{near[0]}"?' if near else ""
         return f"{_place([*steps, unknown[1]])}unknown key{suggestion}"
@@ -349,6 +374,11 @@ def _explain(fault: str, kind: type[_Table]) -> str:
     for word, ours in _TOML_WORDS.items():
         text = text.replace(word, ours)
     return _place(steps) + text[:1].lower() + text[1:]
+
+
+def _steps_of(fault: str) -> list[str]:
+    """Return the path in msgspec's words, like ["route[0]", "port"]; an unknown key comes last."""
+    return re.findall(r"\w+(?:\[\d+\])*", fault.partition(" - at `$")[2].rstrip("`"))
 
 
 def _place(steps: list[str]) -> str:

@@ -9,6 +9,7 @@ import math
 import re
 from typing import ClassVar, Final, Self
 
+import re2
 from idna import IDNAError
 from idna import encode as idna_encode
 
@@ -17,6 +18,15 @@ SECONDS_PER: Final = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0}
 _RATE: Final = re.compile(
     r"(?P<count>\d+(?:\.\d+)?) */ *(?P<unit>s|min|h|day)(?: *, *burst +(?P<burst>\d+))?"
 )
+_DURATION: Final = r"(?P<span>\d+(?:\.\d+)?) ?(?P<span_unit>s|min|h|day)"
+_STEP: Final = re.compile(
+    r"rate x(?P<factor>0?\.\d+)"
+    rf"|suspend {_DURATION}"
+    rf"|connections (?P<connections>\d{{1,6}}) for {_DURATION.replace('?P<span', '?P<c_span')}"
+    rf"|rate (?P<rate>.+?) for {_DURATION.replace('?P<span', '?P<r_span')}"
+)
+# What a receiver may write in one reply is as long as it likes; reasons stand at its beginning.
+REPLY_CHARACTERS_MAX: Final = 2048
 # RFC 1035 2.3.4: a label has at most 63 octets. Underscores are no host names, but do occur.
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _HOST_PORT: Final = re.compile(
@@ -150,6 +160,12 @@ class DomainPattern(_Value):
             return domain.endswith(self.text[1:]) and len(domain) >= len(self.text)
         return self.text in ("*", domain)
 
+    def covers(self, other: "DomainPattern") -> bool:
+        """Say whether every domain that `other` means is meant by this one, too."""
+        if self.text == "*" or self.text == other.text:
+            return True
+        return self.text.startswith("*.") and other.text.endswith(self.text[1:])
+
     @property
     def narrowness(self) -> tuple[bool, int]:
         """Order among matching patterns: a whole name beats a star, a longer star a shorter one."""
@@ -181,6 +197,103 @@ class Rate(_Value):
         if per_s <= 0.0 or burst < 1:
             raise ValueError(f'expected a rate like "20/s, burst 20" or "100/min", got {text!r}')
         return cls(per_s, burst)
+
+    def __str__(self) -> str:
+        count, unit = self.per_s, "s"
+        for seconds, name in ((60, "min"), (3600, "h"), (86400, "day")):
+            # A whole number of a unit is how it was meant: 100/min is 1.667/s to nobody.
+            if math.isclose(count, round(count), rel_tol=1e-6) and round(count) > 0:
+                break
+            count, unit = self.per_s * seconds, name
+        return f"{round(count, 3):g}/{unit}, burst {self.burst}"
+
+
+class ReplyPattern(_Value):
+    """A regular expression that is looked for in replies, in time linear to their length.
+
+    Receivers write what they like, so an engine that can be made to try all ways to match is out
+    of the question: this is RE2, which refuses what it could not match in linear time.
+    """
+
+    __slots__ = ("_compiled", "text")
+
+    def __init__(self, text: str) -> None:
+        options = re2.Options()
+        options.log_errors = False
+        self.text: Final = text
+        self._compiled: Final = re2.compile(text, options)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        try:
+            return cls(text)
+        except re2.error as error:
+            fault = error.args[0] if error.args else ""
+            said = fault.decode("utf-8", "replace") if isinstance(fault, bytes) else str(fault)
+            raise ValueError(
+                f"expected a regular expression (RE2), got {text!r}: {said}"
+            ) from error
+
+    def matches(self, reply: str) -> bool:
+        """Say whether the expression is found anywhere in `reply`."""
+        # A reply may hold what is no character; it must not end the process.
+        text = reply[:REPLY_CHARACTERS_MAX].encode("utf-8", "replace").decode()
+        return self._compiled.search(text) is not None
+
+    def _fields(self) -> tuple[object, ...]:
+        return (self.text,)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Step(_Value):
+    """What a reaction does: one of "rate x0.5", "suspend 2h", "connections 1 for 30min" or
+    "rate 10/min for 30min".
+
+    Exactly one of `factor`, `rate`, `connections` is given, or none: then nothing goes for `for_s`.
+    """
+
+    __slots__ = ("connections", "factor", "for_s", "rate", "text")
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        factor: float | None,
+        rate: Rate | None,
+        connections: int | None,
+        for_s: float,
+    ) -> None:
+        self.text: Final = text
+        self.factor: Final = factor
+        self.rate: Final = rate
+        self.connections: Final = connections
+        self.for_s: Final = for_s
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        found = _STEP.fullmatch(text.strip())
+        if found is None:
+            raise ValueError(
+                'expected "rate x0.5", "suspend 2h", "connections 1 for 30min" or '
+                f'"rate 10/min for 30min", got {text!r}'
+            )
+        span = found["span"] or found["c_span"] or found["r_span"]
+        unit = found["span_unit"] or found["c_span_unit"] or found["r_span_unit"]
+        step = cls(
+            text.strip(),
+            factor=float(found["factor"]) if found["factor"] else None,
+            rate=Rate.parse(found["rate"]) if found["rate"] else None,
+            connections=int(found["connections"]) if found["connections"] else None,
+            for_s=float(span) * SECONDS_PER[unit] if span else 0.0,
+        )
+        if step.connections == 0 or step.factor == 0.0 or (span and step.for_s <= 0.0):
+            raise ValueError(f"a step to nothing is a suspension for a time, got {text!r}")
+        return step
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Network(_Value):

@@ -16,7 +16,7 @@ import trio
 
 from engine.cli.options import failures
 from engine.compose import Engine, serve
-from engine.config import Config
+from engine.config import Config, ConfigError
 from engine.http_server import HttpSetupError
 from engine.spool.interface import SpoolError
 
@@ -31,7 +31,7 @@ GC_THRESHOLDS: Final = (50_000, 20, 50)
 def run(config: Config) -> None:
     """Run until a signal ends it; what stands in the way of a start ends the program with 1."""
     _prepare_process()
-    with failures(HttpSetupError, SpoolError, OSError):
+    with failures(ConfigError, HttpSetupError, SpoolError, OSError):
         trio.run(_serve, config)
 
 

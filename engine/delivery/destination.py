@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 import trio
 
+from engine.delivery.allowance import Allowance
 from engine.delivery.health import Health
 from engine.delivery.holding import Outlook
 from engine.delivery.limits import (
@@ -23,13 +24,11 @@ from engine.delivery.limits import (
     ConnectionLimit,
     Limit,
     Refusals,
-    TokenBucket,
     binding_limit,
-    restored_bucket,
 )
 from engine.delivery.mail import RECIPIENTS_PER_TRANSACTION_MAX, DestinationMail
 from engine.delivery.meter import Meter
-from engine.delivery.pool import Lease, Wanted
+from engine.delivery.pool import Lease
 from engine.delivery.resolver import Unresolved
 from engine.delivery.session import Session
 from engine.delivery.surroundings import DestinationStatistics, Surroundings
@@ -38,7 +37,7 @@ from engine.spool.interface import Rest
 from protocols.outcomes import Deferred, Delivered, Unattempted
 from protocols.records import DestinationRecord
 from protocols.smtp_states import Stage
-from protocols.transactions import EnvelopeOutcome, TlsPolicy, Transaction
+from protocols.transactions import EnvelopeOutcome, Transaction
 
 # Throttled is not resident: what cannot act for longer than this rests on the agenda.
 RESIDENT_WAIT_MS: Final = 2000
@@ -59,16 +58,16 @@ class Destination:
     def __init__(self, name: str, around: Surroundings) -> None:
         self._name = name
         self._around = around
-        self._limits = around.limits_for(name)
+        self._allowance = Allowance(name, around)
         self._mail = DestinationMail(name, around.spool, around.clock, around.budget)
         self._health = Health(DestinationRecord(), around.backoff_ms)
-        self._bucket: TokenBucket | None = None
         self._refusals = Refusals()
-        self._connections = ConnectionLimit("destination", name, self._limits.connections_max)
-        self._concurrency = Concurrency(self._limits.connections_max)
+        self._connections = ConnectionLimit(
+            "destination", name, self._allowance.limits.connections_max
+        )
+        self._concurrency = Concurrency(self._allowance.limits.connections_max)
         self._meter = Meter()
         self._window = WindowSize()
-        self._wanted: Wanted | None = None
         self._way_until_s = 0.0
         # Sessions with a connection, and of those the ones without work; then those without one.
         self._connected = 0
@@ -87,6 +86,11 @@ class Destination:
         self._mail.more_due = True
         self._changed.set()
 
+    def rules_changed(self) -> None:
+        """Other rules hold from now on."""
+        self._way_until_s = 0.0
+        self._changed.set()
+
     def stop(self) -> None:
         """Hand out no more mail; what is in flight is waited for."""
         self._ending = True
@@ -102,8 +106,8 @@ class Destination:
         try:
             record = self._health.record
             if record.not_before_unix_ms <= around.clock.now_unix_ms():
-                await self._restore_bucket()
-                if self._bucket is None or not self._must_rest_for(self._bucket):
+                await self._set_rate()
+                if not self._must_rest():
                     async with trio.open_nursery() as sessions:
                         await self._feed(sessions)
                         self._finish_sessions()
@@ -115,13 +119,15 @@ class Destination:
             self._mail.give_back()
             self._mail.abandon()
             raise
+        finally:
+            self._allowance.leave()
         return await self._rest(left)
 
     def statistics(self) -> DestinationStatistics:
         state = "idle"
         if self._health.is_unreachable and not self._connected:
             state = "unreachable"
-        elif self._bucket is not None and not self._bucket.whole_at(self._now_unix_ms()):
+        elif self._allowance.whole_at(self._now_unix_ms()) == 0:
             state = "throttled"
         elif self._connected:
             state = "flowing"
@@ -137,12 +143,12 @@ class Destination:
 
     def outlook(self, envelope_id: int) -> Outlook:
         """Say how this actor stands towards one of its mails; limits are asked, none is charged."""
-        path: list[Limit] = [] if self._bucket is None else [replace(self._bucket)]
-        ceiling, connections = self._limits.connections_max, self._open_or_opening()
+        path: list[Limit] = self._allowance.path_copied(self._now_unix_ms())
+        ceiling, connections = self._allowance.limits.connections_max, self._open_or_opening()
         if self._mail.has_backlog and not self._idle and self._concurrency.allowed == ceiling:
             path.append(replace(self._connections, open=connections))
-        if self._opening and self._wanted is not None:
-            path += self._around.pool.limits_before(self._wanted)
+        if self._opening and self._allowance.wanted is not None:
+            path += self._around.pool.limits_before(self._allowance.wanted)
         return Outlook(
             msgspec.structs.replace(self._health.record),
             self._mail.place_of(envelope_id),
@@ -161,7 +167,7 @@ class Destination:
         began_s = trio.current_time()
         while not self._ending:
             self._changed = trio.Event()
-            if not await self._find_way():
+            if not await self._find_way() or (not self._connected and self._must_rest()):
                 return
             await self._fill()
             if self._ending:
@@ -184,7 +190,7 @@ class Destination:
     def _give_up_place(self) -> None:
         """Rest behind those that were due before this moment, or until the site has room."""
         now_unix_ms = self._now_unix_ms()
-        wanted, pool = self._wanted, self._around.pool
+        wanted, pool = self._allowance.wanted, self._around.pool
         if wanted is not None and not self._connected and pool.is_full(wanted):
             pool.park(wanted, self._name)
             self._health.park(now_unix_ms)
@@ -205,11 +211,11 @@ class Destination:
                 self._health.name_failed(way.reason, way.text, self._now_unix_ms())
             return False
         self._way_until_s = trio.current_time() + WAY_LIVES_S
-        # A rule for one domain is no rule for all others at its site; one that allows more is.
-        connections_max = max(self._limits.connections_max, self._around.connections_max)
-        tls = TlsPolicy(self._limits.tls)
-        self._wanted = self._around.pool.wanted(way, tls, connections_max)
         self._health.record.site = way.site
+        self._allowance.take_up(way)
+        ceiling = self._allowance.limits.connections_max
+        self._connections.ceiling = self._concurrency.ceiling = ceiling
+        await self._set_rate()
         return True
 
     async def _finish_all(self, verdict: Unresolved) -> None:
@@ -243,11 +249,9 @@ class Destination:
             connections=self._connected,
             is_crowded=self._around.is_crowded(),
         )
-        if self._bucket is not None:
-            # What the limit will not let pass soon stays in the spool, where it can be cancelled.
-            soon = self._bucket.rate_per_s * RESIDENT_WAIT_MS / 1000.0
-            size = min(size, int(self._bucket.level_at(self._now_unix_ms()) + soon))
-        return max(1, size)
+        # What the limits will not let pass soon stays in the spool, where it can be cancelled.
+        soon = self._allowance.soon(self._now_unix_ms(), RESIDENT_WAIT_MS)
+        return max(1, int(min(size, soon)))
 
     def _give_more(self) -> None:
         if self._idle:
@@ -285,6 +289,7 @@ class Destination:
         is_alone = self._health.is_doubtful and not self._connected
         allowed = 1 if is_alone else self._concurrency.allowed
         now_unix_ms = self._now_unix_ms()
+        allowed = min(allowed, self._allowance.connections_allowed(now_unix_ms))
         while self._open_or_opening() < min(worth, allowed):
             self._connections.open = self._open_or_opening()
             if binding_limit([self._connections], now_unix_ms)[0] is not None:
@@ -298,7 +303,7 @@ class Destination:
         return self._connected + len(self._opening)
 
     async def _run_session(self, scope: trio.CancelScope, is_first: bool) -> None:
-        wanted = self._wanted
+        wanted = self._allowance.wanted
         assert wanted is not None
         opened: Lease | Deferred | None = None
         try:
@@ -314,6 +319,7 @@ class Destination:
         elif opened is not None:
             self._way_until_s = 0.0
             self._concurrency.failed(self._connected)
+            self._allowance.hear(opened)
             if self._health.opening_failed(
                 opened, others=self._open_or_opening(), now_unix_ms=self._now_unix_ms()
             ):
@@ -322,7 +328,7 @@ class Destination:
     async def _use(self, lease: Lease) -> None:
         self._health.opened()
         self._connected += 1
-        session = Session(self, lease, mails_max=self._limits.messages_per_connection_max)
+        session = Session(self, lease, mails_max=self._allowance.limits.messages_per_connection_max)
         try:
             await session.run()
             cause = lease.connection.cause
@@ -333,11 +339,13 @@ class Destination:
         finally:
             self._connected -= 1
             self._leaving -= session.is_leaving
+            lease.site.leaving -= session.is_leaving
             self._around.pool.give_back(lease, reuse=session.mails_left > 0)
             self._changed.set()
         if cause is None or cause.stage is Stage.QUIT or session.was_stale:
             return
         self._concurrency.failed(self._connected)
+        self._allowance.hear(cause)
         if self._health.session_ended(
             cause,
             was_good=session.was_good,
@@ -355,21 +363,9 @@ class Destination:
 
     # Limits.
 
-    async def _restore_bucket(self) -> None:
-        rate, record = self._limits.rate, self._health.record
-        if rate is None:
-            return
-        self._bucket = restored_bucket(
-            self._name,
-            rate,
-            record,
-            started_unix_ms=self._around.started_unix_ms,
-            now_unix_ms=self._now_unix_ms(),
-        )
-        if record.bucket_unix_ms == 0:
-            # On disk before its first use: after a crash a bucket without a stamp would be full.
-            record.bucket_level = self._bucket.level
-            record.bucket_unix_ms = self._bucket.at_unix_ms
+    async def _set_rate(self) -> None:
+        record = self._health.record
+        if self._allowance.set_rate(record, self._now_unix_ms()):
             await self._around.disposition.decide([Rest(self._name, record)])
 
     def next_transaction(self, session: Session) -> Transaction | None:
@@ -381,35 +377,37 @@ class Destination:
             self._changed.set()
             return None
         allowed = min(self._around.disposition.room(), session.mails_left)
-        bucket = self._bucket
-        now_unix_ms = 0
-        if bucket is not None:
-            now_unix_ms = self._now_unix_ms()
-            if binding_limit([bucket], now_unix_ms)[0] is not None:
-                return None
-            allowed = min(allowed, bucket.whole_at(now_unix_ms))
+        now_unix_ms = self._now_unix_ms()
+        whole = self._allowance.whole_at(now_unix_ms)
+        if whole is not None:
+            allowed = min(allowed, whole)
         if allowed <= 0:
             return None
         recipients_max = session.lease.connection.recipients_max or RECIPIENTS_PER_TRANSACTION_MAX
         transaction = mail.take(min(allowed, recipients_max))
         count = len(transaction.recipients)
         self._around.disposition.reserve(count)
-        if bucket is not None:
-            bucket.charge(count, now_unix_ms)
+        self._allowance.charge(count, now_unix_ms)
         session.lease.mails += count
         if mail.ready < self._window.low and (mail.claimed or mail.more_due):
             self._changed.set()
         return transaction
 
     def must_leave(self, session: Session) -> bool:
-        """Say whether a destination without any connection has more right to this one."""
+        """Say whether a destination without any connection has more right to this one.
+
+        Or nobody has: its site's ceiling has come down.
+        """
+        site = session.lease.site
         if session.is_leaving:
             return True
-        if not self._around.pool.slots.newcomer_waits(session.lease.site):
-            return False
-        if self._connected - self._leaving <= 1 and not session.has_had_turn:
-            return False
+        if not site.has_too_many:
+            if not self._around.pool.slots.newcomer_waits(site):
+                return False
+            if self._connected - self._leaving <= 1 and not session.has_had_turn:
+                return False
         self._leaving += 1
+        site.leaving += 1
         session.is_leaving = True
         return True
 
@@ -421,9 +419,9 @@ class Destination:
                 mail = self._mail
                 if not (mail.ready or mail.claimed or mail.more_due):
                     return False
-                if self._bucket is not None and not self._bucket.whole_at(self._now_unix_ms()):
+                if self._allowance.whole_at(self._now_unix_ms()) == 0:
                     # One waits for the limit on behalf of all.
-                    if self._idle > 1 or not await self._wait_for_tokens(self._bucket):
+                    if self._idle > 1 or not await self._wait_for_tokens():
                         return False
                 elif not mail.ready:
                     self._changed.set()
@@ -436,25 +434,25 @@ class Destination:
         finally:
             self._idle -= 1
 
-    def _must_rest_for(self, bucket: TokenBucket) -> bool:
-        """Say whether the limit lets nothing pass for so long that the actor rests meanwhile."""
+    def _must_rest(self) -> bool:
+        """Say whether a limit lets nothing pass for so long that the actor rests meanwhile."""
         now_unix_ms = self._now_unix_ms()
-        limit, ready_unix_ms = binding_limit([bucket], now_unix_ms)
+        limit, ready_unix_ms = binding_limit(self._allowance.path(now_unix_ms), now_unix_ms)
         if limit is not None:
             self._refusals.note(now_unix_ms)
         if limit is None or ready_unix_ms - now_unix_ms <= RESIDENT_WAIT_MS:
             return False
-        self._health.hold_until(int(ready_unix_ms), limit.code, now_unix_ms)
+        until_unix_ms = self._allowance.rests_until_unix_ms(limit, ready_unix_ms, now_unix_ms)
+        self._health.hold_until(until_unix_ms, limit.code, now_unix_ms)
         return True
 
-    async def _wait_for_tokens(self, bucket: TokenBucket) -> bool:
-        if self._must_rest_for(bucket):
+    async def _wait_for_tokens(self) -> bool:
+        if self._must_rest():
             self.stop()
             return False
         now_unix_ms = self._now_unix_ms()
-        # A tenth of a second's worth at once, so that a high rate does not wake us for each mail.
-        batch = max(1, min(bucket.burst, int(bucket.rate_per_s / 10)))
-        wait_ms = bucket.ready_at_unix_ms(now_unix_ms, batch) - now_unix_ms
+        # Not for each mail: a high rate would wake us as often.
+        wait_ms = self._allowance.batch_ready_at_unix_ms(now_unix_ms) - now_unix_ms
         with trio.move_on_after(wait_ms / 1000.0):
             while not self._ending:
                 await self._more.wait()
@@ -476,15 +474,19 @@ class Destination:
             self._earliest_due_unix_ms = min(self._earliest_due_unix_ms, due_unix_ms)
         if isinstance(outcome, Unattempted):
             self._mail.more_due = True
-        elif self._health.refused(outcome, self._now_unix_ms()):
+            return
+        if self._allowance.hear(outcome):
+            self._changed.set()
+        if self._health.refused(outcome, self._now_unix_ms()):
             self.stop()
 
     # The end.
 
     async def _rest(self, left: int) -> int | None:
         record, now_unix_ms = self._health.record, self._now_unix_ms()
-        if self._bucket is not None:
-            record.bucket_level = self._bucket.level_at(now_unix_ms)
+        bucket = self._allowance.bucket
+        if bucket is not None:
+            record.bucket_level = bucket.level_at(now_unix_ms)
             record.bucket_unix_ms = now_unix_ms
         if record.not_before_unix_ms <= now_unix_ms and not record.failures:
             record.cause, record.since_unix_ms = "", 0

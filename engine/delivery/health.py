@@ -21,6 +21,8 @@ BAD_SESSIONS_MIN: Final = 2
 # for the case that it is not.
 PARKED_MS: Final = 30_000
 PARKED_CAUSE: Final = "connection_limit"
+# Causes that the limits themselves are asked about again: what they said then is out of date.
+_ASKED_AGAIN: Final = frozenset({PARKED_CAUSE, "rate_limit"})
 
 # Deferrals that say nothing about whether the server does its work.
 _SILENT_REASONS: Final = frozenset(
@@ -45,8 +47,8 @@ class Health:
     def take_up(self, stored: DestinationRecord) -> None:
         """Go on from what the last actor left."""
         self.record = stored
-        # A place at the site may be free at any time: only the site can tell.
-        if stored.cause == PARKED_CAUSE:
+        # A place at the site may be free at any time, and a rate may have changed.
+        if stored.cause in _ASKED_AGAIN:
             stored.not_before_unix_ms = 0
 
     @property

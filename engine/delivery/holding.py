@@ -181,13 +181,7 @@ def mails_allowed_at(bucket: TokenBucket, messages: int, now_unix_ms: int) -> fl
 
 def rate_text(per_s: float, burst: int) -> str:
     """Return a rate as a rule says it: "20/s, burst 20"."""
-    count, unit = per_s, "s"
-    for seconds, name in ((60, "min"), (3600, "h"), (86400, "day")):
-        # A whole number of a unit is how it was meant: 100/min is 1.667/s to nobody.
-        if math.isclose(count, round(count), rel_tol=1e-6) and round(count) > 0:
-            break
-        count, unit = per_s * seconds, name
-    return f"{round(count, 3):g}/{unit}, burst {burst}"
+    return str(Rate(per_s, burst))
 
 
 def limit_text(limit: Limit) -> str:

@@ -127,8 +127,13 @@ class Pool:
         source: str | None = None,
         idle_s: float = IDLE_S,
         on_room: Callable[[str], bool],
+        learned_ceiling: Callable[[str], int | None] = lambda site: None,
     ) -> None:
-        """`on_room` wakes a destination that was parked; it says whether that was of use."""
+        """`on_room` wakes a destination that was parked; it says whether that was of use.
+
+        `learned_ceiling` is how many connections a site's replies allow, if they said.
+        """
+        self._learned_ceiling = learned_ceiling
         self._open = opener
         self._on_room = on_room
         self._parked: dict[str, dict[str, None]] = {}
@@ -165,7 +170,7 @@ class Pool:
         down = self._known.down.get(name)
         if down is not None and self._counts(down, borrower):
             return down.failure
-        site = self.slots.site(name, wanted.site_connections_max)
+        site = self.site_of(wanted)
         if not self.slots.take_nowait(site):
             self._make_room(site)
             handed = await self.slots.wait_take(site, frozenset(wanted.kinds), is_first=is_first)
@@ -193,9 +198,17 @@ class Pool:
                 self.slots.give_back(site)
         return opened
 
+    def site_of(self, wanted: Wanted) -> Site[Lease]:
+        """Return the site that is wanted, with the ceiling that holds now."""
+        ceiling = wanted.site_connections_max
+        learned = None if wanted.way.routed else self._learned_ceiling(wanted.way.site)
+        return self.slots.site(
+            wanted.way.site, ceiling if learned is None else min(ceiling, learned)
+        )
+
     def is_full(self, wanted: Wanted) -> bool:
         """Whether the site has as many connections as it may have, so that borrowing takes long."""
-        limit = self.slots.site(wanted.way.site, wanted.site_connections_max).limit
+        limit = self.site_of(wanted).limit
         return limit.open >= limit.ceiling
 
     def limits_before(self, wanted: Wanted) -> Sequence[Limit]:
@@ -227,7 +240,7 @@ class Pool:
         if not lease.connection.is_open:
             lease.connection.close()
             self.slots.give_back(lease.site)
-        elif not reuse:
+        elif not reuse or lease.site.limit.open > lease.site.limit.ceiling:
             self._close(lease)
         elif not self.slots.hand_on(lease.site, lease.kind, lease):
             if lease.site.has_waiters or self.slots.is_full:

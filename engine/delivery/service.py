@@ -6,7 +6,7 @@ settled, connections take their leave. Decides nothing about mail.
 """
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -28,7 +28,11 @@ from engine.delivery.routes import Router
 from engine.delivery.scheduler import Scheduler
 from engine.delivery.slots import CONNECTIONS_MAX
 from engine.delivery.surroundings import DestinationStatistics, Surroundings
+from engine.delivery.throttles import Throttles
 from engine.delivery.wire import Connect, connect_tcp
+from engine.shaping.book import Effective, RuleBook
+from engine.shaping.book import Way as ShapedWay
+from engine.shaping.loading import load_book
 from engine.spool.interface import Spool
 
 # Most transactions end within seconds. One that takes longer is cut off: its server may have
@@ -93,6 +97,8 @@ class Delivery:
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         settings = config.delivery
+        self._book = load_book(config)
+        self._egress = settings.ehlo_name.lower()
         schedule = RetrySchedule(settings.retry_s, settings.greylist_retry_s)
         self._pool = Pool(
             partial(Connection.open, tls_contexts=TlsContexts(), connect=connect),
@@ -100,10 +106,16 @@ class Delivery:
             connections_max=connections_max,
             ehlo_name=settings.ehlo_name,
             on_room=lambda name: self._scheduler.start_soon(name),
+            learned_ceiling=self._learned_ceiling,
         )
         self._disposition = Disposition(spool, clock, rand, schedule)
         self._budget = ContentBudget()
         self._scheduler = Scheduler(spool, clock, self._actor_for)
+        self._throttles = Throttles(
+            clock,
+            wake=lambda name: self._scheduler.start_soon(name),
+            changed=lambda throttle, step: None,
+        )
         self._acting = trio.CancelScope()
         self._around = Surroundings(
             spool=spool,
@@ -118,7 +130,8 @@ class Delivery:
             disposition=self._disposition,
             budget=self._budget,
             connections_max=settings.connections_per_destination_max,
-            limits_for=config.limits,
+            throttles=self._throttles,
+            effective_for=self._effective_for,
             backoff_ms=lambda failures: schedule.wait_ms(failures, rand),
             others_wait=lambda: self._scheduler.others_wait,
             is_crowded=lambda: self._scheduler.is_crowded,
@@ -130,6 +143,7 @@ class Delivery:
         async with trio.open_nursery() as helpers:
             helpers.start_soon(self._pool.run)
             helpers.start_soon(self._disposition.run)
+            helpers.start_soon(self._throttles.run)
             task_status.started()
             with self._acting:
                 await self._scheduler.run()
@@ -158,12 +172,29 @@ class Delivery:
 
     def rate_of(self, destination: str) -> Rate | None:
         """Return how fast a rule lets mail go to a destination; None without one."""
-        return self._around.limits_for(destination).rate
+        return self._around.effective_for(destination, ()).rate.value
 
     @property
     def spool_refuses_since_unix_ms(self) -> int | None:
         """Since when results cannot be stored because the spool is full; None if they can."""
         return self._disposition.refused_since_unix_ms
+
+    def take_rules(self, book: RuleBook) -> None:
+        """Let other rules hold from now on; what was learned from replies stays."""
+        self._book = book
+        for actor in self._scheduler.residents.values():
+            actor.rules_changed()
+
+    def _effective_for(self, name: str, hosts: Sequence[str]) -> Effective:
+        return self._book.effective(ShapedWay(name, hosts, self._egress))
+
+    def _learned_ceiling(self, site: str) -> int | None:
+        throttle = self._throttles.known(site)
+        return (
+            None
+            if throttle is None
+            else throttle.learned.connections_at(self._around.clock.now_unix_ms())
+        )
 
     def _actor_for(self, name: str) -> Destination:
         return Destination(name, self._around)

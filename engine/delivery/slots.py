@@ -33,12 +33,21 @@ class _Waiter(Generic[C]):
 
 @dataclass(eq=False, slots=True)
 class Site(Generic[C]):
-    """The connections of one site and those who wait for one; `opening` are not open yet."""
+    """The connections of one site and those who wait for one; `opening` are not open yet.
+
+    `leaving` of the open ones have been told to close, as there are more than the ceiling.
+    """
 
     limit: ConnectionLimit
     opening: int = 0
+    leaving: int = 0
     firsts: deque[_Waiter[C]] = field(default_factory=deque)
     others: deque[_Waiter[C]] = field(default_factory=deque)
+
+    @property
+    def has_too_many(self) -> bool:
+        """Whether the ceiling has come down, and more has to be closed than is told to."""
+        return self.limit.open - self.leaving > self.limit.ceiling
 
     @property
     def has_waiters(self) -> bool:

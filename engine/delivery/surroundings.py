@@ -1,14 +1,15 @@
 """What all actors share, and what each of them tells. Values only; decides nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.clock import Clock
-from engine.config import DestinationLimits
 from engine.delivery.disposition import Disposition
 from engine.delivery.mail import ContentBudget
 from engine.delivery.pool import Pool
 from engine.delivery.routes import Router
+from engine.delivery.throttles import Throttles
+from engine.shaping.book import Effective
 from engine.spool.interface import Spool
 
 
@@ -29,8 +30,8 @@ class DestinationStatistics:
 class Surroundings:
     """What all actors share.
 
-    `connections_max` is the ceiling for a destination without a rule, `backoff_ms` gives
-    the n-th wait of an unreachable destination.
+    `effective_for` says what holds for a destination whose site has these MX hosts,
+    `backoff_ms` gives the n-th wait of an unreachable destination.
     """
 
     spool: Spool
@@ -40,7 +41,8 @@ class Surroundings:
     disposition: Disposition
     budget: ContentBudget
     connections_max: int
-    limits_for: Callable[[str], DestinationLimits]
+    throttles: Throttles
+    effective_for: Callable[[str, Sequence[str]], Effective]
     backoff_ms: Callable[[int], int]
     others_wait: Callable[[], bool]
     is_crowded: Callable[[], bool]

@@ -15,6 +15,7 @@ from engine.delivery.holding import Holding, holding
 from engine.delivery.service import Delivery
 from engine.rehearsal.behaviour import Behaviour
 from engine.rehearsal.zones import Fault, Records
+from engine.shaping.book import Found
 from engine.spool.interface import AcceptRequest, Finish, NewMessage, Quota, Rest, RetryAt
 from engine.watch.explain import Explainer
 from protocols.records import Status
@@ -89,9 +90,11 @@ async def lift_dns_failure(scene: Scene) -> None:
 
 async def lift_rate_limit(scene: Scene) -> None:
     around = scene.delivery._around
-    limits_for = around.limits_for
+    effective_for = around.effective_for
     object.__setattr__(
-        around, "limits_for", lambda name: msgspec.structs.replace(limits_for(name), rate=None)
+        around,
+        "effective_for",
+        lambda name, hosts: replace(effective_for(name, hosts), rate=Found(None)),
     )
     for actor in scene.delivery._scheduler.residents.values():
         actor.stop()
@@ -122,7 +125,8 @@ async def lift_connection_limit(scene: Scene) -> None:
     for actor in scene.delivery._scheduler.residents.values():
         actor._connections.ceiling = actor._concurrency.ceiling = 20
         actor._concurrency.earned = 20.0
-        actor._limits = msgspec.structs.replace(actor._limits, connections_max=20)
+        allowance = actor._allowance
+        allowance.limits = msgspec.structs.replace(allowance.limits, connections_max=20)
         actor._changed.set()
 
 

@@ -1,0 +1,170 @@
+"""What one destination may send now: its rules, its own bucket, and the limits that it shares.
+
+One question and one charge for the actor: all limits on the path are asked, then all are charged,
+with no wait in between. Owns the choice of rules for the way that was found, and passes on what a
+reply says about them. Owns no wait, no mail and no connection.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from engine.delivery.limits import Limit, TokenBucket, binding_limit, restored_bucket
+from engine.delivery.pool import Wanted
+from engine.delivery.routes import Way
+from engine.delivery.surroundings import Surroundings
+from engine.delivery.throttles import Throttle
+from protocols.outcomes import Bounced, Deferred
+from protocols.records import DestinationRecord
+from protocols.transactions import TlsPolicy
+
+
+class Allowance:
+    """`limits` are those of the destination, `wanted` is what it can use; None before a way."""
+
+    def __init__(self, name: str, around: Surroundings) -> None:
+        self._name = name
+        self._around = around
+        self._effective = around.effective_for(name, ())
+        # The throttles of the site and of all mail from here, once the site is known.
+        self._shared: Sequence[Throttle] = ()
+        self.limits = self._effective.of_destination()
+        self.bucket: TokenBucket | None = None
+        self.wanted: Wanted | None = None
+
+    def take_up(self, way: Way) -> None:
+        """Go by the rules for this way from now on; `set_rate` comes next."""
+        around = self._around
+        effective = around.effective_for(self._name, [host.name for host in way.hosts])
+        self._effective, self.limits = effective, effective.of_destination()
+        # A rule for one domain is no rule for all others at its site; one that allows more is.
+        site_ceiling = effective.site_connections_max.value
+        if site_ceiling is None:
+            site_ceiling = max(self.limits.connections_max, around.connections_max)
+        self.wanted = around.pool.wanted(way, TlsPolicy(self.limits.tls), site_ceiling)
+        # A next hop stands for many receivers: what one of them says is not about the others.
+        is_shared = not way.routed or effective.site_rate.value is not None
+        site = around.throttles.site(way.site if is_shared else self._name)
+        egress = around.throttles.egress
+        site.rule, egress.rule = effective.site_rate.value, effective.egress_rate.value
+        self._share((site, egress))
+
+    def leave(self) -> None:
+        """Let go of what is shared: the actor ends."""
+        self._share(())
+
+    def _share(self, shared: Sequence[Throttle]) -> None:
+        for each in shared:
+            each.users += 1
+        for each in self._shared:
+            each.users -= 1
+        self._shared = shared
+
+    def hear(self, outcome: Deferred | Bounced) -> bool:
+        """Let the site's throttle learn from a reply that took no mail; say whether it did."""
+        if not self._shared or self.wanted is None:
+            return False
+        pool, throttles = self._around.pool, self._around.throttles
+        open_connections = pool.site_of(self.wanted).limit.open
+        has_learned = throttles.heard(
+            self._shared[0], self._effective, outcome, open_connections=open_connections
+        )
+        if has_learned:
+            # Its ceiling may have come down for those who are there already.
+            pool.site_of(self.wanted)
+        return has_learned
+
+    def connections_allowed(self, now_unix_ms: int) -> int:
+        """Return how many connections the rules and the site's replies leave to it."""
+        learned = (each.learned.connections_at(now_unix_ms) for each in self._shared)
+        return min(
+            (ceiling for ceiling in learned if ceiling is not None),
+            default=self.limits.connections_max,
+        )
+
+    def set_rate(self, record: DestinationRecord, now_unix_ms: int) -> bool:
+        """Let the bucket have the destination's own rate from now on.
+
+        Returns whether the record has to be stored before anything is sent: it has no stamp yet,
+        and after a crash a bucket without one would be full.
+        """
+        rate = self.limits.rate
+        if rate is None:
+            self.bucket = None
+            return False
+        if self.bucket is not None:
+            if (self.bucket.rate_per_s, self.bucket.burst) != (rate.per_s, rate.burst):
+                self.bucket.change_rate(rate, now_unix_ms)
+            return False
+        self.bucket = restored_bucket(
+            self._name,
+            rate,
+            record,
+            started_unix_ms=self._around.started_unix_ms,
+            now_unix_ms=now_unix_ms,
+        )
+        if record.bucket_unix_ms:
+            return False
+        record.bucket_level = self.bucket.level
+        record.bucket_unix_ms = self.bucket.at_unix_ms
+        return True
+
+    def path(self, now_unix_ms: int) -> list[Limit]:
+        """Return all limits that are asked before a mail goes."""
+        own: list[Limit] = [] if self.bucket is None else [self.bucket]
+        return own + [limit for each in self._shared for limit in each.limits(now_unix_ms)]
+
+    def path_copied(self, now_unix_ms: int) -> list[Limit]:
+        """Return the same as values that do not move on."""
+        return [
+            replace(limit) if isinstance(limit, TokenBucket) else limit
+            for limit in self.path(now_unix_ms)
+        ]
+
+    def whole_at(self, now_unix_ms: int) -> int | None:
+        """Return how many may pass now; None if there is no limit."""
+        path = self.path(now_unix_ms)
+        if not path:
+            return None
+        if binding_limit(path, now_unix_ms)[0] is not None:
+            return 0
+        return min(
+            (limit.whole_at(now_unix_ms) for limit in path if isinstance(limit, TokenBucket)),
+            default=None,
+        )
+
+    def charge(self, messages: int, now_unix_ms: int) -> None:
+        """Take what was asked for before, at the same `now_unix_ms`."""
+        if self.bucket is not None:
+            self.bucket.charge(messages, now_unix_ms)
+        for each in self._shared:
+            each.charge(messages, now_unix_ms)
+
+    def soon(self, now_unix_ms: int, within_ms: int) -> float:
+        """Return about how many may pass within a time."""
+        return min(
+            (
+                limit.level_at(now_unix_ms) + limit.rate_per_s * within_ms / 1000.0
+                for limit in self.path(now_unix_ms)
+                if isinstance(limit, TokenBucket)
+            ),
+            default=math.inf,
+        )
+
+    def batch_ready_at_unix_ms(self, now_unix_ms: int) -> float:
+        """Return from when a tenth of a second's worth may pass, or one mail at a slow rate."""
+        ready = [float(now_unix_ms)]
+        for limit in self.path(now_unix_ms):
+            if isinstance(limit, TokenBucket):
+                batch = max(1, min(limit.burst, int(limit.rate_per_s / 10)))
+                ready.append(limit.ready_at_unix_ms(now_unix_ms, batch))
+            else:
+                ready.append(limit.ready_at_unix_ms(now_unix_ms))
+        return max(ready)
+
+    def rests_until_unix_ms(self, limit: Limit, ready_unix_ms: float, now_unix_ms: int) -> int:
+        """Return until when to rest for a limit; a shared one wakes who waits for it in turn."""
+        for each in self._shared:
+            if each.scope == limit.scope:
+                return self._around.throttles.rest(each, self._name, now_unix_ms)
+        return int(ready_unix_ms)

@@ -1,0 +1,176 @@
+"""The rules that hold, and which of them win on one way: to a destination, by a site, from us.
+
+A rule is narrower than another by its destination first, then by its site, then by its egress; a
+whole name beats a star, a longer star a shorter one, and among equals the later one wins. Rates and
+connections are limits of what the rule is about, and all of them hold together: a rule with a
+destination limits each destination that it matches, one with a site but no destination each site.
+Of everything else a way has one value, the narrowest rule's. Pure: reads no file, knows no time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from engine.config import DestinationLimits, Reaction, Rule, TlsPolicy
+from engine.config_values import DomainPattern, Rate
+from engine.shaping.places import Place
+
+# Peers balance load between their hosts by connection, so one is not kept for ever.
+MESSAGES_PER_CONNECTION_MAX: Final = 100
+
+Scope = Literal["destination", "site", "egress"]
+SELECTORS: Final[tuple[Scope, ...]] = ("destination", "site", "egress")
+FIELDS: Final = ("rate", "connections_max", "messages_per_connection_max", "tls")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRule:
+    rule: Rule
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedReaction:
+    reaction: Reaction
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """A value and the place of the rule that gave it; without one it is the default."""
+
+    value: T
+    place: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Whom rules are matched with: names in lower-case A-labels. `hosts` are the site's MX hosts,
+    none while they are not known; then no rule with a site matches."""
+
+    destination: str
+    hosts: Sequence[str] = ()
+    egress: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """What holds on a way.
+
+    A site's `connections_max` is None without a rule for it; so is each rate. `reactions` are those
+    that may fire, in their order.
+    """
+
+    rate: Found[Rate | None]
+    site_rate: Found[Rate | None]
+    egress_rate: Found[Rate | None]
+    connections_max: Found[int]
+    site_connections_max: Found[int | None]
+    egress_connections_max: Found[int | None]
+    messages_per_connection_max: Found[int]
+    tls: Found[TlsPolicy]
+    reactions: Sequence[PlacedReaction]
+
+    def of_destination(self) -> DestinationLimits:
+        """Return what one destination is held to, whatever its site has left for it."""
+        ceilings = (self.connections_max.value, self.site_connections_max.value)
+        return DestinationLimits(
+            rate=self.rate.value,
+            connections_max=min(ceiling for ceiling in ceilings if ceiling is not None),
+            messages_per_connection_max=self.messages_per_connection_max.value,
+            tls=self.tls.value,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RuleBook:
+    """All rules and reactions in the order in which they count.
+
+    Rules: shipped ones first, so that one's own win among equals. Reactions: shipped ones last, as
+    the first one that matches counts.
+    """
+
+    rules: Sequence[PlacedRule] = ()
+    reactions: Sequence[PlacedReaction] = ()
+    connections_max: int = 20
+    tls: TlsPolicy = "opportunistic"
+
+    def effective(self, way: Way) -> Effective:
+        """Return what holds on `way`, each value with the place that it came from."""
+        matching = [placed for placed in self.rules if _matches(placed.rule, way)]
+        matching.sort(key=lambda placed: rank(placed.rule))
+
+        def narrowest(name: str, default: Any, scope: Scope | None = None) -> Found[Any]:
+            found: Found[Any] = Found(default)
+            for placed in matching:
+                value = getattr(placed.rule, name)
+                if value is not None and scope in (None, scope_of(placed.rule)):
+                    found = Found(value, placed.place)
+            return found
+
+        return Effective(
+            rate=narrowest("rate", None, "destination"),
+            site_rate=narrowest("rate", None, "site"),
+            egress_rate=narrowest("rate", None, "egress"),
+            connections_max=narrowest("connections_max", self.connections_max, "destination"),
+            site_connections_max=narrowest("connections_max", None, "site"),
+            egress_connections_max=narrowest("connections_max", None, "egress"),
+            messages_per_connection_max=narrowest(
+                "messages_per_connection_max", MESSAGES_PER_CONNECTION_MAX
+            ),
+            tls=narrowest("tls", self.tls),
+            reactions=[placed for placed in self.reactions if _matches(placed.reaction, way)],
+        )
+
+
+def scope_of(rule: Rule) -> Scope:
+    """Return what a rule's rate and connections are shared over."""
+    if rule.destination is not None:
+        return "destination"
+    return "site" if rule.site is not None else "egress"
+
+
+def rank(rule: Rule) -> tuple[tuple[int, int], ...]:
+    """Return a rule's place in the order from the widest to the narrowest."""
+    return tuple(_narrowness(getattr(rule, selector)) for selector in SELECTORS)
+
+
+def covers(wide: Rule | Reaction, narrow: Rule | Reaction) -> bool:
+    """Say whether `wide` matches every way that `narrow` matches."""
+    for selector in SELECTORS:
+        pattern = getattr(wide, selector, None)
+        other = getattr(narrow, selector, None)
+        if (
+            pattern is not None
+            and pattern.text != "*"
+            and (other is None or not pattern.covers(other))
+        ):
+            return False
+    return True
+
+
+def first_reaction(reactions: Sequence[PlacedReaction], reply: str) -> PlacedReaction | None:
+    """Return the reaction that fires on `reply`, if one does."""
+    for placed in reactions:
+        if placed.reaction.reply.matches(reply):
+            return placed
+    return None
+
+
+def _matches(given: Rule | Reaction, way: Way) -> bool:
+    egress = getattr(given, "egress", None)
+    return (
+        (given.destination is None or given.destination.matches(way.destination))
+        # One host is enough: what else stands in a site's MX records are its spare ones.
+        and (given.site is None or any(given.site.matches(host) for host in way.hosts))
+        and (egress is None or egress.matches(way.egress))
+    )
+
+
+def _narrowness(pattern: DomainPattern | None) -> tuple[int, int]:
+    if pattern is None or pattern.text == "*":
+        return (0, 0)
+    is_whole, length = pattern.narrowness
+    return (2 if is_whole else 1, length)
