@@ -1,0 +1,107 @@
+"""How long does explain take at 1,000,000 queued?
+
+The receiver is out of reach, so that everything stays queued behind it. Mails from all over the
+queue are asked for one after the other, and beside each explanation the same mail's listing:
+what an answer over HTTP costs at all.
+"""
+
+import random
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from bench import rig
+from bench.children import NameServer
+from bench.report import Report
+from engine.rehearsal.engine_process import EngineFailed, HttpClient, free_port
+
+SIZES = {"queued": (1_000_000,), "destinations": (1, 10_000), "asks": (400,)}
+
+RECIPIENTS_PER_CONTENT = 100
+OCTETS = 400
+CAMPAIGN = "bench"
+
+
+def answer(sizes: dict[str, list[int]], directory: Path, report: Report) -> None:
+    for queued in sizes["queued"]:
+        for destinations in sizes["destinations"]:
+            for asks in sizes["asks"]:
+                _measure(directory, report, queued, destinations, asks)
+
+
+def _measure(directory: Path, report: Report, queued: int, destinations: int, asks: int) -> None:
+    case = f"{queued} queued, {destinations} destinations, {asks} asked"
+    place = directory / f"explain-{queued}-{destinations}"
+    dead = f'[[route]]\ndomain = "*"\nnext_hop = "127.0.0.1:{free_port()}"\n'
+    with NameServer({"good": ("127.0.0.1", 1)}) as name_server:
+        engine, credentials = rig.new_engine(place, rig.settings(name_server, 25, dead))
+        report.limits = rig.limits_of(engine)
+        rig.prefill(
+            engine,
+            messages=queued,
+            destinations=destinations,
+            octets=OCTETS,
+            recipients=RECIPIENTS_PER_CONTENT,
+        )
+        engine.start()
+        try:
+            engine.wait_until_ready()
+            client = HttpClient(engine.port, credentials)
+            ids = _ids(client, asks)
+            told, took_ms = _ask(client, [f"/v1/messages/{each}/explain" for each in ids])
+            _, alone_ms = _ask(client, [f"/v1/messages/{each}" for each in ids])
+            whole = [f"/v1/campaigns/{CAMPAIGN}/{what}" for what in ("explain", "forecast")]
+            _, explain_ms = _ask(client, whole[:1] * 5)
+            _, forecast_ms = _ask(client, whole[1:] * 5)
+            client.close()
+        finally:
+            engine.kill()
+    rig.remove(place)
+    for name, times_ms in (("explain", took_ms), ("the mail alone", alone_ms)):
+        cuts = statistics.quantiles(times_ms, n=100)
+        report.add(case, f"{name}, p50", cuts[49], "ms")
+        report.add(case, f"{name}, p99", cuts[98], "ms")
+    report.add(case, "the whole campaign, median", statistics.median(explain_ms), "ms")
+    report.add(case, "its forecast, median", statistics.median(forecast_ms), "ms")
+    if any(each["held_by"] is None for each in told):
+        report.notes.append(f"{case}: not everything was waiting")
+
+
+def _ids(client: HttpClient, asks: int) -> list[int]:
+    """Return mails from all over the queue: the listing goes on from any id, there or not."""
+    [newest] = _get(client, "/v1/messages?limit=1")["messages"]
+    newest_id, oldest_id = newest["message_id"], newest["message_id"]
+    step = 1
+    while page := _get(client, f"/v1/messages?limit=1&after={max(1, newest_id - step)}")[
+        "messages"
+    ]:
+        oldest_id, step = page[0]["message_id"], step * 2
+        if step > newest_id:
+            break
+    rand = random.Random(1)
+    ids: list[int] = []
+    while len(ids) < asks:
+        after = rand.randint(oldest_id, newest_id) + 1
+        ids += [
+            each["message_id"]
+            for each in _get(client, f"/v1/messages?limit=1&after={after}")["messages"]
+        ]
+    return ids
+
+
+def _ask(client: HttpClient, paths: list[str]) -> tuple[list[Any], list[float]]:
+    """Ask one after the other; return the answers, and how long each took in milliseconds."""
+    answers, times_ms = [], []
+    for path in paths:
+        began = time.perf_counter()
+        answers.append(_get(client, path))
+        times_ms.append((time.perf_counter() - began) * 1000.0)
+    return answers, times_ms
+
+
+def _get(client: HttpClient, path: str) -> Any:
+    status, found = client.request("GET", path)
+    if status != 200:
+        raise EngineFailed(f"GET {path}: {status} {found}")
+    return found
