@@ -28,6 +28,7 @@ from engine.intake.accounts import Accounts
 from engine.intake.accounts_http import AccountsDoor
 from engine.intake.check_http import CheckDoor
 from engine.intake.send import SendDoor
+from engine.intake.suppressions_http import SuppressionsDoor
 from engine.spool import RunBlocking, open_spool
 from engine.spool.housekeeping import run_housekeeping
 from engine.spool.interface import Spool, SpoolSettings
@@ -159,7 +160,8 @@ def intake_routes(spool: Spool, config: Config, clock: Clock, seams: Seams) -> l
     )
     accounts = AccountsDoor(spool, config, clock=clock, random_octets=seams.random_octets)
     check = CheckDoor(typos, run_blocking=seams.run_blocking)
-    return [*send.routes(), *accounts.routes(), *check.routes()]
+    suppressions = SuppressionsDoor(spool, clock=clock)
+    return [*send.routes(), *accounts.routes(), *suppressions.routes(), *check.routes()]
 
 
 def operator_key(file: Path, random_octets: Callable[[int], bytes]) -> bytes:

@@ -121,6 +121,32 @@ def rotate(name: str, keep_old_for: int, as_json: bool) -> None:
     _print_keys(_post(_route(name, "keys"), {"keep_old_for_s": keep_old_for}), as_json)
 
 
+@command.command
+@click.argument("name")
+@click.option("--lift", metavar="ADDRESS", help="Let mail of the account go to ADDRESS again.")
+@json_option
+@config_option
+def suppressions(name: str, lift: str | None, as_json: bool) -> None:
+    """List the addresses that mail of the account NAME does not go to.
+
+    A hard bounce suppresses an address for ninety days; mail to it is accepted and ends blocked."""
+    with failures(EngineStopped, EngineRefused), engine(load()) as asked:
+        if lift is not None:
+            asked.delete(f"/v1/suppressions/{quote(lift, safe='')}", account=name)
+            if not as_json:
+                click.echo(f"Mail of {printable(name)} goes to {printable(lift)} again.")
+            return
+        rows = list(pages(asked, "/v1/suppressions", "suppressions", account=name, limit=1000))
+    if as_json:
+        for row in rows:
+            print_json(row)
+    elif rows:
+        columns = ("address", "since", "until", "reason", "reply")
+        print_columns(columns, ([row[column] for column in columns] for row in rows))
+    else:
+        click.echo(f"No address is suppressed for {printable(name)}.")
+
+
 def _route(name: str, what: str) -> str:
     return f"/v1/accounts/{quote(name, safe='')}/{what}"
 

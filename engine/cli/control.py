@@ -59,6 +59,10 @@ class Asked(Protocol):
         """Send `body` as JSON and return the decoded answer."""
         ...
 
+    def delete(self, route: str, **query: object) -> Any:
+        """Have what is at `route` removed."""
+        ...
+
 
 def pages(asked: Asked, route: str, items: str, **query: object) -> Iterator[dict[str, Any]]:
     """Go through all pages of a listing and give its items one by one."""
@@ -83,6 +87,9 @@ class Control:
 
     def post(self, route: str, body: object) -> Any:
         return self._ask("POST", route, msgspec.json.encode(body))
+
+    def delete(self, route: str, **query: object) -> Any:
+        return self._ask("DELETE", target_of(route, query), b"")
 
     def answers(self) -> bool:
         """Say whether somebody listens."""

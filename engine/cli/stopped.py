@@ -32,6 +32,9 @@ class StoppedEngine:
     def post(self, route: str, body: object) -> Any:
         return self._ask("POST", route, msgspec.json.encode(body))
 
+    def delete(self, route: str, **query: object) -> Any:
+        return self._ask("DELETE", target_of(route, query), b"")
+
     def _ask(self, method: str, target: str, body: bytes) -> Any:
         try:
             response = trio.run(self._answer, method, target, body)

@@ -22,6 +22,7 @@ from engine.intake.accounts_http import (
 )
 from engine.intake.check_http import CheckAnswer, CheckBody
 from engine.intake.send_request import MessageIn
+from engine.intake.suppressions_http import SuppressBody, SuppressionPage, SuppressionView
 from engine.watch.events import EventBatch
 from engine.watch.explain import (
     AddressExplanation,
@@ -224,6 +225,20 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=RotateBody,
         answer=AccountKeys,
         status="201",
+    ),
+    ("GET", "/v1/suppressions"): Operation(
+        "Addresses that an account's mail does not go to.",
+        ("address", "after", "limit", "account"),
+        answer=SuppressionPage,
+    ),
+    ("POST", "/v1/suppressions"): Operation(
+        "Suppress an address until a time, or until it is lifted.",
+        body=SuppressBody,
+        answer=SuppressionView,
+        status="201",
+    ),
+    ("DELETE", "/v1/suppressions/{address}"): Operation(
+        "Let mail go to an address again.", ("account",), status="204"
     ),
     ("GET", "/v1/openapi.json"): Operation("This description."),
     ("GET", "/healthz"): Operation("200 while the process lives.", answer=Health),

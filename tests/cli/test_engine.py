@@ -118,6 +118,9 @@ def test_an_account_is_changed(engine: EngineProcess, running: bool) -> None:
     made = account("create", "berlin", "--time-zone", "Europe/Berlin")
     assert made["time_zone"] == "Europe/Berlin"
     assert last["api_key"] in engine.run("account", "list")
+    assert engine.run("account", "suppressions", "berlin", "--json") == ""
+    with pytest.raises(EngineFailed, match="not suppressed"):
+        engine.run("account", "suppressions", "berlin", "--lift", "ann@one.test")
 
 
 @pytest.mark.parametrize("running", [False, True])

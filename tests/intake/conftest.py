@@ -21,6 +21,7 @@ from engine.intake.accounts import Accounts, NewAccount, create_account
 from engine.intake.accounts_http import AccountsDoor
 from engine.intake.check_http import CheckDoor
 from engine.intake.send import SendDoor
+from engine.intake.suppressions_http import SuppressionsDoor
 from engine.spool import open_spool
 from engine.spool.interface import EnvelopeFilter, Spool, SpoolSettings
 from protocols.records import Envelope
@@ -54,16 +55,17 @@ class Door:
         headers: Mapping[str, str] = {},
         path: str = "/v3.1/send",
         secret: str | None = None,
+        method: str = "POST",
     ) -> Answer:
         body = root if isinstance(root, bytes) else json.dumps(root).encode()
         pair = f"{self.sender.api_key}:{self.sender.secret_key if secret is None else secret}"
         sent = {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode(), **headers}
-        return await trio.to_thread.run_sync(self._post, path, body, sent)
+        return await trio.to_thread.run_sync(self._ask, method, path, body, sent)
 
-    def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def _ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request("POST", path, body, dict(headers))
+            connection.request(method, path, body, dict(headers))
             response = connection.getresponse()
             found = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, found, response.read())
@@ -128,7 +130,12 @@ async def open_door(
         check_door = CheckDoor(typos, run_blocking=trio.to_thread.run_sync)
         server = HttpServer(
             HttpSettings(listen=("127.0.0.1:0",), control_socket=control),
-            [*send_door.routes(), *accounts_door.routes(), *check_door.routes()],
+            [
+                *send_door.routes(),
+                *accounts_door.routes(),
+                *SuppressionsDoor(spool, clock=clock).routes(),
+                *check_door.routes(),
+            ],
             authenticate=Accounts(spool).owner_of,
             operators=OperatorSessions(
                 now_unix_ms=clock.now_unix_ms,
