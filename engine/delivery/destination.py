@@ -81,9 +81,9 @@ class Destination:
 
     # What the scheduler says.
 
-    def wake(self) -> None:
-        """New mail has come."""
-        self._mail.more_due = True
+    def wake(self, *, recall: bool = False) -> None:
+        """New mail has come, or holds have changed: `recall` what is not with a server yet."""
+        self._mail.wake(recall=recall)
         self._changed.set()
 
     def rules_changed(self) -> None:
@@ -199,8 +199,9 @@ class Destination:
 
     async def _find_way(self) -> bool:
         """Make sure that we know where the mail goes; False if it goes nowhere (now)."""
-        if trio.current_time() < self._way_until_s:
-            return True
+        is_held = self._mail.is_held(self._health.record.site)
+        if is_held or trio.current_time() < self._way_until_s:
+            return not is_held
         way = await self._around.router.way_to(self._name)
         if isinstance(way, Unresolved):
             if self._connected:
@@ -216,7 +217,7 @@ class Destination:
         ceiling = self._allowance.limits.connections_max
         self._connections.ceiling = self._concurrency.ceiling = ceiling
         await self._set_rate()
-        return True
+        return not self._mail.is_held(way.site)
 
     async def _finish_all(self, verdict: Unresolved) -> None:
         """End all due mail of a destination that takes none, window by window."""
@@ -473,7 +474,7 @@ class Destination:
         if due_unix_ms:
             self._earliest_due_unix_ms = min(self._earliest_due_unix_ms, due_unix_ms)
         if isinstance(outcome, Unattempted):
-            self._mail.more_due = True
+            self._mail.look_again()
             return
         if self._allowance.hear(outcome):
             self._changed.set()

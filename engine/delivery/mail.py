@@ -22,6 +22,8 @@ from protocols.transactions import Transaction
 # RFC 5321 4.5.3.1.8 promises room for 100; half of it leaves servers that count otherwise
 # at ease, and one refused session then delays fewer mails.
 RECIPIENTS_PER_TRANSACTION_MAX: Final = 50
+# Between two looks into the held mails of a destination, of some milliseconds each.
+LOOK_ON_S: Final = 0.01
 # One hop into a thread fetches this much: a hundred mails of 10 kB, so that the hop is cheap.
 LOAD_BYTES: Final = 1024 * 1024
 # All content in memory for delivery. Two thousand actors with fifty mails each would be a
@@ -103,6 +105,7 @@ class DestinationMail:
         self.next_due_unix_ms: int | None = None
         # Whether the last pull left some behind: then there is more than a window of it.
         self.has_backlog = False
+        self._recalls = 0
 
     @property
     def in_flight(self) -> int:
@@ -121,8 +124,18 @@ class DestinationMail:
     async def pull(self, limit: int) -> None:
         """Claim up to `limit` more envelopes that are due now."""
         self.more_due = False
-        now_unix_ms = self._clock.now_unix_ms()
-        window = await self._spool.window(self._name, self._position, limit, now_unix_ms)
+        recalls = self._recalls
+        while True:
+            now_unix_ms = self._clock.now_unix_ms()
+            window = await self._spool.window(self._name, self._position, limit, now_unix_ms)
+            if recalls != self._recalls:
+                # It was chosen before the holds changed; `more_due` says so already.
+                self._spool.give_back([each.fixed.envelope_id for each in window.envelopes])
+                return
+            if window.envelopes or not window.more:
+                break
+            # Only some of very many held mails were looked at: others have the spool in between.
+            await trio.sleep(LOOK_ON_S)
         for envelope in window.envelopes:
             self._claimed.append(envelope)
             self.expires_unix_ms = min(self.expires_unix_ms, envelope.state.expires_unix_ms)
@@ -169,7 +182,7 @@ class DestinationMail:
         batch, finishes, size = self._next_batch(now_unix_ms)
         if not batch:
             return finishes
-        taken = 0
+        taken, recalls = 0, self._recalls
         try:
             taken = await self._budget.take(size)
             contents = await self._spool.content({e.fixed.content_id for e in batch})
@@ -177,6 +190,11 @@ class DestinationMail:
             self._budget.give_back(taken)
             self._claimed.extendleft(reversed(batch))
             raise
+        if recalls != self._recalls:
+            self._budget.give_back(taken)
+            self._spool.give_back([each.fixed.envelope_id for each in batch])
+            self.look_again()
+            return finishes
         sendable: dict[tuple[int, str, bool, bool], _Group] = {}
         for envelope in batch:
             fixed = envelope.fixed
@@ -277,6 +295,22 @@ class DestinationMail:
         self._leave(group, 1)
         return envelope
 
+    def is_held(self, site: str) -> bool:
+        """Say whether a hold keeps all mail of this destination, which is at this site."""
+        return self._spool.hold_of_destination(self._name, site) is not None
+
+    def wake(self, *, recall: bool) -> None:
+        """Pull again; after a `recall` everything that is not with a server is chosen anew."""
+        self.more_due = True
+        if recall:
+            self._recalls += 1
+            self.give_back()
+
+    def look_again(self) -> None:
+        """Have the next pull see what went back to the spool."""
+        self.more_due = True
+        self._position.look_again()
+
     def give_back(self) -> int:
         """End the claim on everything that was not handed out; return how many those were."""
         unused = [envelope.fixed.envelope_id for envelope in self._claimed]
@@ -290,6 +324,7 @@ class DestinationMail:
         self.ready = 0
         if unused:
             self._spool.give_back(unused)
+            self._position.look_again()
         return len(unused)
 
     def abandon(self) -> None:

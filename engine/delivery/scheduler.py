@@ -7,6 +7,7 @@ scans nothing: what is beyond the cap of resident actors stays on the agenda, wh
 destination that gave up its place stands behind those that were due before.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -28,8 +29,11 @@ NEWLY_DUE_MAX: Final = 4096
 class Actor(Protocol):
     """A destination's actor, as the scheduler knows it."""
 
-    def wake(self) -> None:
-        """Note that there is new mail. Called while the actor runs."""
+    def wake(self, *, recall: bool = False) -> None:
+        """Note that there is new mail. Called while the actor runs.
+
+        `recall`: holds have changed, so what is not with a server has to be chosen anew.
+        """
         ...
 
     def stop(self) -> None:
@@ -131,7 +135,7 @@ class Scheduler(Generic[A]):
         if not self._has_place() or (now_unix_ms < self._next_look_unix_ms and not self._is_behind):
             return
         horizon_unix_ms = now_unix_ms + round(LOOK_EVERY_S * 1000)
-        self._next_look_unix_ms = horizon_unix_ms
+        self._next_look_unix_ms = min(horizon_unix_ms, self._next_hold_end())
         limit = len(self._residents) + STARTS_PER_LOOK_MAX
         rows = await self._spool.due_destinations(horizon_unix_ms, limit)
         self._is_behind = False
@@ -166,6 +170,11 @@ class Scheduler(Generic[A]):
         if self._is_behind or not had_place:
             self._poke.set()
 
+    def _next_hold_end(self) -> float:
+        """Return when a destination may have to be looked at that rests for a hold."""
+        end_unix_ms = self._spool.next_hold_end_unix_ms()
+        return math.inf if end_unix_ms is None else end_unix_ms
+
     def _look_by(self, unix_ms: float) -> None:
         # A look that is overdue is one that `run` still sleeps for: wall time was set meanwhile.
         overdue = self._next_look_unix_ms <= self._clock.now_unix_ms()
@@ -174,6 +183,10 @@ class Scheduler(Generic[A]):
             self._poke.set()
 
     def _committed(self, notice: CommitNotice) -> None:
+        if notice.holds_changed:
+            for resident in self._residents.values():
+                resident.wake(recall=True)
+            self._look_by(self._next_hold_end())
         # In order, so that one seed gives one trace: a set of names has none across processes.
         for name in sorted(notice.due_destinations):
             actor = self._residents.get(name)

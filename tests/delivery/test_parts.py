@@ -458,7 +458,7 @@ class NotingActor:
         self._look_unix_ms, self._stay_s = look_unix_ms, stay_s
         self._stopped = trio.Event()
 
-    def wake(self) -> None:
+    def wake(self, *, recall: bool = False) -> None:
         self._log.append(f"wake {self._name}")
 
     def stop(self) -> None:
