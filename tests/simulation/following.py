@@ -15,7 +15,7 @@ from trio.testing import memory_stream_pair
 from trio_websocket import ConnectionClosed, HandshakeError, wrap_client_stream
 
 from engine.compose import Engine
-from engine.http_server import Identity, Request
+from engine.http_server import Identity, ReplayStream, Request
 from protocols.stream_frames import SUBPROTOCOL_JSON, parse_cursor
 from tests.simulation.lives import Life
 
@@ -87,7 +87,7 @@ class Follower:
         assert route.websocket is not None
         request = Request("GET", PATH, "", [], identity=Identity(operator=True))
         try:
-            await life.visit(route.websocket.run, request, stream)
+            await life.visit(route.websocket.run, request, ReplayStream(stream, b""))
         finally:
             # The kernel closes what a dead process had open.
             stream.send_stream.close()

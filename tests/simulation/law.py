@@ -23,6 +23,8 @@ Key = tuple[str, str]
 
 # A transaction that is with a server may run through all timeouts before it has its end.
 IN_FLIGHT_S = 1800.0
+# An answer is on disk so soon, or the process died.
+UNSETTLED_S = 2.0
 SITE_CEILING = 20
 BUCKET_ROUNDING = 1e-3
 
@@ -117,7 +119,8 @@ def _twice_only_if_nobody_could_know(seen: Observed) -> Iterator[str]:
                 for event in attempts[known[key].fixed.envelope_id]
                 if _started_in(event, life) and event.at_unix_ms >= _unix_ms(seen, each.at_s)
             ]
-            if not life.is_dead or committed:
+            waited_s = life.ended_s - each.answered_s
+            if not life.is_dead or committed or waited_s > UNSETTLED_S:
                 yield f"{key} was taken over and answered at {each.at_s:.3f}, and sent again"
 
 

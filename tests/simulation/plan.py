@@ -225,13 +225,14 @@ def _requests(rand: random.Random, span: Span, domains: list[str]) -> list[SendR
         messages: list[dict[str, Any]] = []
         good: list[tuple[str, str]] = []
         bad: list[tuple[str, str]] = []
-        home = rand.choice(domains)
+        home = rand.choice((*domains, THROTTLED, THROTTLED))
         for index in range(rand.randint(20, 40) if is_burst else rand.randint(1, 5)):
             subject = f"mail {number}-{index}"
-            names = [
-                f"u{number}-{index}-{each}@{home if is_burst else rand.choice(domains)}"
-                for each in range(rand.choice((1, 1, 2, 6)))
-            ]
+            names = []
+            for each in range(rand.choice((1, 1, 2, 6))):
+                is_at_home = is_burst or rand.random() < 0.2
+                domain = home if is_at_home else rand.choice(domains)
+                names.append(f"u{number}-{index}-{each}@{domain}")
             message = _message(rand, subject, names)
             if rand.random() < 0.08:
                 # Its good neighbours are taken, and this one must never be.

@@ -17,16 +17,40 @@ from trio.testing import MockClock
 
 T = TypeVar("T")
 
+# Each round of trio's loop is one step of every task that can go on.
+ROUNDS_MAX = 20_000
+
 
 def chances(seed: int, purpose: str) -> random.Random:
     """Return the generator of `purpose`; text is hashed by `random` itself, the same everywhere."""
     return random.Random(f"{seed}/{purpose}")
 
 
-def run_simulated(seed: int, main: Callable[[], Awaitable[T]]) -> T:
+def run_simulated(seed: int, main: Callable[["Standstill"], Awaitable[T]]) -> T:
     """Run `main` in virtual time, scheduled by the seed."""
+    standstill = Standstill()
     with scheduled_by(seed):
-        return trio.run(main, clock=MockClock(autojump_threshold=0))
+        clock = MockClock(autojump_threshold=0)
+        return trio.run(main, standstill, clock=clock, instruments=[standstill])
+
+
+class Standstill(trio.abc.Instrument):
+    """Ends `scope` when tasks go round and round and virtual time does not move.
+
+    A busy loop of the engine's would never end here, where time moves only when all wait.
+    """
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self._at_s = -1.0
+        self._rounds = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        now_s = trio.current_time()
+        self._rounds = self._rounds + 1 if now_s == self._at_s else 0
+        self._at_s = now_s
+        if self._rounds > ROUNDS_MAX:
+            self.scope.cancel()
 
 
 @contextmanager

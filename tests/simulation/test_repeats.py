@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.run import simulate
 
 ROOT = Path(__file__).parents[2]
-SEED = 3
+SEED = 4
 
 
 def trace_in_a_new_process(url: str, hash_seed: str) -> str:

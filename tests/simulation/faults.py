@@ -1,0 +1,216 @@
+"""Engines with one guarantee taken away, for the controls: each of them is a bug that people write.
+
+A fault is a context manager that gives what `simulate` is to wrap the spool in. Most are a spool
+that does one call wrongly; those of the delivering side replace one function while they last.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any, cast
+from unittest import mock
+
+from engine.delivery import destination
+from engine.delivery.disposition import Disposition
+from engine.delivery.limits import TokenBucket
+from engine.spool import agenda, projections
+from engine.spool.interface import (
+    Accepted,
+    AcceptedEnvelope,
+    AcceptRequest,
+    AgendaRow,
+    CommitNotice,
+    Quota,
+    Spool,
+    SpoolFull,
+)
+from protocols.outcomes import Deferred, Delivered
+from protocols.records import Reason, Status
+from tests.simulation.run import WrapSpool
+
+Fault = Callable[[], AbstractContextManager[WrapSpool]]
+
+# How often a fault of the rarer kind shows: often enough for one run, seldom enough to be a bug.
+EVERY = 12
+
+
+class _Faulty:
+    """A spool that does what the one behind it does, but for what a subclass does wrongly."""
+
+    def __init__(self, inner: Spool) -> None:
+        self.inner = inner
+        self.turns = itertools.count(1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def is_faulty_turn(self) -> bool:
+        return next(self.turns) % EVERY == 0
+
+
+class _AnswersBeforeTheCommit(_Faulty):
+    """Says yes at once and stores it with the next sweep, if there is one."""
+
+    def __init__(self, inner: Spool) -> None:
+        super().__init__(inner)
+        self.owed: list[AcceptRequest] = []
+
+    async def accept(self, requests: list[AcceptRequest]) -> list[Accepted]:
+        self.owed += requests
+        return [
+            Accepted(
+                [
+                    AcceptedEnvelope(0, recipient.uuid, Status.QUEUED, 0)
+                    for message in request.messages
+                    for recipient in message.recipients
+                ]
+            )
+            for request in requests
+        ]
+
+    async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
+        owed, self.owed = self.owed, []
+        await self.inner.accept(owed)
+        return await self.inner.sweep(now_unix_ms, rows_max)
+
+
+class _StoresWhatItRefuses(_Faulty):
+    async def accept(self, requests: list[AcceptRequest]) -> list[Any]:
+        answers: list[Any] = list(await self.inner.accept(requests))
+        return [SpoolFull("full")] * len(answers) if next(self.turns) % 3 == 0 else answers
+
+
+class _ForgetsWhatWasAsked(_Faulty):
+    """Does not know a repeated request again."""
+
+    async def accept(self, requests: list[AcceptRequest]) -> list[Any]:
+        return list(await self.inner.accept([replace(each, digest=None) for each in requests]))
+
+
+class _ForgetsQuotas(_Faulty):
+    async def accept(self, requests: list[AcceptRequest]) -> list[Any]:
+        return list(await self.inner.accept([replace(each, quota=Quota()) for each in requests]))
+
+
+class _DropsResults(_Faulty):
+    async def settle(self, results: Any, decisions: Any = ()) -> None:
+        kept = [each for each in results if not self.is_faulty_turn()]
+        await self.inner.settle(kept, decisions)
+
+
+class _DoubtsTheAnswer(_Faulty):
+    """Takes a delivery for a deferral now and then."""
+
+    async def settle(self, results: Any, decisions: Any = ()) -> None:
+        doubted = [
+            replace(each, status=Status.DEFERRED, due_unix_ms=each.at_unix_ms + 1000)
+            if each.status is Status.DELIVERED and self.is_faulty_turn()
+            else each
+            for each in results
+        ]
+        await self.inner.settle(doubted, decisions)
+
+
+class _NeverTakesBack(_Faulty):
+    def give_back(self, envelope_ids: Iterable[int]) -> None:
+        """Keep the claims."""
+
+
+class _NeverExpires(_Faulty):
+    async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
+        return False
+
+
+class _ToldHalf(_Faulty):
+    """Listeners are not told of every event of a commit."""
+
+    def add_listener(self, listener: Callable[[CommitNotice], None]) -> None:
+        turns = itertools.count(1)
+
+        def tell(notice: CommitNotice) -> None:
+            told = notice.events if next(turns) % 3 else notice.events[1:]
+            listener(CommitNotice(told, notice.due_destinations))
+
+        self.inner.add_listener(tell)
+
+
+def _spool(kind: Callable[[Spool], _Faulty]) -> Fault:
+    @contextmanager
+    def fault() -> Iterator[WrapSpool]:
+        yield lambda inner: cast(Spool, kind(inner))
+
+    return fault
+
+
+def _patch(target: object, name: str, make: Callable[[Any], Any]) -> Fault:
+    """Replace `target.name` by what `make` makes of it."""
+
+    @contextmanager
+    def fault() -> Iterator[WrapSpool]:
+        with mock.patch.object(target, name, make(getattr(target, name))):
+            yield lambda inner: inner
+
+    return fault
+
+
+def _later(row_after_arrival: Any) -> Any:
+    def late(
+        name: str, due_unix_ms: int, row: AgendaRow | None, *others: Any, **named: Any
+    ) -> AgendaRow:
+        found: AgendaRow = row_after_arrival(name, due_unix_ms, row, *others, **named)
+        return found if found is row else replace(found, wake_unix_ms=found.wake_unix_ms + 5000)
+
+    return late
+
+
+def _hopeful(report: Any) -> Any:
+    def hope(self: Disposition, envelope: Any, outcome: Any, peer: Any) -> Any:
+        if isinstance(outcome, Deferred) and outcome.reason is Reason.OUTCOME_UNKNOWN:
+            outcome = Delivered(outcome.reply)
+        return report(self, envelope, outcome, peer)
+
+    return hope
+
+
+def _generous(restored_bucket: Any) -> Any:
+    def generous(*arguments: Any, **named: Any) -> TokenBucket:
+        bucket: TokenBucket = restored_bucket(*arguments, **named)
+        bucket.level = float(bucket.burst)
+        return bucket
+
+    return generous
+
+
+def _miscounting(move: Any) -> Any:
+    moves = itertools.count(1)
+
+    def miscount(*arguments: Any) -> None:
+        if next(moves) % 50:
+            move(*arguments)
+
+    return miscount
+
+
+# What is wrong, and the words of the law that have to be among the breaches.
+FAULTS: dict[str, tuple[Fault, str]] = {
+    "answers before the commit": (_spool(_AnswersBeforeTheCommit), "stored is []"),
+    "stores what it refuses": (_spool(_StoresWhatItRefuses), "was not accepted"),
+    "forgets what was asked": (_spool(_ForgetsWhatWasAsked), "stored more than once"),
+    "forgets quotas": (_spool(_ForgetsQuotas), "quota_is_exact"),
+    "drops results": (_spool(_DropsResults), "every_mail_has_its_end"),
+    "never takes claims back": (_spool(_NeverTakesBack), "every_mail_has_its_end"),
+    "doubts the answer": (_spool(_DoubtsTheAnswer), "twice_only_if_nobody_could_know"),
+    "never expires": (_spool(_NeverExpires), "no_mail_grows_too_old"),
+    "tells listeners half": (_spool(_ToldHalf), "resuming_misses_nothing"),
+    "wakes too late": (_patch(agenda, "row_after_arrival", _later), "too late"),
+    "delivered before the reply": (
+        _patch(Disposition, "report", _hopeful),
+        "delivered_is_what_a_receiver_said",
+    ),
+    "a full bucket after a crash": (
+        _patch(destination, "restored_bucket", _generous),
+        "limits_hold",
+    ),
+    "miscounts": (_patch(projections.Tally, "move", _miscounting), "books_balance"),
+}
