@@ -4,7 +4,7 @@ A hold is a row with a filter, judged whenever an actor pulls: no envelope is wr
 Expiry does not wait for it: a held mail that becomes too old is ended like any other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -115,6 +115,10 @@ class HoldCalls(Protocol):
 
     def hold_of(self, envelope: Envelope, site: str) -> Hold | None:
         """Return what holds one mail of a destination with this site; likewise."""
+        ...
+
+    def in_flight(self, envelope_ids: Iterable[int]) -> frozenset[int]:
+        """Return those that are claimed now: what operators decide does nothing to them."""
         ...
 
     def next_hold_end_unix_ms(self) -> int | None:

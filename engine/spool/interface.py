@@ -204,10 +204,14 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
-    """A decision: move one open envelope's due time, with no event and no attempt used up."""
+    """A decision: move one open envelope's due time, with no event and no attempt used up.
+
+    It ends a claim; with `unless_in_flight` it does nothing to a claimed one and leaves the claim.
+    """
 
     envelope_id: int
     due_unix_ms: int
+    unless_in_flight: bool = False
 
 
 @dataclass(frozen=True, slots=True)

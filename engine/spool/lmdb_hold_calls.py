@@ -1,6 +1,6 @@
 """The calls about holds in the `lmdb:` adapter; see `engine.spool.hold_calls`."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ class LmdbHoldCalls:
 
     writer: Writer
     _store: Store
+    _claims: dict[int, tuple[Envelope, bytes]]
     _read: Callable[..., Awaitable[Any]]
 
     def now_unix_ms(self) -> int:
@@ -48,6 +49,9 @@ class LmdbHoldCalls:
 
     def hold_of(self, envelope: Envelope, site: str) -> Hold | None:
         return self._holds.of(envelope, site, self.now_unix_ms())
+
+    def in_flight(self, envelope_ids: Iterable[int]) -> frozenset[int]:
+        return frozenset(each for each in envelope_ids if each in self._claims)
 
     def next_hold_end_unix_ms(self) -> int | None:
         return self._holds.next_end_unix_ms(self.now_unix_ms())

@@ -34,6 +34,8 @@ def settle(
         if isinstance(decision, Rest):
             changes.destinations.rest(decision.destination, decision.record)
         elif isinstance(decision, RetryAt):
+            if decision.unless_in_flight and decision.envelope_id in claimed:
+                continue
             envelope = changes.envelope(decision.envelope_id)
             if envelope is not None:
                 changes.move(envelope, transitions.apply_retry_at(envelope, decision))

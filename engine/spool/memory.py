@@ -181,6 +181,8 @@ class MemorySpool(MemoryAccounts, MemoryHolds):
         if envelope is None:
             return
         if isinstance(decision, RetryAt):
+            if decision.unless_in_flight and decision.envelope_id in self._claimed:
+                return
             commit.move_due(envelope, transitions.apply_retry_at(envelope, decision))
         else:
             is_claimed = decision.envelope_id in self._claimed

@@ -1,6 +1,6 @@
 """Holds in the `memory:` adapter; see `engine.spool.hold_calls`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 import msgspec
@@ -14,9 +14,10 @@ from protocols.records import Envelope
 
 
 class MemoryHolds:
-    """A part of `MemorySpool`, which sets `_data` and `_listeners` and has the time."""
+    """A part of `MemorySpool`, which sets these and has the time."""
 
     _data: MemoryData
+    _claimed: set[int]
     _listeners: list[Callable[[CommitNotice], None]]
 
     def now_unix_ms(self) -> int:
@@ -46,6 +47,9 @@ class MemoryHolds:
 
     def hold_of(self, envelope: Envelope, site: str) -> Hold | None:
         return self._data.holds.of(envelope, site, self.now_unix_ms())
+
+    def in_flight(self, envelope_ids: Iterable[int]) -> frozenset[int]:
+        return frozenset(self._claimed.intersection(envelope_ids))
 
     def next_hold_end_unix_ms(self) -> int | None:
         return self._data.holds.next_end_unix_ms(self.now_unix_ms())

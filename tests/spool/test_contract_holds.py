@@ -211,6 +211,22 @@ async def test_windows_look_into_a_bounded_number_of_held_mails(harness: h.Harne
         assert await spool.check_invariants() == []
 
 
+async def test_a_retry_leaves_what_is_in_flight_alone_if_asked(harness: h.Harness) -> None:
+    async with harness.open() as spool:
+        account = await h.make_account(spool)
+        ids = await h.accept_many(spool, account, 2)
+        [claimed] = await h.claim(spool, limit=1)
+        claimed_id = claimed.fixed.envelope_id
+        assert spool.in_flight(ids) == {claimed_id}
+        later_unix_ms = spool.now_unix_ms() + h.HOUR_MS
+        await spool.settle([], [RetryAt(each, later_unix_ms, True) for each in ids])
+        assert spool.in_flight(ids) == {claimed_id}
+        assert await pulled(spool) == []
+        for each in ids:
+            moved = (await h.state_of(spool, each)).state.due_unix_ms == later_unix_ms
+            assert moved is (each != claimed_id)
+
+
 async def test_there_is_an_end_to_how_many_holds_there_may_be(harness: h.Harness) -> None:
     async with harness.open() as spool:
         for _ in range(HOLDS_MAX):
