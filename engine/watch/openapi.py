@@ -127,6 +127,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         "What a row is.",
         {"enum": ["total", "destination", "account", "campaign", "hour", "day"]},
     ),
+    "format": ("Instead of `Accept`.", {"enum": ["json", "csv"]}),
     "ticket": ("From /v1/stream/tickets, in place of credentials.", TEXT),
 }
 EVENT_FILTERS: Final = ("account", "campaign", "destination", "message_id", "status")
@@ -181,7 +182,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         answer=DestinationPage,
     ),
     ("GET", "/v1/statistics"): Operation(
-        "Counts of mails by status.", ("group", "from", "to"), answer=StatisticsPage
+        "Counts of mails by status; also as text/csv.",
+        ("group", "from", "to", "format"),
+        answer=StatisticsPage,
     ),
     ("GET", "/v1/events"): Operation(
         "The event log from a cursor on.",
