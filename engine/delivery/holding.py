@@ -10,6 +10,7 @@ left when nobody says no. Reads nothing, charges nothing, waits for nothing.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final
 
 from engine.config_values import Rate
@@ -18,7 +19,6 @@ from engine.delivery.limits import (
     Limit,
     TokenBucket,
     binding_limit,
-    restored_bucket,
 )
 from engine.spool.interface import DestinationRow, WindowPosition
 from protocols.records import (
@@ -39,7 +39,8 @@ UNREACHABLE_CAUSES: Final = frozenset({"destination_unreachable", "dns_failure"}
 class Gate:
     """A limit that lets a mail pass from a moment on; NOT_BY_WAITING if somebody has to act.
 
-    `limit` is what is allowed, as a rule would say it; `since_unix_ms` is 0 where nobody knows.
+    `limit` is what is allowed, as a rule would say it; `since_unix_ms` is 0 where nobody knows;
+    `note` is what whoever is responsible has to say about it.
     """
 
     code: str
@@ -50,6 +51,7 @@ class Gate:
     limit: str = ""
     reply: str = ""
     reason: Reason | None = None
+    note: str = ""
 
     def ready_at_unix_ms(self, now_unix_ms: int) -> float:
         return max(self.until_unix_ms, now_unix_ms)
@@ -89,15 +91,15 @@ class Outlook:
 class Facts:
     """What is known about one mail's way; times are wall milliseconds.
 
-    `rate` is what a rule allows, None without one; `outlook` is None while the destination has no
-    actor. `ahead` are the mails of the destination that go before this one. `last_event_unix_ms`
-    is when something happened to the mail last, `spool_refuses_since_unix_ms` since when results
+    `outlook` is None while the destination has no actor; `rest_path` are the limits that one would
+    find. `ahead` are the mails of the destination that go before this one. `last_event_unix_ms` is
+    when something happened to the mail last, `spool_refuses_since_unix_ms` since when results
     cannot be stored, None if they can.
     """
 
     now_unix_ms: int
     record: DestinationRecord
-    rate: Rate | None = None
+    rest_path: tuple[Limit, ...] = ()
     outlook: Outlook | None = None
     ahead: int = 0
     last_event_unix_ms: int = 0
@@ -118,6 +120,7 @@ class Holding:
     limit: str = ""
     reply: str = ""
     reason: Reason | None = None
+    note: str = ""
 
 
 def holding(envelope: Envelope, facts: Facts) -> Holding | None:
@@ -179,15 +182,10 @@ def mails_allowed_at(bucket: TokenBucket, messages: int, now_unix_ms: int) -> fl
     return now_unix_ms + max(0.0, missing) / bucket.rate_per_s * 1000.0
 
 
-def rate_text(per_s: float, burst: int) -> str:
-    """Return a rate as a rule says it: "20/s, burst 20"."""
-    return str(Rate(per_s, burst))
-
-
 def limit_text(limit: Limit) -> str:
     """Return what a limit allows, as text for people; "" if it has no number."""
     if isinstance(limit, TokenBucket):
-        return rate_text(limit.rate_per_s, limit.burst)
+        return str(Rate(limit.rate_per_s, limit.burst))
     if isinstance(limit, ConnectionLimit):
         return f"{limit.ceiling} connections"
     return limit.limit if isinstance(limit, Gate) else ""
@@ -230,45 +228,63 @@ def _destination_gates(destination: str, facts: Facts) -> Sequence[Gate]:
             return gates  # Somebody answers: what is remembered is history.
         # While it is tried again, it is out of reach until it answers.
         until_unix_ms = max(until_unix_ms, now_unix_ms + 1)
-    elif outlook is not None or not record.cause:
+    elif outlook is not None:
         return gates  # A throttle's word is its actor's, if there is one.
-    scope, key, limit = "destination", destination, ""
-    if record.cause == "connection_limit":
-        scope, key = "site", record.site
-    elif record.cause == "rate_limit" and facts.rate is not None:
-        limit = rate_text(facts.rate.per_s, facts.rate.burst)
-    gates.append(
-        Gate(
-            record.cause,
-            scope,
-            key,
-            until_unix_ms,
-            record.since_unix_ms,
-            limit,
-            record.reply,
-            record.reason,
-        )
+    elif record.cause == "rate_limit":
+        return [*gates, _throttle_at_rest(destination, facts)]
+    elif record.cause == "connection_limit":
+        site = Gate(record.cause, "site", record.site, until_unix_ms, record.since_unix_ms)
+        return [*gates, site]
+    else:
+        return gates
+    reached = Gate(
+        record.cause,
+        "destination",
+        destination,
+        until_unix_ms,
+        record.since_unix_ms,
+        reply=record.reply,
+        reason=record.reason,
     )
-    return gates
+    return [*gates, reached]
+
+
+def _throttle_at_rest(destination: str, facts: Facts) -> Gate:
+    """Return what an actor rests for: the limit that frees last, or what it found when it began."""
+    record = facts.record
+    limit = _last_to_allow(facts.rest_path, 1, facts.now_unix_ms)
+    if limit is None:
+        return Gate(
+            "rate_limit",
+            "destination",
+            destination,
+            record.not_before_unix_ms,
+            record.since_unix_ms,
+        )
+    told = limit if isinstance(limit, Gate | TokenBucket) else None
+    return Gate(
+        limit.code,
+        limit.scope,
+        limit.key,
+        # It is woken for its site's sake in turn, which may be sooner than it looks by itself.
+        max(record.not_before_unix_ms, facts.now_unix_ms + 1),
+        record.since_unix_ms or (told.since_unix_ms if told else 0),
+        limit_text(limit),
+        told.reply if told else "",
+        Reason.THROTTLED if told and told.reply else None,
+    )
 
 
 def _of_gate(gate: Gate, ready_unix_ms: int | None, facts: Facts) -> Holding:
     now_unix_ms = facts.now_unix_ms
     if ready_unix_ms == now_unix_ms + 1:
         ready_unix_ms = now_unix_ms  # That is how a gate says "at any moment".
-    rate = facts.rate
-    if gate.code == "rate_limit" and ready_unix_ms is not None and rate is not None:
-        # The stored bucket lets one pass at that moment, and those ahead take theirs first.
-        record = facts.record
-        bucket = restored_bucket(
-            gate.key,
-            rate,
-            record,
-            started_unix_ms=record.bucket_unix_ms,
-            now_unix_ms=now_unix_ms,
-        )
-        allowed_unix_ms = mails_allowed_at(bucket, facts.ahead + 1, now_unix_ms)
-        ready_unix_ms = max(ready_unix_ms, math.ceil(allowed_unix_ms))
+    if gate.code == "rate_limit" and ready_unix_ms is not None:
+        # One passes at that moment, and those ahead take theirs first.
+        limit = _last_to_allow(facts.rest_path, facts.ahead + 1, now_unix_ms)
+        if limit is not None:
+            allowed_unix_ms = _allows_at(limit, facts.ahead + 1, now_unix_ms)
+            ready_unix_ms = max(ready_unix_ms, math.ceil(allowed_unix_ms))
     return Holding(
         gate.code,
         gate.scope,
@@ -278,12 +294,13 @@ def _of_gate(gate: Gate, ready_unix_ms: int | None, facts: Facts) -> Holding:
         gate.limit,
         gate.reply,
         gate.reason,
+        gate.note,
     )
 
 
 def _on_path(destination: str, due_unix_ms: int, facts: Facts) -> Holding:
     """Return what holds a mail that could go now, for all that the time has to say."""
-    now_unix_ms, outlook, record = facts.now_unix_ms, facts.outlook, facts.record
+    now_unix_ms, outlook = facts.now_unix_ms, facts.outlook
     if facts.spool_refuses_since_unix_ms is not None:
         return Holding("spool_fault", "engine", "spool", facts.spool_refuses_since_unix_ms, None)
     if outlook is None:
@@ -298,11 +315,13 @@ def _on_path(destination: str, due_unix_ms: int, facts: Facts) -> Holding:
             due_unix_ms,
             _by_rate(outlook.rate_per_s, facts.ahead, now_unix_ms),
         )
+    allowed_unix_ms = _allows_at(limit, facts.ahead + 1, now_unix_ms)
     next_unix_ms: int | None
-    if isinstance(limit, TokenBucket):
-        next_unix_ms = math.ceil(mails_allowed_at(limit, facts.ahead + 1, now_unix_ms))
-    else:
+    if math.isinf(allowed_unix_ms):
         next_unix_ms = _by_rate(outlook.rate_per_s, max(1, facts.ahead), now_unix_ms)
+    else:
+        next_unix_ms = math.ceil(allowed_unix_ms)
+    told = limit if isinstance(limit, Gate | TokenBucket) else None
     return Holding(
         limit.code,
         limit.scope,
@@ -310,8 +329,8 @@ def _on_path(destination: str, due_unix_ms: int, facts: Facts) -> Holding:
         since_unix_ms,
         next_unix_ms,
         limit_text(limit),
-        record.reply if limit.code == "rate_limit" else "",
-        record.reason if limit.code == "rate_limit" else None,
+        told.reply if told else "",
+        Reason.THROTTLED if told and told.reply else None,
     )
 
 
@@ -324,10 +343,26 @@ def _refusing(outlook: Outlook, ahead: int, now_unix_ms: int) -> tuple[Limit | N
     if since_unix_ms:
         # Between two tokens the bucket says yes, but to one who has fewer before him. And more
         # connections would be no help to an actor that waits for tokens.
-        for each in outlook.path:
-            if isinstance(each, TokenBucket) and each.whole_at(now_unix_ms) <= ahead:
-                return each, since_unix_ms
+        buckets = [each for each in outlook.path if not isinstance(each, ConnectionLimit)]
+        limit = _last_to_allow(buckets, ahead + 1, now_unix_ms)
+        if limit is not None:
+            return limit, since_unix_ms
     return binding_limit(outlook.path, now_unix_ms)[0], since_unix_ms or now_unix_ms
+
+
+def _last_to_allow(path: Sequence[Limit], messages: int, now_unix_ms: int) -> Limit | None:
+    """Return the limit that will be the last to have let so many pass; None if all would now."""
+    ready = [(_allows_at(each, messages, now_unix_ms), each) for each in path]
+    at_unix_ms, limit = max(ready, key=itemgetter(0), default=(now_unix_ms, None))
+    return limit if at_unix_ms > now_unix_ms else None
+
+
+def _allows_at(limit: Limit, messages: int, now_unix_ms: int) -> float:
+    if isinstance(limit, TokenBucket):
+        if limit.whole_at(now_unix_ms) >= messages:
+            return now_unix_ms
+        return mails_allowed_at(limit, messages, now_unix_ms)
+    return limit.ready_at_unix_ms(now_unix_ms)
 
 
 def _by_rate(rate_per_s: float, ahead: int, now_unix_ms: int) -> int | None:

@@ -76,6 +76,9 @@ class TokenBucket:
     burst: int
     level: float
     at_unix_ms: int
+    # The reply that taught this rate, and when; a rate from a rule has none.
+    reply: str = ""
+    since_unix_ms: int = 0
 
     @property
     def code(self) -> str:

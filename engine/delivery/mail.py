@@ -7,7 +7,7 @@ over all destinations. Knows no limit, no connection and no outcome.
 
 import math
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -164,14 +164,7 @@ class DestinationMail:
                 if envelope.fixed.envelope_id == envelope_id:
                     return Place(is_claimed=True, before=before)
                 before += 1
-        position = self._position
-        copied = replace(
-            position,
-            flow=list(position.flow),
-            turn_taken=list(position.turn_taken),
-            lively=list(position.lively),
-        )
-        return Place(before=before, position=copied)
+        return Place(before=before, position=self._position.copied())
 
     async def load(self) -> list[Finish]:
         """Fetch content for the next part of what is claimed.

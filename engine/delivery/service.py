@@ -7,7 +7,7 @@ settled, connections take their leave. Decides nothing about mail.
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -15,11 +15,11 @@ import trio
 
 from engine.clock import Clock
 from engine.config import Config
-from engine.config_values import Rate
 from engine.delivery.connection import Connection, TlsContexts
 from engine.delivery.destination import Destination
 from engine.delivery.disposition import Disposition
 from engine.delivery.holding import Outlook
+from engine.delivery.limits import Limit, TokenBucket, restored_bucket
 from engine.delivery.mail import ContentBudget
 from engine.delivery.pool import Pool
 from engine.delivery.resolver import DnsResolver, Resolver
@@ -34,6 +34,7 @@ from engine.shaping.book import Effective, RuleBook
 from engine.shaping.book import Way as ShapedWay
 from engine.shaping.loading import load_book
 from engine.spool.interface import Spool
+from protocols.records import DestinationRecord
 
 # Most transactions end within seconds. One that takes longer is cut off: its server may have
 # taken the mail, and that is told as `outcome_unknown`.
@@ -170,9 +171,24 @@ class Delivery:
         actor = self._scheduler.residents.get(destination)
         return None if actor is None else actor.outlook(envelope_id)
 
-    def rate_of(self, destination: str) -> Rate | None:
-        """Return how fast a rule lets mail go to a destination; None without one."""
-        return self._around.effective_for(destination, ()).rate.value
+    def limits_at_rest(self, destination: str, record: DestinationRecord) -> tuple[Limit, ...]:
+        """Return copies of the limits that a destination's actor would find if it began now."""
+        now_unix_ms = self._around.clock.now_unix_ms()
+        rate = self._around.effective_for(destination, ()).rate.value
+        path: list[Limit] = []
+        if rate is not None:
+            path.append(
+                restored_bucket(
+                    destination,
+                    rate,
+                    record,
+                    started_unix_ms=self._around.started_unix_ms,
+                    now_unix_ms=now_unix_ms,
+                )
+            )
+        for shared in (self._throttles.known(record.site), self._throttles.egress):
+            path += shared.limits(now_unix_ms) if shared else ()
+        return tuple(replace(each) if isinstance(each, TokenBucket) else each for each in path)
 
     @property
     def spool_refuses_since_unix_ms(self) -> int | None:

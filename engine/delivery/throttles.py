@@ -167,6 +167,9 @@ class Throttle:
             )
         elif (bucket.rate_per_s, bucket.burst) != (rate.per_s, rate.burst):
             bucket.change_rate(rate, now_unix_ms)
+        is_learned = rate is not rule
+        bucket.reply = self.learned.reply if is_learned else ""
+        bucket.since_unix_ms = self.learned.since_unix_ms if is_learned else 0
 
 
 class Throttles:

@@ -13,6 +13,7 @@ with status cancelled does nothing to it (and leaves the claim).
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -144,6 +145,10 @@ class WindowPosition:
     lane_0_run: int = 0
     passed: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     passed_key: tuple[int, ...] = ()
+
+    def copied(self) -> "WindowPosition":
+        """Return one that can be moved without moving this one."""
+        return deepcopy(self)
 
     def look_again(self) -> None:
         """Have the next window look at what was passed: some was given back, or holds changed."""

@@ -9,8 +9,10 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from engine.spool.fair_turns import BEFORE_ALL_ROWS, LANES
+from engine.spool.holds import Holds
 from engine.spool.interface import Ahead, WindowPosition
 from engine.spool.lmdb_environment import Store
+from engine.spool.lmdb_holds import held_here, site_of
 from engine.spool.lmdb_layout import U32, StoredFlow, counter_key
 from engine.spool.lmdb_queue import QueueCursor
 from engine.spool.projections import NO_COUNTS, STATUS_INDEX, Projection
@@ -34,12 +36,17 @@ def read_ahead(
     looked_at_max: int,
     now_unix_ms: int,
     claimed: Collection[int],
+    holds: Holds,
 ) -> Ahead:
     """See `Spool.ahead`."""
     fixed, tables = envelope.fixed, store.tables
     with store.environment.begin() as txn:
         rows = QueueCursor(txn, tables.queue, fixed.destination)
-        found = counted(rows, envelope, position, looked_at_max, now_unix_ms, claimed)
+        held = None
+        if holds.rows:
+            site = site_of(txn, tables, fixed.destination)
+            held = held_here(txn, tables, holds, fixed.destination, site, now_unix_ms)
+        found = counted(rows, envelope, position, looked_at_max, now_unix_ms, claimed, held)
         if found.is_exact:
             return found
         own_length = _length(txn, store, fixed.flow, fixed.destination)

@@ -341,6 +341,7 @@ class LmdbSpool(LmdbAccountCalls, LmdbHoldCalls):
             looked_at_max,
             self._stamp.now_unix_ms(),
             claimed - {envelope.fixed.envelope_id},
+            self._holds,
         )
 
     async def destinations(

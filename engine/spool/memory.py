@@ -379,11 +379,17 @@ class MemorySpool(MemoryAccounts, MemoryHolds):
         self, envelope: Envelope, position: WindowPosition, looked_at_max: int
     ) -> Ahead:
         await trio.lowlevel.checkpoint()
-        rows = self._data.rows_of(envelope.fixed.destination)
-        everything = max(looked_at_max, len(rows.rows))
-        claimed = self._claimed - {envelope.fixed.envelope_id}
-        now_unix_ms = self.now_unix_ms()
-        return queue_place.counted(rows, envelope, position, everything, now_unix_ms, claimed)
+        name, now_unix_ms = envelope.fixed.destination, self.now_unix_ms()
+        rows = self._data.rows_of(name)
+        return queue_place.counted(
+            rows,
+            envelope,
+            position,
+            max(looked_at_max, len(rows.rows)),
+            now_unix_ms,
+            self._claimed - {envelope.fixed.envelope_id},
+            self._data.held_here(name, now_unix_ms),
+        )
 
     async def destinations(
         self,

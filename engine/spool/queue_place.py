@@ -5,9 +5,8 @@ looking at, an adapter estimates from its counters with `estimated`.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 
-from engine.spool.fair_turns import LANE_0_RUN_MAX, QueueRows, take_turns
+from engine.spool.fair_turns import LANE_0_RUN_MAX, Held, QueueRows, take_turns
 from engine.spool.interface import Ahead, WindowPosition
 from protocols.records import Envelope
 
@@ -19,16 +18,14 @@ def counted(
     looked_at_max: int,
     now_unix_ms: int,
     claimed: Collection[int],
+    held: Held | None = None,
 ) -> Ahead:
-    """Return how many go before an envelope; not exact if it is not among the next so many."""
-    position = replace(
-        position,
-        flow=list(position.flow),
-        turn_taken=list(position.turn_taken),
-        lively=list(position.lively),
-    )
+    """Return how many go before an envelope; not exact if it is not among the next so many.
+
+    What is held goes before nobody; an envelope that is held itself has all others before it.
+    """
     at_unix_ms = max(now_unix_ms, envelope.state.due_unix_ms)
-    turns = take_turns(rows, position, looked_at_max, at_unix_ms, claimed)
+    turns = take_turns(rows, position.copied(), looked_at_max, at_unix_ms, claimed, held)
     envelope_id = envelope.fixed.envelope_id
     if envelope_id in turns.envelope_ids:
         return Ahead(turns.envelope_ids.index(envelope_id), True)

@@ -5,15 +5,15 @@ Gathers the facts (spool, live actor, configuration) and puts the verdict of
 disagree. Looks at a bounded number of rows, however many are queued.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
 
 from engine.config import Config, load_typos
-from engine.config_values import Rate
 from engine.delivery.holding import (
     Facts,
+    Gate,
     Holding,
     Outlook,
     Place,
@@ -21,7 +21,9 @@ from engine.delivery.holding import (
     holding_destination,
     waiting_in,
 )
+from engine.delivery.limits import NOT_BY_WAITING, Limit
 from engine.http_server import Access, Identity, Request, Response, Route
+from engine.spool.hold_calls import Hold
 from engine.spool.interface import DestinationRow, EnvelopeFilter, Spool
 from engine.watch import explain_words
 from engine.watch.destinations import (
@@ -59,7 +61,7 @@ class Delivering(Protocol):
 
     def outlook(self, destination: str, envelope_id: int) -> Outlook | None: ...
 
-    def rate_of(self, destination: str) -> Rate | None: ...
+    def limits_at_rest(self, destination: str, record: DestinationRecord) -> Sequence[Limit]: ...
 
     @property
     def spool_refuses_since_unix_ms(self) -> int | None: ...
@@ -73,8 +75,8 @@ class NothingDelivered:
     def outlook(self, destination: str, envelope_id: int) -> None:
         return None
 
-    def rate_of(self, destination: str) -> None:
-        return None
+    def limits_at_rest(self, destination: str, record: DestinationRecord) -> Sequence[Limit]:
+        return ()
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -186,7 +188,7 @@ class Explainer:
         record = outlook.record if outlook else None
         if record is None or record == DestinationRecord():
             # An actor that has just been started has not read what the last one left.
-            record = await spool.destination(fixed.destination)
+            record = await spool.destination(fixed.destination) or DestinationRecord()
         place = outlook.place if outlook else Place()
         ahead = place.before
         if is_queued and not place.is_claimed:
@@ -195,8 +197,9 @@ class Explainer:
         last = await spool.events_at(state.event_seqs[-1:])
         return Facts(
             now_unix_ms=self._now_unix_ms(),
-            record=record or DestinationRecord(),
-            rate=self._delivering.rate_of(fixed.destination),
+            record=record,
+            rest_path=self._rest_path(fixed.destination, record, outlook),
+            hold=hold_gate(spool.hold_of(envelope, record.site), fixed.account),
             outlook=outlook,
             ahead=ahead,
             last_event_unix_ms=last[0].at_unix_ms if last else 0,
@@ -296,16 +299,24 @@ class Explainer:
     def held(self, row: DestinationRow, account: Account | None) -> Holding | None:
         """What holds the mail at one destination; `account` is whose counts it has, if one's."""
         outlook = self._delivering.outlook(row.destination, 0)
+        record = outlook.record if outlook and outlook.record.site else row.record
+        hold = self._spool.hold_of_destination(row.destination, record.site)
         facts = Facts(
             now_unix_ms=self._now_unix_ms(),
-            record=outlook.record if outlook and outlook.record.site else row.record,
-            rate=self._delivering.rate_of(row.destination),
+            record=record,
+            rest_path=self._rest_path(row.destination, record, outlook),
+            hold=hold_gate(hold, ""),
             outlook=outlook,
             ahead=max(0, waiting_in(row) - 1),
             quota=self._quota_text(account),
             spool_refuses_since_unix_ms=self._delivering.spool_refuses_since_unix_ms,
         )
         return holding_destination(row, facts, account.name if account else "")
+
+    def _rest_path(
+        self, destination: str, record: DestinationRecord, outlook: Outlook | None
+    ) -> tuple[Limit, ...]:
+        return () if outlook else tuple(self._delivering.limits_at_rest(destination, record))
 
     async def campaign_rows(self, name: str, identity: Identity) -> AsyncIterator[DestinationRow]:
         """The destinations that a campaign has mail to, with its own counts, page by page."""
@@ -334,6 +345,25 @@ class Explainer:
         return ", ".join(f"{number}/{period}" for number, period in numbers if number is not None)
 
 
+def hold_gate(hold: Hold | None, account: str) -> Gate | None:
+    """A hold as an explanation names it: by the narrowest thing that it is about."""
+    if hold is None:
+        return None
+    wanted = hold.wanted
+    scope, key = "engine", ""
+    for scope_given, given in (
+        ("destination", wanted.destination),
+        ("campaign", wanted.campaign),
+        ("site", wanted.site),
+        ("account", account if wanted.account_id is not None else None),
+    ):
+        if given is not None:
+            scope, key = scope_given, given
+            break
+    until_unix_ms = NOT_BY_WAITING if hold.until_unix_ms is None else float(hold.until_unix_ms)
+    return Gate("hold", scope, key, until_unix_ms, hold.since_unix_ms, note=hold.why)
+
+
 def held_by_view(held: Holding, language: Language, *, ahead: int, many: bool = False) -> HeldBy:
     return HeldBy(
         code=held.code,
@@ -353,6 +383,7 @@ def held_by_view(held: Holding, language: Language, *, ahead: int, many: bool = 
             ahead=ahead,
             reason=held.reason,
             many=many,
+            note=held.note,
         ),
     )
 

@@ -332,8 +332,12 @@ def cause_text(
     ahead: int = 0,
     reason: Reason | None = None,
     many: bool = False,
+    note: str = "",
 ) -> str:
-    """Return the sentence about what holds a mail back; `many` is about a destination's mails."""
+    """Return the sentence about what holds a mail back, with a `note` of whoever holds it.
+
+    `many` is about a destination's mails.
+    """
     words = CAUSES[language]
     variant = scope
     if code == "rate_limit" and not limit:
@@ -343,9 +347,13 @@ def cause_text(
     elif scope == "destination" and code == "waiting_turn" and not ahead:
         variant = "next"
     sentence = words.get(f"{code}.{variant}") or words[code]
-    return sentence.format(
-        key=key, limit=limit, ahead=_number(language, ahead), why=reason_words(language, reason)
+    said = sentence.format(
+        key=key,
+        limit=limit,
+        ahead=_number(language, ahead),
+        why=reason_words(language, reason),
     )
+    return f"{said} ({note})" if note else said
 
 
 def waiting_advice(

@@ -12,6 +12,7 @@ import msgspec
 
 from engine.config import Config
 from engine.delivery.holding import waiting_in
+from engine.delivery.limits import TokenBucket
 from engine.http_server import Access, Identity, Request, Response, Route
 from engine.spool.interface import DestinationRow, EnvelopeFilter, Spool
 from engine.watch import explain_words
@@ -140,15 +141,16 @@ class Forecaster:
                 held=self._explainer.held(row, identity.account),
                 next_unix_ms=row.wake_unix_ms,
                 rate_per_s=live.rate_per_s if live else 0.0,
-                limit_per_s=self._limit_per_s(row.destination),
+                limit_per_s=self._limit_per_s(row),
                 released_unix_ms=released_unix_ms if paused else 0,
                 max_age_ms=round(self._config.delivery.max_age_s * 1000),
             )
         )
 
-    def _limit_per_s(self, destination: str) -> float | None:
-        rate = self._delivering.rate_of(destination)
-        return rate.per_s if rate else None
+    def _limit_per_s(self, row: DestinationRow) -> float | None:
+        path = self._delivering.limits_at_rest(row.destination, row.record)
+        rates = (each.rate_per_s for each in path if isinstance(each, TokenBucket))
+        return min(rates, default=None)
 
     async def _everybodys_due(self, names: list[str]) -> dict[str, int]:
         """Count what is queued and deferred at these destinations, whoever's it is."""
@@ -189,7 +191,7 @@ class Forecaster:
             destination=row.destination,
             waiting=waiting_in(row),
             rate_per_s=round(live.rate_per_s, 3) if live else 0.0,
-            limit_per_s=self._limit_per_s(row.destination),
+            limit_per_s=self._limit_per_s(row),
             rests_on=found.basis,
             earliest_at=time_text(found.earliest_unix_ms),
             finish_at=time_text_or_none(found.expected_unix_ms or 0),

@@ -14,7 +14,7 @@ from engine.delivery.holding import (
     Place,
     holding,
     holding_destination,
-    rate_text,
+    limit_text,
 )
 from engine.delivery.limits import (
     NOT_BY_WAITING,
@@ -70,6 +70,15 @@ PARKED = DestinationRecord(
     site="mx.big.test",
 )
 HOLD = Gate("hold", "campaign", "spring", NOT_BY_WAITING, T0 - 5 * SECOND)
+
+
+SUSPENDED = Gate(
+    *("rate_limit", "site", "mx.big.test", T0 + 40 * SECOND, T0 - SECOND, "suspended"),
+    *("421 4.7.0 come back later", Reason.THROTTLED),
+)
+LEARNED = TokenBucket(
+    *("site", "mx.big.test", 0.1, 1, 0.0, T0, "421 4.7.0 slow down", T0 - 7 * SECOND)
+)
 
 
 def envelope(state: EnvelopeState = OPEN) -> Envelope:
@@ -174,7 +183,7 @@ TABLE: list[tuple[str, EnvelopeState, Facts, tuple[str, str, str, float | None]]
     (
         "a rate, at rest",
         OPEN,
-        facts(THROTTLED, rate=Rate(0.05, 1), ahead=2),
+        facts(THROTTLED, rest_path=(bucket(0.0, 0.05, 1),), ahead=2),
         ("rate_limit", "destination", "x.test", 60),
     ),
     (
@@ -186,7 +195,7 @@ TABLE: list[tuple[str, EnvelopeState, Facts, tuple[str, str, str, float | None]]
     (
         "a rate at rest, and its own wait",
         DEFERRED,
-        facts(THROTTLED, rate=Rate(0.05, 1)),
+        facts(THROTTLED, rest_path=(bucket(0.0, 0.05, 1),)),
         ("retry_wait", "envelope", "7", 300),
     ),
     (
@@ -222,6 +231,24 @@ TABLE: list[tuple[str, EnvelopeState, Facts, tuple[str, str, str, float | None]]
             )
         ),
         ("rate_limit", "destination", "x.test", 0.5),
+    ),
+    (
+        "a site that was asked to be left alone",
+        OPEN,
+        facts(outlook=outlook(SUSPENDED, bucket(3.0)), ahead=1),
+        ("rate_limit", "site", "mx.big.test", 40),
+    ),
+    (
+        "two rates, of which the site's is the slower one",
+        OPEN,
+        facts(outlook=outlook(bucket(0.5), LEARNED), ahead=1),
+        ("rate_limit", "site", "mx.big.test", 20),
+    ),
+    (
+        "a site's rate, at rest",
+        OPEN,
+        facts(THROTTLED, rest_path=(bucket(1.0), LEARNED), ahead=9),
+        ("rate_limit", "site", "mx.big.test", 100),
     ),
     (
         "all connections of the destination",
@@ -316,9 +343,15 @@ def test_the_cause_brings_its_reply_its_time_and_its_limit() -> None:
     assert own is not None
     assert (own.reply, own.reason) == ("451 4.7.1 later", Reason.GREYLISTED)
     assert own.since_unix_ms == T0 - SECOND
-    slow = holding(envelope(), facts(THROTTLED, rate=Rate.parse("3/min")))
+    slow = holding(envelope(), facts(THROTTLED, rest_path=(bucket(0.0, 0.05, 1),)))
     assert slow is not None
     assert (slow.limit, slow.since_unix_ms) == ("3/min, burst 1", T0 - 9 * SECOND)
+    learned = holding(envelope(), facts(outlook=outlook(LEARNED)))
+    assert learned is not None
+    assert (learned.reply, learned.reason) == ("421 4.7.0 slow down", Reason.THROTTLED)
+    noted = holding(envelope(), facts(hold=replace(HOLD, note="complaints")))
+    assert noted is not None
+    assert (noted.note, noted.since_unix_ms) == ("complaints", T0 - 5 * SECOND)
     seats = holding(envelope(), facts(outlook=outlook(full("site", "mx.big.test"))))
     assert seats is not None
     assert seats.limit == "5 connections"
@@ -342,7 +375,11 @@ def row(wake_s: int | None = 0, **counts: int) -> DestinationRow:
         (row(queued=3), facts(outlook=outlook()), "waiting_turn"),
         (row(queued=3, paused=2), facts(DOWN), "destination_unreachable"),
         (row(deferred=3, wake_s=60), facts(), "retry_wait"),
-        (row(queued=3, wake_s=20), facts(THROTTLED, rate=Rate(0.05, 1)), "rate_limit"),
+        (
+            row(queued=3, wake_s=20),
+            facts(THROTTLED, rest_path=(bucket(0.0, 0.05, 1),)),
+            "rate_limit",
+        ),
         (row(queued=3), facts(hold=HOLD), "hold"),
     ],
 )
@@ -357,11 +394,10 @@ def test_what_holds_a_destination(found: DestinationRow, known: Facts, code: str
 )
 def test_a_rate_is_shown_as_it_was_written(text: str) -> None:
     rate = Rate.parse(text)
-    assert Rate.parse(rate_text(rate.per_s, rate.burst)).per_s == pytest.approx(
-        rate.per_s, rel=1e-3
-    )
+    shown = limit_text(bucket(0.0, rate.per_s, rate.burst))
+    assert Rate.parse(shown).per_s == pytest.approx(rate.per_s, rel=1e-3)
     if "." not in text:
-        assert rate_text(rate.per_s, rate.burst) == text
+        assert shown == text
 
 
 def test_a_throttle_is_over_after_a_pause() -> None:

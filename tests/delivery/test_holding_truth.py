@@ -16,6 +16,7 @@ from engine.delivery.service import Delivery
 from engine.rehearsal.behaviour import Behaviour
 from engine.rehearsal.zones import Fault, Records
 from engine.shaping.book import Found
+from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import AcceptRequest, Finish, NewMessage, Quota, Rest, RetryAt
 from engine.watch.explain import Explainer
 from protocols.records import Status
@@ -111,6 +112,13 @@ async def lift_quota(scene: Scene) -> None:
         await lift_retry_wait(scene)
 
 
+async def lift_hold(scene: Scene) -> None:
+    spool = scene.world.spool
+    if holds := [hold.hold_id for hold in spool.holds()]:
+        await spool.lift_holds(holds)
+        scene.delivery._scheduler.start_soon(scene.domain)
+
+
 async def lift_waiting_turn(scene: Scene) -> None:
     now_unix_ms = scene.world.clock.now_unix_ms()
     others = [
@@ -136,6 +144,7 @@ LIFTS: dict[str, Callable[[Scene], Awaitable[None]]] = {
     "dns_failure": lift_dns_failure,
     "rate_limit": lift_rate_limit,
     "quota": lift_quota,
+    "hold": lift_hold,
     "waiting_turn": lift_waiting_turn,
     "connection_limit": lift_connection_limit,
 }
@@ -182,6 +191,16 @@ async def held_by_quota(scene: Scene) -> None:
     scene.message_id = answer.envelopes[0].envelope_id  # type: ignore[union-attr]  # accepted
 
 
+async def held_by_hold(scene: Scene) -> None:
+    scene.world.add(scene.domain)
+    now_unix_ms = scene.world.clock.now_unix_ms()
+    wanted = MailFilter(campaign="spring")
+    await scene.world.spool.put_hold(Hold(0, wanted, None, "operator", "complaints", now_unix_ms))
+    await scene.world.send([f"first@{scene.domain}"])
+    [scene.message_id] = await scene.world.send([f"ann@{scene.domain}"], campaign="spring")
+    await trio.sleep(5.0)
+
+
 async def held_by_waiting_turn(scene: Scene) -> None:
     """A server that takes its time, and a connection for which there is no other limit."""
     scene.world.add(scene.domain, Behaviour(reply_delay_s=3.0))
@@ -203,6 +222,7 @@ HELD = {
     "dns_failure": held_by_dns_failure,
     "rate_limit": held_by_rate_limit,
     "quota": held_by_quota,
+    "hold": held_by_hold,
     "waiting_turn": held_by_waiting_turn,
     "connection_limit": held_by_connection_limit,
 }
