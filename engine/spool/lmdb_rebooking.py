@@ -32,7 +32,8 @@ def rebook(
     for day, envelope_id in rows:
         booked = days.earlier(day)
         envelope = changes.envelope(envelope_id) if booked is not None else None
-        if booked is None or envelope is None:
+        if booked is None or envelope is None or envelope.state.release_day != day:
+            # The row is only as good as the envelope that it leads to.
             continue
         changed = transitions.apply_rebooking(
             envelope, booked, changes.now_unix_ms, changes.next_place(), max_age_ms=max_age_ms

@@ -142,6 +142,9 @@ def test_an_unknown_user_is_written_to_once(sender: Scene) -> None:
         "suppressed",
         0,
     )
+    assert message["next_attempt_at"] is None
+    assert message["finished_at"] == message["accepted_at"]
+    assert [each["status"] for each in message["history"]] == ["blocked"]
     listed = sender.get("/v1/suppressions")["suppressions"]
     assert [(each["address"], each["message_id"]) for each in listed] == [(gone, first)]
     sender.engine.run("account", "suppressions", "shop", "--lift", gone)

@@ -21,6 +21,7 @@ from engine.spool.interface import (
     AcceptRequest,
     AttemptResult,
     Decision,
+    Quota,
     Rest,
     Spool,
     SpoolError,
@@ -114,6 +115,27 @@ class LosesWhatWasLast(MemorySpool):
         super().__init__(data, **arguments)
 
 
+class WritesToTheGone(MemorySpool):
+    """Queues mail for addresses that are suppressed."""
+
+    async def accept(self, requests: Sequence[AcceptRequest]) -> list[Accepted | SpoolError]:
+        kept = dict(self._data.suppressions)
+        self._data.suppressions.clear()
+        answers = await super().accept(requests)
+        self._data.suppressions.update(kept)
+        return answers
+
+
+class KeepsOldPlaces(MemorySpool):
+    """Moves paused mail to an earlier day and keeps its place on the later one."""
+
+    async def rebook(self, account_id: int, quota: Quota) -> int:
+        usage = dict(self._data.usage)
+        moved = await super().rebook(account_id, quota)
+        self._data.usage.update(usage)
+        return moved
+
+
 BROKEN = (
     ForgetsRepeats,
     ForgetsClaims,
@@ -124,6 +146,8 @@ BROKEN = (
     ExpiresNothing,
     TellsNobody,
     LosesWhatWasLast,
+    WritesToTheGone,
+    KeepsOldPlaces,
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from engine.spool.interface import AcceptRequest, EventFilter, Group, Quota, Rest, Spool
 from engine.spool.lmdb_layout import U64, Tables
-from protocols.records import Account, DestinationRecord, Status
+from protocols.records import Account, DestinationRecord, Status, Suppression
 from tests.spool import harness as h
 from tests.spool.harness import Harness
 
@@ -122,6 +122,34 @@ async def test_damaged_content_is_never_handed_out(
         await h.sweep_all(spool)
         assert spool.spool_statistics().quarantined == 1
         assert await spool.check_invariants() == []
+
+
+async def test_a_damaged_suppression_stops_no_mail_and_no_other_suppression(
+    disk_spool: Harness, tmp_path: Path
+) -> None:
+    await begin(disk_spool)
+    async with disk_spool.open() as spool:
+        acme = await account_of(spool)
+        for name in ("x", "y"):
+            await spool.suppress(acme.account_id, Suppression(f"{name}@one.test", 1, 0))
+    flip(tmp_path, "suppression")
+    async with disk_spool.open() as spool:
+        assert [each.address for each in await spool.suppressions(acme.account_id)] == [
+            "y@one.test"
+        ]
+        assert await spool.suppression(acme.account_id, "x@one.test") is None
+        answer = await h.accept(spool, acme, h.message("x@one.test", "y@one.test"))
+        assert [each.status for each in answer.envelopes] == [Status.QUEUED, Status.BLOCKED]
+        await h.sweep_all(spool)
+        assert spool.spool_statistics().quarantined == 1
+        assert await spool.check_invariants() == []
+    flip(tmp_path, "suppression")
+    async with disk_spool.open() as spool:
+        # Nobody asks; the sweeper finds it.
+        await h.sweep_all(spool)
+        await spool.settle([])
+        assert spool.spool_statistics().quarantined == 2
+        assert await spool.suppressions(acme.account_id) == []
 
 
 async def test_a_damaged_event_is_left_out_and_the_log_goes_on(
