@@ -4,7 +4,8 @@ Owns the `Resolver` seam, its implementation on dnspython, the cache, and the li
 between "never" and "not now": a domain that is known not to take mail is a value
 with `permanent` set, and everything doubtful (SERVFAIL, timeouts, loops, nonsense)
 is a value without it. Connects to no mail server and decides no retry; preference
-order is `protocols.mx`, and which addresses are fair game is `routes`.
+order is `protocols.mx`, and which addresses are fair game is `routes`. `texts` and
+`host_names` are no part of the seam: no mail waits for them, only `eilpost doctor`.
 """
 
 from collections import OrderedDict
@@ -20,6 +21,7 @@ import dns.name
 import dns.nameserver
 import dns.rdatatype
 import dns.resolver
+import dns.reversename
 import trio
 
 from protocols.mx import ADDRESSES_MAX, MxHost, NoMx, mail_hosts, site_name
@@ -173,6 +175,25 @@ class DnsResolver:
         """Return the addresses of `host`, at most eight, or why there are none."""
         found, _ = await self._hosts.get(host, self._look_up_host)
         return found
+
+    async def texts(self, name: str) -> tuple[str, ...] | Unresolved:
+        """Return the TXT records of `name`, each put together; none if there is no such name.
+
+        Nothing is remembered: whoever asks has just changed them.
+        """
+        answer = await self._ask(name, dns.rdatatype.TXT)
+        if isinstance(answer, _Failure):
+            return _not_now(name, answer)
+        # RFC 7208 3.3: the strings of a record belong together, without anything in between.
+        return tuple(b"".join(each.strings).decode("utf-8", "replace") for each in answer.data)
+
+    async def host_names(self, address: str) -> tuple[str, ...] | Unresolved:
+        """Return the names that the reverse zone gives an IP address, in lower case."""
+        name = dns.reversename.from_address(address).to_text()
+        answer = await self._ask(name, dns.rdatatype.PTR)
+        if isinstance(answer, _Failure):
+            return _not_now(name, answer)
+        return tuple(each.target.to_text(omit_final_dot=True).lower() for each in answer.data)
 
     async def _look_up_domain(self, domain: str) -> tuple[MailHosts | Unresolved, float]:
         answer = await self._ask(domain, dns.rdatatype.MX)

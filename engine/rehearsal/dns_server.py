@@ -194,6 +194,10 @@ def _add_data(
         texts = list(records.a)
     elif rdtype == dns.rdatatype.AAAA:
         texts = list(records.aaaa)
+    elif rdtype == dns.rdatatype.TXT:
+        texts = [_quoted(text) for text in records.txt]
+    elif rdtype == dns.rdatatype.PTR:
+        texts = [_absolute(host) for host in records.ptr]
     if records is not None and texts:
         rrset = dns.rrset.from_text_list(name, records.ttl_s, dns.rdataclass.IN, rdtype, texts)
         response.answer.append(rrset)
@@ -202,6 +206,13 @@ def _add_data(
     # at the top because the rehearsal's names belong to no zone cut of their own.
     soa = f"ns.rehearsal.invalid. hostmaster.rehearsal.invalid. 1 3600 600 86400 {NEGATIVE_TTL_S}"
     response.authority.append(dns.rrset.from_text(".", NEGATIVE_TTL_S, "IN", "SOA", soa))
+
+
+def _quoted(text: str) -> str:
+    """Write one TXT record in a zone file's form, in strings of 255 octets (RFC 1035 3.3.14)."""
+    pieces = [text[at : at + 255] for at in range(0, len(text), 255)] or [""]
+    escaped = (piece.replace("\\", "\\\\").replace('"', '\\"') for piece in pieces)
+    return " ".join(f'"{piece}"' for piece in escaped)
 
 
 def _absolute(name: str) -> str:

@@ -29,6 +29,8 @@ class Records:
     mx: tuple[tuple[int, str], ...] = ()
     a: tuple[str, ...] = ()
     aaaa: tuple[str, ...] = ()
+    txt: tuple[str, ...] = ()
+    ptr: tuple[str, ...] = ()
     cname: str = ""
     fault: Fault | None = None
     # Shorter than any rehearsal would make the resolver ask again all the time,

@@ -23,6 +23,7 @@ from engine.intake.accounts_http import (
 from engine.intake.check_http import CheckAnswer, CheckBody
 from engine.intake.send_request import MessageIn
 from engine.intake.suppressions_http import SuppressBody, SuppressionPage, SuppressionView
+from engine.watch.doctor import SpoolCondition
 from engine.watch.events import EventBatch
 from engine.watch.explain import (
     AddressExplanation,
@@ -198,6 +199,10 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v1/stream/tickets"): Operation("A ticket for the stream.", answer=Ticket),
     ("POST", "/v1/operator/sessions"): Operation(
         "Credentials for the token of an operator's link.", body=TokenBody, answer=SessionView
+    ),
+    ("GET", "/v1/doctor/spool"): Operation(
+        "Whether everything holds between the spool's tables; walks over all of it.",
+        answer=SpoolCondition,
     ),
     ("POST", "/v1/check"): Operation(
         "Which of up to 100,000 addresses would be refused, and why; also as text/csv, text/plain.",

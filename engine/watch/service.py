@@ -13,6 +13,7 @@ from engine.config import Config
 from engine.http_server import HttpServer, HttpStatistics, OperatorSessions, Route
 from engine.spool.interface import Spool
 from engine.watch import (
+    doctor,
     events,
     explain,
     forecast,
@@ -101,6 +102,7 @@ class Watch:
             *forecast.routes(self._forecaster),
             *statistics.routes(spool, live, now_unix_ms=now_unix_ms),
             *events.routes(spool, self.hub),
+            *doctor.routes(spool),
             *stream.routes(services),
             *mailjet_reads.routes(spool, listings),
             *(sessions.routes(self._operators) if self._operators else ()),
