@@ -117,6 +117,16 @@ class _NeverTakesBack(_Faulty):
         """Keep the claims."""
 
 
+class _InAHurry(_Faulty):
+    """Gives out what is due within the next minutes."""
+
+    async def window(
+        self, destination: str, position: Any, limit: int, now_unix_ms: int, **named: Any
+    ) -> Any:
+        soon_unix_ms = now_unix_ms + 300_000
+        return await self.inner.window(destination, position, limit, soon_unix_ms, **named)
+
+
 class _NeverExpires(_Faulty):
     async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
         return False
@@ -201,6 +211,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "drops results": (_spool(_DropsResults), "every_mail_has_its_end"),
     "never takes claims back": (_spool(_NeverTakesBack), "every_mail_has_its_end"),
     "doubts the answer": (_spool(_DoubtsTheAnswer), "twice_only_if_nobody_could_know"),
+    "is in a hurry": (_spool(_InAHurry), "before its time"),
     "never expires": (_spool(_NeverExpires), "no_mail_grows_too_old"),
     "tells listeners half": (_spool(_ToldHalf), "resuming_misses_nothing"),
     "wakes too late": (_patch(agenda, "row_after_arrival", _later), "too late"),

@@ -28,6 +28,19 @@ UNSETTLED_S = 2.0
 SITE_CEILING = 20
 BUCKET_ROUNDING = 1e-3
 
+# What becomes of mail to those who are never in any other mood.
+WORDS = {
+    "fast.test": (Status.DELIVERED, None),
+    "nowhere.test": (Status.HARD_BOUNCED, Reason.NO_SUCH_DOMAIN),
+    "no-mail.test": (Status.HARD_BOUNCED, Reason.NULL_MX),
+    "dead.test": (Status.SOFT_BOUNCED, Reason.EXPIRED),
+    "gone.test": (Status.SOFT_BOUNCED, Reason.EXPIRED),
+    "silent.test": (Status.SOFT_BOUNCED, Reason.EXPIRED),
+    "loop.test": (Status.SOFT_BOUNCED, Reason.EXPIRED),
+    "never.test": (Status.SOFT_BOUNCED, Reason.EXPIRED),
+}
+OUT_OF_REACH = ("dead.test", "gone.test", "silent.test", "loop.test")
+
 
 def faults_of(seen: Observed) -> list[str]:
     """Return every breach; an empty list is the law kept."""
@@ -168,6 +181,36 @@ def _no_mail_grows_too_old(seen: Observed) -> Iterator[str]:
                 yield f"{key} was sent {late_ms} ms after its time was over"
 
 
+def _attempts_are_counted(seen: Observed) -> Iterator[str]:
+    """From one, one by one, none before its time; a destination out of reach costs none."""
+    counts: Counter[int] = Counter()
+    due: dict[str, list[Event]] = defaultdict(list)
+    recipients = {e.fixed.envelope_id: e.fixed.recipient for e in seen.envelopes}
+    for event in seen.events:
+        if event.attempt:
+            counts[event.envelope_id] += 1
+            if event.attempt != counts[event.envelope_id]:
+                yield f"event {event.seq} is of attempt {event.attempt}, others before it are not"
+        due[recipients[event.envelope_id]].append(event)
+    for asked in seen.world.notebook.asked:
+        at_unix_ms = _unix_ms(seen, asked.at_s)
+        known = [event for event in due[asked.recipient] if event.at_unix_ms < at_unix_ms]
+        early_ms = known[-1].next_attempt_unix_ms - at_unix_ms if known else 0
+        # What a dead process had sent may be read when the next one has deferred it already.
+        if early_ms > 0 and _started_in(known[-1], asked.life):
+            yield f"{asked.recipient} was tried {early_ms} ms before its time"
+
+
+def _each_kind_of_trouble_has_its_word(seen: Observed) -> Iterator[str]:
+    for envelope in seen.envelopes:
+        wanted = WORDS.get(envelope.fixed.destination)
+        state = envelope.state
+        if wanted is not None and (state.status, state.reason) != wanted:
+            yield f"{_key(envelope)} is {state.status}, {state.reason}: {state.reply}"
+        if envelope.fixed.destination in OUT_OF_REACH and (state.attempts or not state.reply):
+            yield f"{_key(envelope)} has {state.attempts} attempts and the reply {state.reply!r}"
+
+
 def _limits_hold(seen: Observed) -> Iterator[str]:
     """The rate over every window, crash or no crash; the ceilings at every moment."""
     rate = Rate.parse(THROTTLE)
@@ -205,6 +248,8 @@ PARAGRAPHS: tuple[Callable[[Observed], Iterator[str]], ...] = (
     _books_balance,
     _resuming_misses_nothing,
     _no_mail_grows_too_old,
+    _attempts_are_counted,
+    _each_kind_of_trouble_has_its_word,
     _limits_hold,
     _quota_is_exact,
 )

@@ -61,11 +61,11 @@ REFUSALS: Mapping[Stage, tuple[tuple[int, str], ...]] = {
 
 @dataclass(slots=True)
 class Mood:
-    """How likely trouble is: a refusal at a stage, a trick instead of a reply, a stage each."""
+    """How likely trouble is at each of `stages`: a refusal, or a trick instead of a reply."""
 
     refusals: float = 0.0
     tricks: float = 0.0
-    stages: tuple[Stage, ...] = tuple(REFUSALS)
+    stages: tuple[Stage, ...] = tuple(Stage)
     actions: tuple[Action, ...] = (Action.CLOSE,)
     only_4xx: bool = False
     # A connection is accepted only after so long; longer than our patience is a host that is gone.
@@ -98,6 +98,7 @@ class Asked:
     at_s: float
     recipient: str
     domain: str
+    life: Life
 
 
 @dataclass(slots=True)
@@ -147,7 +148,8 @@ class _MoodySession(Session):
             self._began_s = trio.current_time()
         elif isinstance(request, Rcpt):
             domain = request.address.rpartition("@")[2]
-            self._moody.notebook.asked.append(Asked(trio.current_time(), request.address, domain))
+            asked = Asked(trio.current_time(), request.address, domain, self._life)
+            self._moody.notebook.asked.append(asked)
             self._life.reach("asked")
         await super()._handle(request)
 
@@ -164,7 +166,7 @@ class _MoodySession(Session):
 
     def _trick_at(self, stage: Stage, recipient: str | None) -> Mischief | None:
         mood, rand = self._moody.mood, self._moody.rand
-        if mood.tricks and rand.random() < mood.tricks:
+        if mood.tricks and stage in mood.stages and rand.random() < mood.tricks:
             return Mischief(rand.choice(mood.actions), stage)
         return super()._trick_at(stage, recipient)
 
