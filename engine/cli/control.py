@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
+import click
 import msgspec
 
 from engine.config import Config
@@ -137,6 +138,12 @@ def decoded(status: int, octets: bytes) -> Any:
         fault = answer.get("error", {}) if isinstance(answer, dict) else {}
         raise EngineRefused(fault.get("message") or f"the engine answered {status}")
     return answer
+
+
+def say_if_stopped(asked: Asked) -> None:
+    """Say on stderr that whatever the answer is, nothing moves: nobody delivers now."""
+    if not isinstance(asked, Control):
+        click.echo("The engine is stopped: nothing moves before it is started.", err=True)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import click
 
-from engine.cli.control import Asked, EngineRefused, EngineStopped, engine
+from engine.cli.control import Asked, EngineRefused, EngineStopped, engine, say_if_stopped
 from engine.cli.options import config_option, failures, json_option, load
 from engine.cli.printing import print_json, printable
 
@@ -24,6 +24,7 @@ def command(what: str | None, campaign: str | None, as_json: bool) -> None:
     if (what is None) == (campaign is None):
         raise click.UsageError("Give one: a message id, an address, a domain, or --campaign NAME.")
     with failures(EngineStopped, EngineRefused), engine(load()) as asked:
+        say_if_stopped(asked)
         if campaign is not None:
             _show_campaign(asked.get(f"/v1/campaigns/{quote(campaign, safe='')}/explain"), as_json)
         elif what is not None:

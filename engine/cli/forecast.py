@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import click
 
-from engine.cli.control import EngineRefused, EngineStopped, engine
+from engine.cli.control import EngineRefused, EngineStopped, engine, say_if_stopped
 from engine.cli.options import config_option, failures, json_option, load
 from engine.cli.printing import print_columns, print_json, printable
 
@@ -26,6 +26,7 @@ COLUMNS = (
 def command(campaign: str, as_json: bool) -> None:
     """Say when CAMPAIGN will be through: at the earliest, as expected, at the latest."""
     with failures(EngineStopped, EngineRefused), engine(load()) as asked:
+        say_if_stopped(asked)
         found = asked.get(f"/v1/campaigns/{quote(campaign, safe='')}/forecast")
     if as_json:
         print_json(found)

@@ -136,7 +136,7 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
         "waiting_turn": "Nothing to do: it goes by itself.",
         "rate_limit": (
             "Nothing to do: going slower is what keeps mail to this receiver out of the junk "
-            "folder. Mail that is urgent can be sent as transactional."
+            "folder. Bulk mail that is sent with Priority 0 lets your other mail go first."
         ),
         "connection_limit": "Nothing to do: it goes by itself as soon as a connection is free.",
         "retry_wait": "Nothing to do: it is tried again until it expires.",
@@ -172,7 +172,7 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
         "waiting_turn": "Nichts zu tun: Sie geht von selbst.",
         "rate_limit": (
             "Nichts zu tun: Langsamer zu senden hält Mails an diesen Empfänger vom Spam-Ordner "
-            "fern. Eiliges kann als transaktional gesendet werden."
+            "fern. Massenmails mit Priority 0 lassen Ihre übrigen Mails vor."
         ),
         "connection_limit": "Nichts zu tun: Sie geht von selbst, sobald eine Verbindung frei ist.",
         "retry_wait": "Nichts zu tun: Sie wird wieder versucht, bis sie verfällt.",
@@ -287,8 +287,8 @@ FORECASTS: Final[Mapping[Language, Words]] = {
         "through": "It is through: nothing waits any more.",
         "known": "The expected time is for all {waiting} mails; what is put off comes later.",
         "some": (
-            "The expected time is for all but {unknown} mails: their receivers do not answer now, "
-            "and nobody can tell when they will."
+            "The expected time does not count {unknown} of the {waiting} mails: nothing flows to "
+            "their receivers now, and nobody can tell when it will."
         ),
         "none": "Nobody can tell yet: nothing has flowed to the receivers of these mails lately.",
     },
@@ -296,8 +296,8 @@ FORECASTS: Final[Mapping[Language, Words]] = {
         "through": "Sie ist durch: Es wartet nichts mehr.",
         "known": "Die erwartete Zeit gilt für alle {waiting} Mails; Aufgeschobenes kommt später.",
         "some": (
-            "Die erwartete Zeit gilt für alle bis auf {unknown} Mails: Deren Empfänger antworten "
-            "gerade nicht, und niemand weiß, wann sie es wieder tun."
+            "Die erwartete Zeit zählt {unknown} der {waiting} Mails nicht mit: Zu deren Empfängern "
+            "fließt gerade nichts, und niemand weiß, wann es wieder fließt."
         ),
         "none": (
             "Das weiß noch niemand: Zu den Empfängern dieser Mails ist zuletzt nichts geflossen."

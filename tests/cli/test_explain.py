@@ -97,6 +97,13 @@ async def test_a_campaign_is_explained_by_what_holds_its_mail(tmp_path: Path) ->
     assert [line.split() for line in lines[1:3]] == [["retry_wait:", "3"], ["rate_limit:", "2"]]
 
 
+async def test_a_stopped_engine_says_that_nothing_moves(tmp_path: Path) -> None:
+    said = await eilpost(tmp_path / "data", "forecast", "spring")
+    assert said.exit_code == 1
+    assert "The engine is stopped" in said.stderr
+    assert "There is no campaign 'spring'." in said.stderr
+
+
 async def test_what_is_not_there_ends_with_1_and_no_question_with_2(tmp_path: Path) -> None:
     async def missing(request: Request) -> Response:
         raise HttpError(404, "not_found", "There is no message 9.")
