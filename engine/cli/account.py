@@ -39,7 +39,9 @@ def command() -> None:
 @json_option
 @config_option
 def create(name: str, plan: str | None, time_zone: str, as_json: bool) -> None:
-    """Create the account NAME and print its keys; the secret key is shown this once."""
+    """Create the account NAME.
+
+    Prints its keys; the secret key is shown this once."""
     body = {"account": name, "plan": plan, "time_zone": time_zone}
     _print_keys(_post("/v1/accounts", body), as_json)
 
@@ -48,7 +50,9 @@ def create(name: str, plan: str | None, time_zone: str, as_json: bool) -> None:
 @json_option
 @config_option
 def list_accounts(as_json: bool) -> None:
-    """List the accounts with their plans, time zones and API keys."""
+    """List the accounts.
+
+    With their plans, time zones and API keys."""
     with failures(EngineStopped, EngineRefused), engine(load()) as asked:
         accounts = list(pages(asked, "/v1/accounts", "accounts"))
     if as_json:
@@ -77,7 +81,9 @@ def list_accounts(as_json: bool) -> None:
 @json_option
 @config_option
 def plan(name: str, plan: str, as_json: bool) -> None:
-    """Give the account NAME the PLAN of the configuration, or none for no limit.
+    """Give the account NAME another PLAN.
+
+    PLAN is one of the configuration, free, or none for no limit.
 
     Paused mail goes as early as the new plan allows, at once where it has room today."""
     changed = _post(_route(name, "plan"), {"plan": None if plan == "none" else plan})
@@ -92,7 +98,9 @@ def plan(name: str, plan: str, as_json: bool) -> None:
 @json_option
 @config_option
 def disable(name: str, as_json: bool) -> None:
-    """Refuse the keys of the account NAME from now on; mail that it has handed in goes on."""
+    """Refuse the keys of the account NAME.
+
+    From now on; the mail that it has handed in goes on."""
     _print(_post(_route(name, "disable"), {}), f"{printable(name)} is disabled.", as_json)
 
 
@@ -101,7 +109,9 @@ def disable(name: str, as_json: bool) -> None:
 @json_option
 @config_option
 def enable(name: str, as_json: bool) -> None:
-    """Let the account NAME in again, with the keys that it had."""
+    """Let the account NAME in again.
+
+    With the keys that it had."""
     _print(_post(_route(name, "enable"), {}), f"{printable(name)} is enabled.", as_json)
 
 
@@ -117,7 +127,9 @@ def enable(name: str, as_json: bool) -> None:
 @json_option
 @config_option
 def rotate(name: str, keep_old_for: int, as_json: bool) -> None:
-    """Make new keys for the account NAME and print them; the secret key is shown this once."""
+    """Make new keys for the account NAME.
+
+    Prints them; the secret key is shown this once."""
     _print_keys(_post(_route(name, "keys"), {"keep_old_for_s": keep_old_for}), as_json)
 
 
@@ -127,7 +139,7 @@ def rotate(name: str, keep_old_for: int, as_json: bool) -> None:
 @json_option
 @config_option
 def suppressions(name: str, lift: str | None, as_json: bool) -> None:
-    """List the addresses that mail of the account NAME does not go to.
+    """List addresses that NAME cannot write to.
 
     A hard bounce suppresses an address for ninety days; mail to it is accepted and ends blocked."""
     with failures(EngineStopped, EngineRefused), engine(load()) as asked:

@@ -98,6 +98,8 @@ def test_paused_mail_says_when_it_goes_and_goes_then(sender: Scene, clock: Stepp
         release = time_text(MONDAY + timedelta(days=number // 2))
         assert (message["status"], message["reason"]) == ("paused", "quota")
         assert message["next_attempt_at"] == release
+        why = sender.get(f"/v1/messages/{message_id}/explain")
+        assert (why["held_by"]["code"], why["next_attempt_at"]) == ("quota", release)
         # From its release on it has the three days that any mail has.
         assert message["expires_at"] == time_text(MONDAY + timedelta(days=number // 2 + 3))
     told = sender.get("/v1/events?after=start&status=paused")["events"]
