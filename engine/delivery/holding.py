@@ -30,7 +30,10 @@ from protocols.records import (
     Status,
 )
 
-OPEN_STATUSES: Final = (Status.QUEUED, Status.PAUSED, Status.DEFERRED)
+_PAUSED_PLACE: Final = STATUSES.index(Status.PAUSED)
+_OPEN_PLACES: Final = tuple(
+    place for place, status in enumerate(STATUSES) if status not in FINAL_STATUSES
+)
 # Causes in a destination's record that say that it cannot be reached.
 UNREACHABLE_CAUSES: Final = frozenset({"destination_unreachable", "dns_failure"})
 
@@ -149,7 +152,7 @@ def holding_destination(row: DestinationRow, facts: Facts, account: str) -> Hold
     now_unix_ms, destination = facts.now_unix_ms, row.destination
     if not waiting_in(row):
         return None
-    if waiting_in(row) == row.counts[STATUSES.index(Status.PAUSED)]:
+    if waiting_in(row) == row.counts[_PAUSED_PLACE]:
         return Holding("quota", "account", account, 0, None, limit=facts.quota, reason=Reason.QUOTA)
     gate, ready_unix_ms = binding_limit(_destination_gates(destination, facts), now_unix_ms)
     if gate is not None:
@@ -173,7 +176,8 @@ def holding_destination(row: DestinationRow, facts: Facts, account: str) -> Hold
 
 def waiting_in(row: DestinationRow) -> int:
     """How many mails wait at a destination, paused ones included."""
-    return sum(row.counts[STATUSES.index(status)] for status in OPEN_STATUSES)
+    counts = row.counts
+    return sum(counts[place] for place in _OPEN_PLACES)
 
 
 def mails_allowed_at(bucket: TokenBucket, messages: int, now_unix_ms: int) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
+import trio
 
 from engine.config import Config
 from engine.delivery.holding import waiting_in
@@ -17,7 +18,7 @@ from engine.http_server import Access, Identity, Request, Response, Route
 from engine.spool.interface import DestinationRow, EnvelopeFilter, Spool
 from engine.watch import explain_words
 from engine.watch.destinations import PLACE_OF, LiveDestinations
-from engine.watch.explain import PAGE, Delivering, Explainer, language_of
+from engine.watch.explain import PAGE, ROWS_AT_ONCE, Delivering, Explainer, language_of
 from engine.watch.forecasting import Estimate, Waiting, estimate
 from engine.watch.messages import account_id_of
 from engine.watch.queries import not_found
@@ -100,7 +101,9 @@ class Forecaster:
         released = await self._last_release_unix_ms(name, identity, waiting)
         rests_on: dict[str, int] = {}
         estimates: list[tuple[DestinationRow, Estimate]] = []
-        for row in waiting:
+        for number, row in enumerate(waiting):
+            if number % ROWS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
             found = self._estimate(row, identity, everybodys.get(row.destination, 0), released)
             estimates.append((row, found))
             rests_on[found.basis] = rests_on.get(found.basis, 0) + waiting_in(row)
