@@ -6,14 +6,14 @@ that does one call wrongly; those of the delivering side replace one function wh
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any, cast
 from unittest import mock
 
-from engine.delivery import destination
+from msgspec import structs
+
 from engine.delivery.disposition import Disposition
-from engine.delivery.limits import TokenBucket
 from engine.spool import agenda, projections
 from engine.spool.interface import (
     Accepted,
@@ -23,10 +23,11 @@ from engine.spool.interface import (
     CommitNotice,
     Quota,
     Spool,
+    SpoolFailed,
     SpoolFull,
 )
 from protocols.outcomes import Deferred, Delivered
-from protocols.records import Reason, Status
+from protocols.records import DestinationRecord, Reason, Status
 from tests.simulation.run import WrapSpool
 
 Fault = Callable[[], AbstractContextManager[WrapSpool]]
@@ -112,6 +113,14 @@ class _DoubtsTheAnswer(_Faulty):
         await self.inner.settle(doubted, decisions)
 
 
+class _ShrugsItOff(_Faulty):
+    """Goes on when a commit has failed."""
+
+    async def settle(self, results: Any, decisions: Any = ()) -> None:
+        with suppress(SpoolFailed):
+            await self.inner.settle(results, decisions)
+
+
 class _NeverTakesBack(_Faulty):
     def give_back(self, envelope_ids: Iterable[int]) -> None:
         """Keep the claims."""
@@ -130,6 +139,17 @@ class _InAHurry(_Faulty):
 class _NeverExpires(_Faulty):
     async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
         return False
+
+
+class _FillsBuckets(_Faulty):
+    """Finds every bucket full when its actor starts."""
+
+    async def destination(self, name: str) -> DestinationRecord | None:
+        record = await self.inner.destination(name)
+        if record is None or not record.bucket_unix_ms:
+            return record
+        now_unix_ms = self.inner.now_unix_ms()
+        return structs.replace(record, bucket_level=1e9, bucket_unix_ms=now_unix_ms)
 
 
 class _ToldHalf(_Faulty):
@@ -183,15 +203,6 @@ def _hopeful(report: Any) -> Any:
     return hope
 
 
-def _generous(restored_bucket: Any) -> Any:
-    def generous(*arguments: Any, **named: Any) -> TokenBucket:
-        bucket: TokenBucket = restored_bucket(*arguments, **named)
-        bucket.level = float(bucket.burst)
-        return bucket
-
-    return generous
-
-
 def _miscounting(move: Any) -> Any:
     moves = itertools.count(1)
 
@@ -210,6 +221,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "forgets quotas": (_spool(_ForgetsQuotas), "quota_is_exact"),
     "drops results": (_spool(_DropsResults), "every_mail_has_its_end"),
     "never takes claims back": (_spool(_NeverTakesBack), "every_mail_has_its_end"),
+    "shrugs failed commits off": (_spool(_ShrugsItOff), "went on after a failed commit"),
     "doubts the answer": (_spool(_DoubtsTheAnswer), "twice_only_if_nobody_could_know"),
     "is in a hurry": (_spool(_InAHurry), "before its time"),
     "never expires": (_spool(_NeverExpires), "no_mail_grows_too_old"),
@@ -219,9 +231,6 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         _patch(Disposition, "report", _hopeful),
         "delivered_is_what_a_receiver_said",
     ),
-    "a full bucket after a crash": (
-        _patch(destination, "restored_bucket", _generous),
-        "limits_hold",
-    ),
+    "fills buckets": (_spool(_FillsBuckets), "limits_hold"),
     "miscounts": (_patch(projections.Tally, "move", _miscounting), "books_balance"),
 }

@@ -24,7 +24,11 @@ Key = tuple[str, str]
 # A transaction that is with a server may run through all timeouts before it has its end.
 IN_FLIGHT_S = 1800.0
 # An answer is on disk so soon, or the process died.
-UNSETTLED_S = 2.0
+UNSETTLED_S = 8.0
+# What is in flight has ten seconds, what is said last two, and the port as much again.
+STOPPING_S = 25.0
+# A spool that cannot commit ends the process before anything else happens.
+FAIL_STOP_S = 1.0
 SITE_CEILING = 20
 BUCKET_ROUNDING = 1e-3
 
@@ -133,7 +137,7 @@ def _twice_only_if_nobody_could_know(seen: Observed) -> Iterator[str]:
                 if _started_in(event, life) and event.at_unix_ms >= _unix_ms(seen, each.at_s)
             ]
             waited_s = life.ended_s - each.answered_s
-            if not life.is_dead or committed or waited_s > UNSETTLED_S:
+            if not life.has_crashed or committed or waited_s > UNSETTLED_S:
                 yield f"{key} was taken over and answered at {each.at_s:.3f}, and sent again"
 
 
@@ -228,6 +232,15 @@ def _limits_hold(seen: Observed) -> Iterator[str]:
             yield f"{peak} connections to {address} at once, the ceiling is {ceiling}"
 
 
+def _it_ends_when_it_should(seen: Observed) -> Iterator[str]:
+    """In time when asked to, and at once when a commit has failed."""
+    for life in seen.lives:
+        if life.stopping_s is not None and life.ended_s - life.stopping_s > STOPPING_S:
+            yield f"life {life.number} took {life.ended_s - life.stopping_s:.1f} s to stop"
+        if life.failed_s is not None and life.ended_s - life.failed_s > FAIL_STOP_S:
+            yield f"life {life.number} went on after a failed commit"
+
+
 def _quota_is_exact(seen: Observed) -> Iterator[str]:
     days = Counter(
         envelope.state.release_day
@@ -252,6 +265,7 @@ PARAGRAPHS: tuple[Callable[[Observed], Iterator[str]], ...] = (
     _each_kind_of_trouble_has_its_word,
     _limits_hold,
     _quota_is_exact,
+    _it_ends_when_it_should,
 )
 
 

@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+import lmdb
 import trio
 
-from engine.spool.interface import Spool
+from engine.spool.interface import Spool, SpoolFailed
+from engine.spool.memory import MemorySpool
 
 T = TypeVar("T")
 
@@ -43,6 +45,10 @@ POINTS = (
 )
 
 
+# One more way to end: the disk fails this commit and all after it, and the engine has to stop.
+FAILING_COMMIT = "failing commit"
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a life ends: at the `count`-th time that `point` is reached, or after `within_s`.
@@ -58,16 +64,20 @@ class Ending:
 
 @dataclass(eq=False, slots=True)
 class Life:
-    """One life, from the start of the process to its end."""
+    """One life, from the start of the process to its end. Times are trio's clock."""
 
     number: int
     ending: Ending | None
     began_s: float
-    when_dead: Callable[[], None]
+    when_over: Callable[[], None]
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     stop: trio.Event = field(default_factory=trio.Event)
     is_up: bool = False
-    is_dead: bool = False
+    has_crashed: bool = False
+    # After that nothing of this life reaches the spool or a wire.
+    is_over: bool = False
+    stopping_s: float | None = None
+    failed_s: float | None = None
     ended_s: float = float("inf")
     ended_by: str = ""
     counts: dict[str, int] = field(default_factory=dict)
@@ -75,30 +85,44 @@ class Life:
 
     def reach(self, point: str) -> None:
         """Count that `point` was reached; dies there if that is this life's fate."""
-        if self.is_dead:
-            return
+        if not self.is_over and self._is_fate(point):
+            self.end(f"{point} {self.counts[point]}")
+
+    def commit_fails(self) -> bool:
+        """Say whether the disk fails the commit that begins now: once, and then for ever."""
+        if self.failed_s is None and self._is_fate(FAILING_COMMIT):
+            self.failed_s = trio.current_time()
+        return self.failed_s is not None
+
+    def _is_fate(self, point: str) -> bool:
         count = self.counts[point] = self.counts.get(point, 0) + 1
         ending = self.ending
-        if ending is not None and ending.point == point and count >= ending.count:
-            self.end(f"{point} {count}")
+        return ending is not None and ending.point == point and count >= ending.count
 
     def end(self, why: str) -> None:
-        if self.is_dead or self.stop.is_set():
+        if self.is_over or self.stop.is_set():
             return
         self.ended_by = why
         if self.ending is not None and self.ending.in_order:
+            self.stopping_s = trio.current_time()
             self.stop.set()
         else:
             self.die()
 
     def die(self) -> None:
         """Crash now."""
-        self.is_dead = True
-        self.ended_s = trio.current_time()
-        self.when_dead()
-        self.scope.cancel()
-        for scope in self._visitors:
-            scope.cancel()
+        self.has_crashed = True
+        self.be_over()
+
+    def be_over(self) -> None:
+        """Shut every door: the process is gone."""
+        if not self.is_over:
+            self.is_over = True
+            self.ended_s = trio.current_time()
+            self.when_over()
+            self.scope.cancel()
+            for scope in self._visitors:
+                scope.cancel()
 
     async def pass_on(self, point: str) -> None:
         """Reach `point`; only the living come back."""
@@ -107,13 +131,13 @@ class Life:
 
     async def stay_alive(self) -> None:
         """Return if this life goes on; a dead one waits here for its cancellation."""
-        if self.is_dead:
+        if self.is_over:
             await trio.sleep_forever()
 
     async def visit(self, call: Callable[..., Awaitable[T]], *arguments: Any) -> T | None:
         """Run a task of the engine's for somebody outside; None if the process died under it."""
         found: T | None = None
-        if self.is_dead:
+        if self.is_over:
             return None
         with trio.CancelScope() as scope:
             self._visitors[scope] = None
@@ -158,6 +182,11 @@ class MortalSpool:
         return call
 
     async def settle(self, results: Any, decisions: Any = ()) -> None:
+        # The model has no disk of its own to fail.
+        if isinstance(self.inner, MemorySpool) and self.life.commit_fails():
+            if self.rand.random() < 0.5:
+                await self.inner.settle(results, decisions)
+            raise SpoolFailed("the disk fails, and whether it has the commit nobody knows")
         await self._slowly(self.inner.settle, results, decisions)
 
     async def accept(self, requests: Any) -> Any:
@@ -209,6 +238,10 @@ class MortalThreads:
         await self._life.stay_alive()
         if getattr(function, "__name__", "") != "commit":
             return function(*arguments)
+        if self._life.commit_fails():
+            if self._rand.random() < 0.5:
+                function(*arguments)
+            raise lmdb.Error("the disk fails, and whether it has the commit nobody knows")
         if self._rand.random() < SLOW_COMMITS:
             await trio.sleep(self._rand.uniform(0.0, COMMIT_S))
             await self._life.stay_alive()

@@ -280,7 +280,7 @@ class Network:
 
     def _closed(self, life: Life, address: str) -> None:
         # What the dead close was broken before, and counted as gone.
-        if not life.is_dead:
+        if not life.is_over:
             self._count(address, -1)
 
     def _count(self, address: str, change: int) -> None:

@@ -14,7 +14,7 @@ from engine.config import Config, Delivery, Http, Plan, Rule, SpoolTable
 from engine.config_values import DomainPattern, ListenAddress, Network, Rate
 from engine.rehearsal.behaviour import Action, Behaviour, Stage
 from engine.rehearsal.zones import NULL_MX, Fault, Records, Zones
-from tests.simulation.lives import POINTS, Ending
+from tests.simulation.lives import FAILING_COMMIT, POINTS, Ending
 from tests.simulation.peers import Mood, MoodyReceiver, Notebook
 from tests.simulation.seeding import chances
 
@@ -277,7 +277,7 @@ def _message(rand: random.Random, subject: str, names: list[str]) -> dict[str, A
 def _endings(rand: random.Random, span: Span) -> list[Ending]:
     return [
         Ending(
-            rand.choice(POINTS),
+            rand.choice((*POINTS, FAILING_COMMIT, FAILING_COMMIT)),
             rand.choice((1, 2, rand.randint(1, 10), rand.randint(1, 60))),
             rand.uniform(0.0, span.sending_s / 2),
             in_order=rand.random() < 0.2,

@@ -30,12 +30,13 @@ from engine.spool.interface import (
     EventFilter,
     Group,
     Spool,
+    SpoolFailed,
     SpoolFull,
     StatisticsRow,
 )
 from protocols.records import FINAL_STATUSES, STATUSES, Account, ApiKey, Envelope, Event
 from tests.simulation.following import Follower
-from tests.simulation.lives import Ending, Life, MortalSpool, MortalThreads
+from tests.simulation.lives import FAILING_COMMIT, Ending, Life, MortalSpool, MortalThreads
 from tests.simulation.peers import FaultyResolver, Network
 from tests.simulation.plan import World, world_of
 from tests.simulation.seeding import Standstill, chances, run_simulated
@@ -145,7 +146,7 @@ class _Simulation:
 
     def living(self) -> tuple[Life, Engine] | None:
         life = self.seen.lives[-1] if self.seen.lives else None
-        if life is None or not life.is_up or life.is_dead or self.engine is None:
+        if life is None or not life.is_up or life.is_over or self.engine is None:
             return None
         return life, self.engine
 
@@ -164,13 +165,17 @@ class _Simulation:
                         await life.stop.wait()
                         nursery.cancel_scope.cancel()
                     life.is_up = False
+        except* SpoolFailed:
+            # What it has to do after a failed commit, and only then; the dead may say anything.
+            if life.failed_s is None and not life.is_over:
+                self.seen.faults.append(f"life {life.number} ended itself, and no commit failed")
+            life.end(FAILING_COMMIT)
+            life.die()
         except* Exception as group:  # noqa: BLE001  # whatever it was, it is a breach of the law
-            # Nobody asked it to; what is outside of it sees a crash like any other.
             self.seen.faults.append(f"life {life.number} ended itself: {_first_of(group)!r}")
             life.die()
         life.is_up = False
-        life.ended_s = trio.current_time()
-        self.network.cut_all()
+        life.be_over()
 
     async def _end_in_time(self, life: Life) -> None:
         if life.ending is not None:
@@ -257,6 +262,7 @@ class _Simulation:
                 if not (request.is_stubborn and request.key):
                     break
             elif response.status == 503:
+                answer.is_in_doubt |= life.failed_s is not None
                 if not request.is_stubborn:
                     answer.status = 503
                     break
@@ -333,6 +339,11 @@ class _Gated(MortalSpool):
         for request in requests:
             _note_contents(self._simulation.seen.contents, request)
         return await super().accept(requests)
+
+    async def settle(self, results: Any, decisions: Any = ()) -> None:
+        if self.rand.random() < self._simulation.world.full_spool:
+            raise SpoolFull("no room, says the simulation")
+        await super().settle(results, decisions)
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
