@@ -22,6 +22,7 @@ from engine.clock import Clock, SystemClock
 from engine.config import Config, load_typos
 from engine.delivery.resolver import Resolver
 from engine.delivery.service import Delivery, resolver_for
+from engine.delivery.shaping_http import ShapingDoor
 from engine.delivery.wire import Connect, connect_tcp
 from engine.http_server import HttpServer, HttpSettings, OperatorSessions, Route
 from engine.intake.accounts import Accounts
@@ -109,7 +110,11 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
         )
         http = HttpServer(
             http_settings(config),
-            [*intake_routes(spool, config, clock, seams), *watch.routes()],
+            [
+                *intake_routes(spool, config, clock, seams),
+                *watch.routes(),
+                *ShapingDoor(delivery, clock).routes(),
+            ],
             authenticate=Accounts(spool).owner_of,
             operators=operators,
             now_unix_ms=clock.now_unix_ms,

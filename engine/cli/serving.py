@@ -27,6 +27,8 @@ SWITCH_S: Final = 0.0005
 # so it is run seldom, and what was imported is not looked at again.
 GC_THRESHOLDS: Final = (50_000, 20, 50)
 
+log: Final = logging.getLogger("eilpost.shaping")
+
 
 def run(config: Config) -> None:
     """Run until a signal ends it; what stands in the way of a start ends the program with 1."""
@@ -52,10 +54,18 @@ def _prepare_process() -> None:
 
 async def _serve(config: Config) -> None:
     stop = trio.Event()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        trio.open_signal_receiver(signal.SIGHUP) as hang_ups,
+    ):
         async with trio.open_nursery() as nursery:
+
+            def announce(engine: Engine) -> None:
+                _announce(engine)
+                nursery.start_soon(_reload_at_signal, hang_ups, engine)
+
             nursery.start_soon(_stop_at_signal, signals, stop, nursery.cancel_scope)
-            await serve(config, stop, announce=_announce)
+            await serve(config, stop, announce=announce)
             nursery.cancel_scope.cancel()
 
 
@@ -67,6 +77,17 @@ async def _stop_at_signal(
     stop.set()
     await anext(signals)
     scope.cancel()
+
+
+async def _reload_at_signal(signals: AsyncIterator[int], engine: Engine) -> None:
+    """Each SIGHUP takes over the shaping rules as they stand in the files; broken ones are told."""
+    async for _ in signals:
+        try:
+            book = await engine.delivery.reload_rules()
+        except ConfigError as error:
+            log.error("The shaping rules are refused, the old ones go on: %s", error)
+        else:
+            log.info("%d shaping rules, %d reactions", len(book.rules), len(book.reactions))
 
 
 def _announce(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""`eilpost shaping`: which rules hold for a domain and where they stand, and whether they can."""
+"""`eilpost shaping`: the rules, what was learned on top of them, and a way to overrule it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,7 @@ import click
 
 from engine.cli.control import EngineRefused, EngineStopped, running_engine
 from engine.cli.options import config_option, failures, json_option, load
-from engine.cli.printing import print_columns, print_json
+from engine.cli.printing import print_columns, print_json, printable
 
 if TYPE_CHECKING:
     from engine.config import Config
@@ -27,7 +27,7 @@ SHOWN = {
 @click.group
 @config_option
 def command() -> None:
-    """Show and check the rules for how fast mail goes to whom."""
+    """Show, check and overrule how fast mail goes to whom."""
 
 
 @command.command
@@ -104,6 +104,77 @@ def lint(files: tuple[Path, ...], as_json: bool) -> None:
         raise click.ClickException(f"{len(found)} faults")
     if not as_json:
         click.echo(f"{len(book.rules)} rules and {len(book.reactions)} reactions: nothing is wrong")
+
+
+@command.command("reload")
+@json_option
+@config_option
+def reload_rules(as_json: bool) -> None:
+    """Let the running engine take over the rules as they stand in the files now.
+
+    If anything in them is broken, it keeps the old ones. SIGHUP does the same.
+    """
+    with failures(EngineRefused, EngineStopped), running_engine(load().control_socket) as control:
+        answer = control.post("/v1/shaping/reload", {})
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(f"{answer['rules']} rules and {answer['reactions']} reactions hold now")
+
+
+@command.command
+@click.option("--site", help="Only the steps of this site, or of a domain's.")
+@click.option("--limit", default=100, show_default=True, help="How many at most.")
+@json_option
+@config_option
+def audit(site: str | None, limit: int, as_json: bool) -> None:
+    """List what was learned from replies, step by step, the last one first."""
+    with failures(EngineRefused, EngineStopped), running_engine(load().control_socket) as control:
+        steps = control.get("/v1/shaping/audit", site=site, limit=limit)["audit"]
+    if as_json:
+        for step in steps:
+            print_json(step)
+    elif steps:
+        columns = ("step", "at", "site", "who", "cause", "before", "after", "undone", "reply")
+        print_columns(columns, ([step[column] for column in columns] for step in steps))
+    else:
+        click.echo("Nothing was learned yet.")
+
+
+@command.command
+@click.argument("site")
+@config_option
+def undo(site: str) -> None:
+    """Take back the engine's last step at SITE, a site or a domain at one."""
+    _overrule("undo", {"site": site})
+
+
+@command.command
+@click.argument("site")
+@click.option("--rate", help='Hold it at this rate, like "10/min"; default: as it is now.')
+@click.option("--connections", type=int, help="Hold it at so many connections.")
+@config_option
+def pin(site: str, rate: str | None, connections: int | None) -> None:
+    """Hold SITE, a site or a domain at one, as it is now or at other limits, until it is unpinned.
+
+    Replies change nothing meanwhile. A rule's own limits hold beside it.
+    """
+    _overrule("pin", {"site": site, "rate": rate, "connections": connections})
+
+
+@command.command
+@click.argument("site")
+@config_option
+def unpin(site: str) -> None:
+    """Let the engine learn about SITE again."""
+    _overrule("unpin", {"site": site})
+
+
+def _overrule(word: str, body: dict[str, object]) -> None:
+    with failures(EngineRefused, EngineStopped), running_engine(load().control_socket) as control:
+        step = control.post(f"/v1/shaping/{word}", body)
+    told = f"{step['site']}: {step['cause']}; was {step['before']}; now {step['after']}"
+    click.echo(printable(told))
 
 
 def _hosts(config: "Config", domain: str, site: str | None) -> tuple[str, ...]:

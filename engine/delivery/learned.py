@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from engine.config_values import Step
+from engine.config_values import Rate, Step
 
 # Half is enough to be heard, and little enough to be made good within minutes.
 FALL_FACTOR: Final = 0.5
@@ -182,6 +182,51 @@ def reacted(
     return suspended(learned, now_unix_ms, for_ms, reply)
 
 
+def pinned(
+    learned: Learned, now_unix_ms: int, *, rate: Rate | None, connections: int | None
+) -> Learned:
+    """Return the state that stays: as it is now, or at what is given."""
+    changed = msgspec.structs.replace(
+        learned, pinned_unix_ms=now_unix_ms, since_unix_ms=learned.since_unix_ms or now_unix_ms
+    )
+    if rate is not None:
+        changed = msgspec.structs.replace(
+            changed,
+            rate=rate.per_s,
+            peak=rate.per_s,
+            rate_unix_ms=now_unix_ms,
+            timed_rate=0.0,
+            suspended_until_unix_ms=0,
+        )
+    if connections is not None:
+        changed = msgspec.structs.replace(
+            changed,
+            connections=connections,
+            connections_unix_ms=now_unix_ms,
+            timed_connections=0,
+            suspended_until_unix_ms=0,
+        )
+    return changed
+
+
+def unpinned(learned: Learned, now_unix_ms: int) -> Learned:
+    """Return the state that goes on from where it was pinned."""
+    passed_ms = now_unix_ms - learned.at(now_unix_ms)
+
+    def later(unix_ms: int) -> int:
+        return unix_ms + passed_ms if unix_ms else 0
+
+    return msgspec.structs.replace(
+        learned,
+        rate_unix_ms=later(learned.rate_unix_ms),
+        connections_unix_ms=later(learned.connections_unix_ms),
+        suspended_until_unix_ms=later(learned.suspended_until_unix_ms),
+        timed_rate_until_unix_ms=later(learned.timed_rate_until_unix_ms),
+        timed_connections_until_unix_ms=later(learned.timed_connections_until_unix_ms),
+        pinned_unix_ms=0,
+    )
+
+
 def text_of(learned: Learned, now_unix_ms: int) -> str:
     """Return what holds, for people: "at most 12/min; 3 connections"."""
     parts = []
@@ -194,4 +239,6 @@ def text_of(learned: Learned, now_unix_ms: int) -> str:
     connections = learned.connections_at(now_unix_ms)
     if connections is not None:
         parts.append(f"{connections} connections")
+    if learned.pinned_unix_ms:
+        parts.append("pinned")
     return "; ".join(parts) or "no limit"

@@ -25,20 +25,23 @@ from engine.delivery.pool import Pool
 from engine.delivery.resolver import DnsResolver, Resolver
 from engine.delivery.retry import RetrySchedule
 from engine.delivery.routes import Router
-from engine.delivery.scheduler import Scheduler
+from engine.delivery.scheduler import RESIDENT_ACTORS_MAX, Scheduler
+from engine.delivery.shaping_memory import ShapingMemory
 from engine.delivery.slots import CONNECTIONS_MAX
 from engine.delivery.surroundings import DestinationStatistics, Surroundings
 from engine.delivery.throttles import Throttles
 from engine.delivery.wire import Connect, connect_tcp
 from engine.shaping.book import Effective, RuleBook
 from engine.shaping.book import Way as ShapedWay
-from engine.shaping.loading import load_book
+from engine.shaping.loading import load_book, reload_book
 from engine.spool.interface import Spool
 from protocols.records import DestinationRecord
 
 # Most transactions end within seconds. One that takes longer is cut off: its server may have
 # taken the mail, and that is told as `outcome_unknown`.
 STOP_S: Final = 10.0
+# Later than any wake on the agenda.
+EVER_UNIX_MS: Final = 2**62
 
 
 class LiveDestinations(Mapping[str, DestinationStatistics]):
@@ -98,6 +101,8 @@ class Delivery:
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
         settings = config.delivery
+        self._spool = spool
+        self._config = config
         self._book = load_book(config)
         self._egress = settings.ehlo_name.lower()
         schedule = RetrySchedule(settings.retry_s, settings.greylist_retry_s)
@@ -112,11 +117,13 @@ class Delivery:
         self._disposition = Disposition(spool, clock, rand, schedule)
         self._budget = ContentBudget()
         self._scheduler = Scheduler(spool, clock, self._actor_for)
+        self._shaping_memory = ShapingMemory(spool, clock, self._live_site)
         self._throttles = Throttles(
             clock,
             wake=lambda name: self._scheduler.start_soon(name),
-            changed=lambda throttle, step: None,
+            changed=self._shaping_memory.changed,
         )
+        self._shaping_memory.attach(self._throttles)
         self._acting = trio.CancelScope()
         self._around = Surroundings(
             spool=spool,
@@ -141,14 +148,17 @@ class Delivery:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver until `stop` was called and everything is settled. SpoolFailed ends it."""
+        await self._shaping_memory.load()
         async with trio.open_nursery() as helpers:
             helpers.start_soon(self._pool.run)
             helpers.start_soon(self._disposition.run)
             helpers.start_soon(self._throttles.run)
+            helpers.start_soon(self._shaping_memory.run)
             task_status.started()
             with self._acting:
                 await self._scheduler.run()
             await self._disposition.wait_until_settled()
+            await self._shaping_memory.save()
             await self._pool.close_idle()
             helpers.cancel_scope.cancel()
 
@@ -195,14 +205,31 @@ class Delivery:
         """Since when results cannot be stored because the spool is full; None if they can."""
         return self._disposition.refused_since_unix_ms
 
-    def take_rules(self, book: RuleBook) -> None:
-        """Let other rules hold from now on; what was learned from replies stays."""
-        self._book = book
+    @property
+    def shaping_memory(self) -> ShapingMemory:
+        """What replies have taught, and what an operator may do about it."""
+        return self._shaping_memory
+
+    async def reload_rules(self) -> RuleBook:
+        """Let the rules hold that stand in the files now; what was learned from replies stays.
+
+        Raises ConfigError, with file and line, and then the old ones hold.
+        """
+        self._book = book = reload_book(self._config)
         for actor in self._scheduler.residents.values():
             actor.rules_changed()
+        # Who rests for a limit of the old rules asks the new ones.
+        for row in await self._spool.due_destinations(EVER_UNIX_MS, RESIDENT_ACTORS_MAX):
+            if row.cause == "rate_limit":
+                self._scheduler.start_soon(row.destination)
+        return book
 
     def _effective_for(self, name: str, hosts: Sequence[str]) -> Effective:
         return self._book.effective(ShapedWay(name, hosts, self._egress))
+
+    def _live_site(self, name: str) -> str:
+        actor = self._scheduler.residents.get(name)
+        return "" if actor is None else actor.statistics().site
 
     def _learned_ceiling(self, site: str) -> int | None:
         throttle = self._throttles.known(site)

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from engine.spool.account_calls import AccountCalls
 from engine.spool.hold_calls import HoldCalls
+from engine.spool.note_calls import NoteCalls
 from protocols.records import (
     Account,
     DestinationRecord,
@@ -209,14 +210,11 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
-    """A decision: move one open envelope's due time, with no event and no attempt used up.
-
-    It ends a claim; with `unless_in_flight` it does nothing to a claimed one and leaves the claim.
-    """
+    """A decision: move one open envelope's due time, with no event and no attempt used up."""
 
     envelope_id: int
     due_unix_ms: int
-    unless_in_flight: bool = False
+    unless_in_flight: bool = False  # then a claimed one stays as it is, and claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +384,7 @@ class SpoolStatistics:
     intake_open: bool
 
 
-class Spool(AccountCalls, HoldCalls, Protocol):
+class Spool(AccountCalls, HoldCalls, NoteCalls, Protocol):
     """Domain-level storage. Obtained from `engine.spool.open_spool`, which runs its writer."""
 
     @property

@@ -68,6 +68,7 @@ class Tables:
         "expiry",
         "event",
         "hold",
+        "note",
         "flow",
         "flow_name",
         "request",

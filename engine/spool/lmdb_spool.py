@@ -55,6 +55,7 @@ from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_environment import MAP_OCTETS, Store, open_store
 from engine.spool.lmdb_files import locked, prepare_directory
 from engine.spool.lmdb_hold_calls import LmdbHoldCalls
+from engine.spool.lmdb_notes import LmdbNotes
 from engine.spool.lmdb_reading import Damage, WindowRead
 from engine.spool.lmdb_shared_reads import READERS, SharedReads
 from engine.spool.lmdb_sweeping import Sweeper
@@ -72,7 +73,7 @@ FIND_ROWS_MAX: Final = 250_000
 T = TypeVar("T")
 
 
-class LmdbSpool(LmdbAccountCalls, LmdbHoldCalls):
+class LmdbSpool(LmdbAccountCalls, LmdbHoldCalls, LmdbNotes):
     """See the module. Made by `open_lmdb_spool`, which runs its writer."""
 
     def __init__(

@@ -52,6 +52,7 @@ from engine.spool.memory_accounts import MemoryAccounts
 from engine.spool.memory_commit import Commit
 from engine.spool.memory_data import MemoryData
 from engine.spool.memory_holds import MemoryHolds
+from engine.spool.memory_notes import MemoryNotes
 from engine.spool.memory_reads import counted, destination_rows, matching
 from engine.spool.rebooking import Rebooking
 from protocols.records import (
@@ -67,7 +68,7 @@ from protocols.records import (
 ROWS_MAX: Final = 500
 
 
-class MemorySpool(MemoryAccounts, MemoryHolds):
+class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes):
     """A spool over `data`. Making one on the same data again is what a restart is."""
 
     def __init__(

@@ -64,6 +64,7 @@ class MemoryData:
     suppressions: dict[tuple[int, str], Suppression] = field(default_factory=dict)
     holds: Holds = field(default_factory=Holds)
     hold_id_high: int = 0
+    notes: dict[str, bytes] = field(default_factory=dict)
 
     def envelope(self, envelope_id: int) -> Envelope | None:
         state = self.states.get(envelope_id)

@@ -65,6 +65,7 @@ async def write_spool(harness: Harness) -> None:
                 Rest("five.test", REST),
             ],
         )
+        await spool.put_notes({"some/name": b"\x01\x02"})
 
 
 def main(target: Path) -> None:

@@ -20,7 +20,11 @@ SAMPLES = Path(__file__).parent / "samples"
 
 # What was only added, so that older spools are read as they are and older programs read newer ones,
 # needs no new number; the spools of before and after are all kept.
-FORMAT_1 = ["format_1.mdb.xz", "format_1_with_suppressions.mdb.xz"]
+FORMAT_1 = [
+    "format_1.mdb.xz",
+    "format_1_with_suppressions.mdb.xz",
+    "format_1_with_notes.mdb.xz",
+]
 
 
 @pytest.fixture(params=FORMAT_1)

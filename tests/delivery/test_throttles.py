@@ -1,0 +1,218 @@
+"""Limits that a site's domains share, and what replies teach: in virtual time, over restarts."""
+
+import json
+
+import msgspec
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from engine.config import Reaction, Rule, ShapingTable
+from engine.config_values import DomainPattern, Rate, ReplyPattern, Step
+from engine.delivery.service import Delivery
+from engine.delivery.shaping_http import ShapingDoor
+from engine.http_server import HttpError, Request
+from engine.rehearsal.behaviour import Action, Behaviour, Mischief, Stage
+from protocols.records import Status
+from tests.delivery.world import World, config
+
+MX = "mx.big.test"
+# More than there are places for actors. Ten thousand take five times as long and say the same.
+DOMAINS = 2_200
+
+
+def world_of(*, rate: str = "", reactions: tuple[Reaction, ...] = ()) -> World:
+    site = DomainPattern.parse("*.big.test")
+    rules = [Rule(site=site, rate=Rate.parse(rate))] if rate else []
+    made = msgspec.structs.replace(
+        config(rules), reactions=reactions, shaping=ShapingTable(defaults=False)
+    )
+    return World(config=made)
+
+
+def assert_within(times_s: list[float], rate: Rate) -> None:
+    # The bucket as a receiver would keep it, with a hundredth of a mail for rounding.
+    level, at_s = float(rate.burst), times_s[0]
+    for now_s in times_s:
+        level = min(float(rate.burst), level + (now_s - at_s) * rate.per_s) - 1.0
+        at_s = now_s
+        assert level >= -1e-2, now_s
+
+
+async def asked(delivery: Delivery, world: World, route: str, **body: object) -> dict[str, object]:
+    door = ShapingDoor(delivery, world.clock)
+    handler = {each.pattern: each.handler for each in door.routes()}[f"/v1/shaping/{route}"]
+    query = f"site={body['site']}" if route == "audit" and body else ""
+    octets = b"" if route == "audit" else json.dumps(body).encode()
+    response = await handler(Request("", route, query, (), body=octets))
+    answer: dict[str, object] = json.loads(response.body)
+    return answer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", ["40/s, burst 20", "5/s"])
+async def test_the_domains_at_a_site_share_its_rate_and_use_it_up(
+    rate: str, autojump_clock: MockClock
+) -> None:
+    world = world_of(rate=rate)
+    receiver = world.add("d0.test", mx=MX)
+    for number in range(1, 200):
+        world.add(f"d{number}.test", mx=MX)
+    mails = round(Rate.parse(rate).per_s * 60)
+    await world.send([f"r{n}@d{n % 200}.test" for n in range(mails)])
+    async with world.delivering():
+        await world.settle_down(within_s=200)
+    times = [acceptance.at_s for acceptance in receiver.acceptances]
+    assert_within(times, Rate.parse(rate))
+    assert len(times) == mails
+    assert mails / (times[-1] - times[0]) >= 0.98 * Rate.parse(rate).per_s
+
+
+@pytest.mark.slow
+async def test_thousands_of_domains_at_one_site_share_its_limit(
+    autojump_clock: MockClock,
+) -> None:
+    world = world_of(rate="250/s")
+    receiver = world.add("d0.test", mx=MX)
+    for number in range(1, DOMAINS):
+        world.add(f"d{number}.test", mx=MX)
+    await world.send([f"r@d{number}.test" for number in range(DOMAINS)])
+    async with world.delivering():
+        await world.settle_down(within_s=400)
+    times = [acceptance.at_s for acceptance in receiver.acceptances]
+    assert_within(times, Rate.parse("250/s"))
+    assert await world.counts() == {Status.DELIVERED: DOMAINS}
+    assert DOMAINS / (times[-1] - times[0]) >= 0.95 * 250
+
+
+async def test_domains_that_wait_for_a_slow_site_are_woken_one_by_one(
+    autojump_clock: MockClock,
+) -> None:
+    world = world_of(rate="20/min")
+    receiver = world.add("d0.test", mx=MX)
+    for number in range(1, 30):
+        world.add(f"d{number}.test", mx=MX)
+    await world.send([f"r@d{number}.test" for number in range(30)])
+    async with world.delivering():
+        await world.settle_down(within_s=150)
+    times = [acceptance.at_s for acceptance in receiver.acceptances]
+    assert_within(times, Rate.parse("20/min"))
+    assert 29 / (times[-1] - times[0]) >= 0.95 * 20 / 60
+
+
+@pytest.mark.slow
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["5/s", "2/s, burst 7", "100/s, burst 40"]),
+    st.lists(st.floats(0.1, 20.0), max_size=5),
+)
+def test_restarts_never_break_a_sites_rate(rate: str, lives_s: list[float]) -> None:
+    async def scenario() -> list[float]:
+        world = world_of(rate=rate)
+        receiver = world.add("d0.test", mx=MX)
+        for number in range(1, 5):
+            world.add(f"d{number}.test", mx=MX)
+        await world.send([f"r{n}@d{n % 5}.test" for n in range(150)])
+        for life_s in lives_s:
+            async with world.delivering():
+                await trio.sleep(life_s)
+            world.open_spool()
+        async with world.delivering():
+            await world.settle_down(within_s=3600)
+        return [acceptance.at_s for acceptance in receiver.acceptances]
+
+    times = trio.run(scenario, clock=MockClock(autojump_threshold=0))
+    assert len(times) >= 150
+    assert_within(times, Rate.parse(rate))
+
+
+async def test_a_throttling_receiver_is_heard_and_the_trail_says_so(
+    autojump_clock: MockClock,
+) -> None:
+    world = world_of()
+    world.add("a.test", Behaviour(rate_per_s=10.0, rate_burst=20, reply_delay_s=0.05), mx=MX)
+    world.add("b.test", mx=MX)
+    await world.send([f"r{n}@{name}.test" for n in range(150) for name in "ab"])
+    async with world.delivering() as delivery:
+        await trio.sleep(5)
+        answer = await asked(delivery, world, "audit", site="a.test")
+        steps = answer["audit"]
+        assert isinstance(steps, list)
+        first = steps[-1]
+        assert (first["site"], first["who"], first["cause"]) == (MX, "engine", "throttled")
+        assert first["reply"] == "421 4.7.0 Too many messages, slow down"
+        assert first["before"] == "no limit"
+        learned = delivery._throttles.site(MX).learned
+        assert 0 < learned.rate_at(world.clock.now_unix_ms()) < 100
+    world.open_spool()
+    async with world.delivering() as delivery:
+        await trio.sleep(1)
+        # A restart has forgotten neither what was learned nor why.
+        assert delivery._throttles.site(MX).learned == learned
+        assert await asked(delivery, world, "audit") == answer
+        await world.settle_down(within_s=7200)
+    assert await world.counts() == {Status.DELIVERED: 300}
+
+
+@pytest.mark.parametrize(
+    "said", [(Mischief(Action.REPLY, Stage.RCPT, 450)), Mischief(Action.REPLY, Stage.RCPT, 550)]
+)
+async def test_what_is_no_throttle_teaches_nothing(
+    said: Mischief, autojump_clock: MockClock
+) -> None:
+    world = world_of()
+    world.add("a.test", Behaviour(mischief=said), mx=MX)
+    world.add("full.test", Behaviour(full_share=1.0))
+    world.add("grey.test", Behaviour(greylist_s=100.0))
+    await world.send([f"r{n}@{name}.test" for n in range(5) for name in ("a", "full", "grey")])
+    async with world.delivering() as delivery:
+        await trio.sleep(60)
+        assert await asked(delivery, world, "audit") == {"audit": []}
+
+
+async def test_a_reaction_suspends_a_site_and_undo_lets_it_go_on(
+    autojump_clock: MockClock,
+) -> None:
+    reaction = Reaction(
+        site=DomainPattern.parse("*.big.test"),
+        reply=ReplyPattern.parse("^421 4[.]7[.]0 Too many"),
+        sample="421 4.7.0 Too many",
+        then=Step.parse("suspend 2h"),
+    )
+    world = world_of(reactions=(reaction,))
+    receiver = world.add("a.test", Behaviour(rate_per_s=10.0, rate_burst=20), mx=MX)
+    world.add("b.test", mx=MX)
+    await world.send([f"r{n}@{name}.test" for n in range(40) for name in "ab"])
+    async with world.delivering() as delivery:
+        await trio.sleep(600)
+        taken = len(receiver.acceptances)
+        assert taken < 60
+        await trio.sleep(3000)
+        assert len(receiver.acceptances) == taken
+        assert (await world.record("b.test")).cause == "rate_limit"
+        step = await asked(delivery, world, "undo", site="b.test")
+        assert (step["site"], step["who"], step["after"]) == (MX, "operator", "no limit")
+        await trio.sleep(60)
+        assert len(receiver.acceptances) > taken
+        with pytest.raises(HttpError, match="not pinned"):
+            await asked(delivery, world, "unpin", site=MX)
+        with pytest.raises(HttpError, match="no site that is known"):
+            await asked(delivery, world, "undo", site="unknown.test")
+
+
+async def test_a_pinned_site_keeps_to_what_it_was_pinned_at(autojump_clock: MockClock) -> None:
+    world = world_of()
+    receiver = world.add("a.test", Behaviour(reply_delay_s=0.01), mx=MX)
+    await world.send(["first@a.test"])
+    async with world.delivering() as delivery:
+        await world.settle_down()
+        step = await asked(delivery, world, "pin", site="a.test", rate="2/s", connections=1)
+        assert step["after"] == "2/s; 1 connections; pinned"
+        await world.send([f"r{n}@a.test" for n in range(60)])
+        await trio.sleep(20.5)
+        assert 39 <= len(receiver.acceptances) <= 43
+        assert receiver.connections_open <= 1
+        await asked(delivery, world, "unpin", site="a.test")
+        await world.settle_down(within_s=60)
