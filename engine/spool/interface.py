@@ -20,7 +20,6 @@ from typing import Protocol
 
 from engine.spool.account_calls import AccountCalls
 from engine.spool.hold_calls import HoldCalls
-from engine.spool.note_calls import NoteCalls
 from protocols.records import (
     Account,
     DestinationRecord,
@@ -384,7 +383,7 @@ class SpoolStatistics:
     intake_open: bool
 
 
-class Spool(AccountCalls, HoldCalls, NoteCalls, Protocol):
+class Spool(AccountCalls, HoldCalls, Protocol):
     """Domain-level storage. Obtained from `engine.spool.open_spool`, which runs its writer."""
 
     @property

@@ -22,6 +22,7 @@ from engine.watch.destinations import (
     DestinationView,
     LiveDestinations,
     destination_view,
+    hold_of_row,
 )
 from protocols.records import STATUSES
 from protocols.stream_frames import (
@@ -174,7 +175,13 @@ class Boards:
         live, now_unix_ms = self._live(), self._now_unix_ms()
         is_operator = account_id is None
         board.take_rows(
-            destination_view(row, live.get(row.destination), now_unix_ms, is_operator=is_operator)
+            destination_view(
+                row,
+                live.get(row.destination),
+                now_unix_ms,
+                hold=hold_of_row(self._spool, row),
+                is_operator=is_operator,
+            )
             for row in rows
         )
 

@@ -11,7 +11,8 @@ from typing import Final, Protocol
 import msgspec
 
 from engine.delivery.holding import UNREACHABLE_CAUSES
-from engine.spool.interface import DestinationRow
+from engine.spool.hold_calls import NO_END_UNIX_MS, Hold
+from engine.spool.interface import DestinationRow, Spool
 from engine.watch.explain_words import cause_text
 from protocols.records import STATUSES, DestinationRecord, Status
 from protocols.timestamps import time_text, time_text_or_none
@@ -73,14 +74,24 @@ def destination_view(
     live: LiveDestination | None,
     now_unix_ms: int,
     *,
+    hold: Hold | None = None,
     is_operator: bool = False,
 ) -> DestinationView:
-    """An account is told of replies without the names of mailboxes in them."""
+    """`hold` is what `hold_of_row` found.
+
+    An account is told of replies without the names of mailboxes in them.
+    """
     record = row.record if is_operator else told_to_accounts(row.record)
     cause = cause_now(record, live, now_unix_ms)
     next_unix_ms = row.wake_unix_ms
     if next_unix_ms is not None and cause:
         next_unix_ms = max(next_unix_ms, record.not_before_unix_ms)
+    held_by = held_by_destination(row.destination, record, cause) if cause else None
+    since_unix_ms = record.since_unix_ms if cause else 0
+    if hold is not None:
+        held_by, since_unix_ms = held_by_hold(row.destination, hold), hold.since_unix_ms
+        if next_unix_ms is not None:
+            next_unix_ms = max(next_unix_ms, hold.end_unix_ms)
     queued, deferred = (row.counts[PLACE_OF[each]] for each in (Status.QUEUED, Status.DEFERRED))
     return DestinationView(
         destination=row.destination,
@@ -88,13 +99,13 @@ def destination_view(
         queued=queued,
         deferred=deferred,
         paused=row.counts[PLACE_OF[Status.PAUSED]],
-        state=_state(cause, live),
-        held_by=held_by_destination(row.destination, record, cause) if cause else None,
-        since=time_text_or_none(record.since_unix_ms) if cause else None,
+        state="held" if hold is not None else _state(cause, live),
+        held_by=held_by,
+        since=time_text_or_none(since_unix_ms),
         last_reply=record.reply,
         reason=record.reason.value if record.reason and cause else None,
         next_attempt_at=time_text(next_unix_ms)
-        if next_unix_ms is not None and queued + deferred
+        if next_unix_ms is not None and next_unix_ms < NO_END_UNIX_MS and queued + deferred
         else None,
         rate_per_s=round(live.rate_per_s, 3) if live else 0.0,
         connections=live.connections if live else 0,
@@ -132,6 +143,31 @@ def held_by_destination(destination: str, record: DestinationRecord, cause: str)
         reply=record.reply,
         reason=record.reason.value if record.reason else None,
         text=cause_text("en", cause, key=destination, reason=record.reason, many=True),
+    )
+
+
+def hold_of_row(spool: Spool, row: DestinationRow) -> Hold | None:
+    """What holds all mail of a destination: it as such, or each flow that has some there."""
+    destination, site = row.destination, row.record.site
+    hold = spool.hold_of_destination(destination, site)
+    if hold is None and row.wake_unix_ms is not None and row.wake_unix_ms >= NO_END_UNIX_MS:
+        return next(
+            (each for each in spool.holds() if each.wanted.fits_place(destination, site)), None
+        )
+    return hold
+
+
+def held_by_hold(destination: str, hold: Hold) -> HeldBy:
+    is_of_site = hold.wanted.is_of_destination and hold.wanted.destination is None
+    return HeldBy(
+        code="hold",
+        scope="site" if is_of_site else "destination",
+        key=(hold.wanted.site or "") if is_of_site else destination,
+        since=time_text(hold.since_unix_ms),
+        limit=None,
+        reply="",
+        reason=None,
+        text=cause_text("en", "hold", key=destination, reason=None, many=True),
     )
 
 

@@ -32,6 +32,7 @@ from engine.watch.destinations import (
     HeldBy,
     LiveDestinations,
     destination_view,
+    hold_of_row,
     without_mailboxes,
 )
 from engine.watch.messages import WAITING, account_id_of, visible_envelope
@@ -276,7 +277,8 @@ class Explainer:
     ) -> DestinationExplanation:
         """Explain what waits at one destination."""
         now_unix_ms, waiting = self._now_unix_ms(), waiting_in(row)
-        view = destination_view(row, self._live().get(row.destination), now_unix_ms)
+        live, hold = self._live().get(row.destination), hold_of_row(self._spool, row)
+        view = destination_view(row, live, now_unix_ms, hold=hold)
         held = self.held(row, account)
         advice = explain_words.nothing_waits(language)
         if held is not None:
@@ -303,12 +305,12 @@ class Explainer:
         """What holds the mail at one destination; `account` is whose counts it has, if one's."""
         outlook = self._delivering.outlook(row.destination, 0)
         record = outlook.record if outlook and outlook.record.site else row.record
-        hold = self._spool.hold_of_destination(row.destination, record.site)
+        hold = hold_of_row(self._spool, row)
         facts = Facts(
             now_unix_ms=self._now_unix_ms(),
             record=record,
             rest_path=self._rest_path(row.destination, record, outlook),
-            hold=hold_gate(hold, ""),
+            hold=hold_gate(hold, account.name if account else ""),
             outlook=outlook,
             ahead=max(0, waiting_in(row) - 1),
             quota=self._quota_text(account),

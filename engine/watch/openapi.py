@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from engine.delivery.shaping_http import AuditPage, PinBody, ReloadView, SiteBody, StepView
 from engine.http_server import Access, Request, Response, Route
 from engine.intake.accounts_http import (
     AccountBody,
@@ -33,6 +32,7 @@ from engine.watch.explain import (
     Explanation,
 )
 from engine.watch.forecast import Forecast
+from engine.watch.holds import BulkBody, BulkView, HoldBody, HoldPage, HoldView
 from engine.watch.messages import MessagePage, MessageStory
 from engine.watch.sessions import SessionView, TokenBody
 from engine.watch.statistics import DestinationPage, StatisticsPage
@@ -115,7 +115,6 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         {"type": "array", "items": {"enum": [str(each) for each in Status]}},
     ),
     "destination": ("The recipient's domain in lower-case A-labels.", TEXT),
-    "site": ("A site by its name, or a domain at one.", TEXT),
     "address": ("The recipient's address as it was given.", TEXT),
     "campaign": ("The campaign's name.", TEXT),
     "custom_id": ("The sender's own id.", TEXT),
@@ -131,6 +130,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         {"enum": ["total", "destination", "account", "campaign", "hour", "day"]},
     ),
     "format": ("Instead of `Accept`.", {"enum": ["json", "csv"]}),
+    "reason": ("Why, for the engine's log.", TEXT),
     "ticket": ("From /v1/stream/tickets, in place of credentials.", TEXT),
 }
 EVENT_FILTERS: Final = ("account", "campaign", "destination", "message_id", "status")
@@ -250,25 +250,25 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("DELETE", "/v1/suppressions/{address}"): Operation(
         "Let mail go to an address again.", ("account",), status="204"
     ),
-    ("POST", "/v1/shaping/reload"): Operation(
-        "Take over the shaping rules as they stand in the files; broken ones change nothing.",
-        answer=ReloadView,
+    ("POST", "/v1/holds"): Operation(
+        "Hold waiting mail; an account its own only.",
+        body=HoldBody,
+        answer=HoldView,
+        status="201",
     ),
-    ("GET", "/v1/shaping/audit"): Operation(
-        "What was learned from receivers' replies, step by step, the last one first.",
-        ("site", "limit"),
-        answer=AuditPage,
+    ("GET", "/v1/holds"): Operation("The holds that one may lift.", answer=HoldPage),
+    ("DELETE", "/v1/holds/{id}"): Operation(
+        "Lift a hold: what it held moves at once.", ("reason",), answer=HoldView
     ),
-    ("POST", "/v1/shaping/undo"): Operation(
-        "Take back the engine's last step at a site.", body=SiteBody, answer=StepView
+    ("POST", "/v1/retry"): Operation(
+        "Make waiting mail due now; ask again from `after` until it is null.",
+        body=BulkBody,
+        answer=BulkView,
     ),
-    ("POST", "/v1/shaping/pin"): Operation(
-        "Hold a site as it is, or at other limits, until it is unpinned.",
-        body=PinBody,
-        answer=StepView,
-    ),
-    ("POST", "/v1/shaping/unpin"): Operation(
-        "Let the engine learn about a site again.", body=SiteBody, answer=StepView
+    ("POST", "/v1/cancel"): Operation(
+        "Cancel waiting mail; ask again from `after` until it is null.",
+        body=BulkBody,
+        answer=BulkView,
     ),
     ("GET", "/v1/openapi.json"): Operation("This description."),
     ("GET", "/healthz"): Operation("200 while the process lives.", answer=Health),

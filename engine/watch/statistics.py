@@ -7,7 +7,12 @@ import msgspec
 
 from engine.http_server import Access, Request, Response, Route
 from engine.spool.interface import Group, Spool, StatisticsRow
-from engine.watch.destinations import DestinationView, LiveDestinations, destination_view
+from engine.watch.destinations import (
+    DestinationView,
+    LiveDestinations,
+    destination_view,
+    hold_of_row,
+)
 from engine.watch.messages import account_id_of
 from engine.watch.queries import Query, refuse
 from protocols.csv_tables import CSV_TYPE, csv_octets
@@ -58,7 +63,13 @@ def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], in
         states, now = live(), now_unix_ms()
         is_operator = request.identity.operator
         views = [
-            destination_view(row, states.get(row.destination), now, is_operator=is_operator)
+            destination_view(
+                row,
+                states.get(row.destination),
+                now,
+                hold=hold_of_row(spool, row),
+                is_operator=is_operator,
+            )
             for row in rows
         ]
         is_full = named is None and len(rows) == limit

@@ -1,0 +1,83 @@
+"""The filter that `suspend`, `resume`, `retry` and `cancel` share, and how counts are printed."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import click
+
+from engine.cli.control import Asked
+from engine.cli.printing import printable
+
+F = TypeVar("F", bound=Callable[..., object])
+
+UNIT_S: Final = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
+DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(s|min|m|h|d)?", re.ASCII)
+FILTERS: Final = ("account", "campaign", "destination", "site", "reply", "older_s")
+
+
+class Duration(click.ParamType[float]):
+    """A time like 90, 30s, 15min, 2h or 3d; the value is in seconds."""
+
+    name = "TIME"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found = DURATION.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{value!r} is no time like 30s, 15min, 2h or 3d", param, ctx)
+        return float(found[1]) * UNIT_S[found[2] or "s"]
+
+
+def filter_options(command: F) -> F:
+    """Give a command the options that say which mail; its function takes them as keywords."""
+    for option in reversed(
+        (
+            click.option("--account", metavar="NAME", help="Mail of this account."),
+            click.option("--campaign", metavar="NAME", help="Mail of this campaign."),
+            click.option("--destination", metavar="DOMAIN", help="Mail to this domain."),
+            click.option("--site", metavar="NAME", help="Mail to all domains of a receiving site."),
+            click.option("--reply", metavar="TEXT", help="Mail whose last reply contains TEXT."),
+            click.option(
+                "--older", "older_s", type=Duration(), help="Mail accepted at least so long ago."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def given(wanted: Mapping[str, object]) -> dict[str, object]:
+    """Return the filters that were given. Without any it is wrong usage."""
+    chosen = {name: wanted[name] for name in FILTERS if wanted.get(name) is not None}
+    if not chosen:
+        options = ", ".join(f"--{name.removesuffix('_s')}" for name in FILTERS)
+        raise click.UsageError(f"say which mail with at least one of {options}")
+    return chosen
+
+
+def go_through(
+    asked: Asked, route: str, wanted: Mapping[str, object], *, progress: bool, **more: object
+) -> dict[str, Any]:
+    """Ask step by step until all mail was looked at; return the sums of the answers."""
+    matched: Counter[str] = Counter()
+    changed = in_flight = 0
+    after: str | None = None
+    while True:
+        step = asked.post(route, {**wanted, **more, "after": after})
+        matched.update(step["matched"])
+        changed, in_flight = changed + step["changed"], in_flight + step["in_flight"]
+        after = step["after"]
+        if after is None:
+            sums = {"matched": dict(matched), "changed": changed, "in_flight": in_flight}
+            return {**sums, "dry_run": step["dry_run"]}
+        if progress:
+            click.echo(f"{matched.total():,} mails so far, going on", err=True)
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Return counts by status as people read them."""
+    told = [f"{count:,} {printable(status)}" for status, count in counts.items() if count]
+    return ", ".join(told) or "none"

@@ -1,0 +1,235 @@
+"""`/v1/holds`, `/v1/retry`, `/v1/cancel`: what operators and senders decide about waiting mail.
+
+All three name mail by the same filter. An account decides about its own mail only, whatever the
+filter says, and sees and lifts the holds that it made; an operator's are for operators. Retry and
+cancel go through the mail a few hundred a commit, and answer after so many with where to go on.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from engine.http_server import Access, HttpError, Identity, Request, Response, Route
+from engine.intake.accounts_http import body_of, refusals
+from engine.spool.hold_calls import Hold, MailFilter
+from engine.spool.interface import Spool
+from engine.watch.bulk import Deed, decide
+from engine.watch.messages import account_id_of, account_named
+from engine.watch.queries import Query, not_found, whole_number
+from protocols.timestamps import time_text, time_text_or_none
+
+REASON_CHARACTERS_MAX: Final = 500
+TEN_YEARS_S: Final = 315_360_000
+
+logger = logging.getLogger("eilpost.decisions")
+
+
+class FilterBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Which mail: everything that is given has to fit, and something has to be given.
+
+    `reply` is a text within the last reply, `older_s` an age since acceptance in seconds.
+    """
+
+    account: str | None = None
+    campaign: str | None = None
+    destination: str | None = None
+    site: str | None = None
+    reply: str | None = None
+    older_s: float | None = None
+
+
+class HoldBody(FilterBody, forbid_unknown_fields=True, frozen=True):
+    """Without `for_s`, seconds from now, it holds until it is lifted. `reason` is for people."""
+
+    for_s: float | None = None
+    reason: str = ""
+
+
+class BulkBody(FilterBody, forbid_unknown_fields=True, frozen=True):
+    """`after` is the answer's before; a dry run only counts; `reason` goes to the engine's log."""
+
+    reason: str = ""
+    dry_run: bool = False
+    after: str | None = None
+
+
+class HoldView(msgspec.Struct, frozen=True):
+    """A hold, with its filter. `until` null has no end; `who` is an account or "operator"."""
+
+    hold_id: int
+    account: str | None
+    campaign: str | None
+    destination: str | None
+    site: str | None
+    reply: str | None
+    older_s: float | None
+    since: str
+    until: str | None
+    who: str
+    reason: str
+
+
+class HoldPage(msgspec.Struct, frozen=True):
+    holds: list[HoldView]
+    after: str | None
+
+
+class BulkView(msgspec.Struct, frozen=True):
+    """What became of the mails looked at: how many fit, by status, and how many were changed.
+
+    `in_flight` are with a server, so nothing was done to them: asked again, those that did not get
+    through are there. `after` null: it is done; else more is to be looked at from there.
+    """
+
+    matched: dict[str, int]
+    changed: int
+    in_flight: int
+    dry_run: bool
+    after: str | None
+
+
+class HoldsDoor:
+    """The handlers."""
+
+    def __init__(self, spool: Spool, *, now_unix_ms: Callable[[], int]) -> None:
+        self._spool = spool
+        self._now_unix_ms = now_unix_ms
+
+    def routes(self) -> list[Route]:
+        """Return the routes of this door, for the HTTP port."""
+        return [
+            Route("POST", "/v1/holds", self.put, Access.ACCOUNT),
+            Route("GET", "/v1/holds", self.list, Access.ACCOUNT),
+            Route("DELETE", "/v1/holds/{id}", self.lift, Access.ACCOUNT),
+            Route("POST", "/v1/retry", partial(self.decide, Deed.RETRY), Access.ACCOUNT),
+            Route("POST", "/v1/cancel", partial(self.decide, Deed.CANCEL), Access.ACCOUNT),
+        ]
+
+    async def put(self, request: Request) -> Response:
+        """Hold mail; 201 with the hold."""
+        body, owner = body_of(request, HoldBody), request.identity.account
+        wanted = await self._wanted(body, request.identity)
+        now_unix_ms = self._now_unix_ms()
+        for_ms = _milliseconds("for_s", body.for_s)
+        hold = Hold(
+            0,
+            wanted,
+            None if for_ms is None else now_unix_ms + for_ms,
+            "operator" if owner is None else owner.name,
+            _reason(body.reason),
+            now_unix_ms,
+            0 if owner is None else owner.account_id,
+        )
+        with refusals("too_many_holds", 409, ""):
+            hold = await self._spool.put_hold(hold)
+        return Response.json(_view(hold, await self._names()), 201)
+
+    async def list(self, request: Request) -> Response:
+        """List the holds that this reader may lift, oldest first; they come in one page."""
+        names = await self._names()
+        views = [_view(each, names) for each in self._liftable(request.identity)]
+        return Response.json(HoldPage(views, None))
+
+    async def lift(self, request: Request) -> Response:
+        """Lift a hold and wake what it held; 200 with the hold as it was."""
+        given, why = request.params["id"], Query(request, ("reason",)).one("reason") or ""
+        for hold in self._liftable(request.identity):
+            if str(hold.hold_id) == given:
+                with refusals("hold_refused", 409, ""):
+                    await self._spool.lift_holds([hold.hold_id])
+                logger.info("lifted hold %d: %s", hold.hold_id, _reason(why))
+                return Response.json(_view(hold, await self._names()))
+        raise not_found(f"hold {given[:40]}")
+
+    async def decide(self, deed: Deed, request: Request) -> Response:
+        """Do one step of a deed; 200 with what became of it."""
+        body = body_of(request, BulkBody)
+        wanted = await self._wanted(body, request.identity)
+        why = _reason(body.reason)
+        try:
+            after = None if body.after is None else whole_number(body.after)
+        except ValueError as error:
+            raise _fault("after", "This is not the `after` of an answer.") from error
+        with refusals("refused", 409, ""):
+            done = await decide(self._spool, deed, wanted, after, is_dry=body.dry_run)
+        if done.changed and not body.dry_run:
+            logger.info("%s of %d mails that fit %s: %s", deed.value, done.changed, wanted, why)
+        return Response.json(
+            BulkView(
+                {status.value: count for status, count in sorted(done.matched.items())},
+                done.changed,
+                done.in_flight,
+                body.dry_run,
+                None if done.after is None else str(done.after),
+            )
+        )
+
+    def _liftable(self, identity: Identity) -> Iterable[Hold]:
+        account_id = account_id_of(identity)
+        return (row for row in self._spool.holds() if account_id in (None, row.owner_id))
+
+    async def _names(self) -> dict[int, str]:
+        return {each.account_id: each.name for each in await self._spool.accounts()}
+
+    async def _wanted(self, body: FilterBody, identity: Identity) -> MailFilter:
+        """Return the filter of a body, within what this reader may decide about."""
+        given = (
+            *(body.account, body.campaign, body.destination),
+            *(body.site, body.reply, body.older_s),
+        )
+        if all(each is None for each in given):
+            raise _fault("", "Say which mail: give at least one filter.")
+        if body.reply == "":
+            raise _fault("reply", "An empty text is within every reply.")
+        account_id = account_id_of(identity)
+        if body.account is not None:
+            account_id = await account_named(self._spool, body.account, identity)
+        return MailFilter(
+            account_id,
+            body.campaign,
+            _lower(body.destination),
+            _lower(body.site),
+            body.reply,
+            _milliseconds("older_s", body.older_s),
+        )
+
+
+def _view(hold: Hold, names: Mapping[int, str]) -> HoldView:
+    wanted = hold.wanted
+    account_id, older_ms = wanted.account_id, wanted.older_ms
+    return HoldView(
+        hold_id=hold.hold_id,
+        account=None if account_id is None else names.get(account_id, str(account_id)),
+        campaign=wanted.campaign,
+        destination=wanted.destination,
+        site=wanted.site,
+        reply=wanted.reply,
+        older_s=None if older_ms is None else older_ms / 1000,
+        since=time_text(hold.since_unix_ms),
+        until=time_text_or_none(hold.until_unix_ms or 0),
+        who=hold.who,
+        reason=hold.why,
+    )
+
+
+def _lower(name: str | None) -> str | None:
+    return None if name is None else name.lower()
+
+
+def _milliseconds(where: str, seconds: float | None) -> int | None:
+    if seconds is not None and not 0 <= seconds <= TEN_YEARS_S:
+        raise _fault(where, f"From 0 to {TEN_YEARS_S:,} seconds are expected.")
+    return None if seconds is None else round(seconds * 1000)
+
+
+def _reason(text: str) -> str:
+    if len(text) > REASON_CHARACTERS_MAX:
+        raise _fault("reason", f"A reason has at most {REASON_CHARACTERS_MAX} characters.")
+    return text
+
+
+def _fault(where: str, message: str) -> HttpError:
+    return HttpError(400, "bad_parameter", message, where)
