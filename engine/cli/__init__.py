@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "demo": "Show the engine at work with simulated receivers.",
     "account": "Create and list accounts.",
     "check": "Check a list of addresses before sending to it.",
-    "shaping": "Show and check the rules for how fast mail goes to whom.",
+    "shaping": "Show, check and overrule how fast mail goes to whom.",
     "queue": "List destinations with waiting mail, and why it waits.",
     "explain": "Say what holds a mail back, and when it will move.",
     "forecast": "Say when a campaign will be through.",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from engine.delivery.shaping_http import AuditPage, PinBody, ReloadView, SiteBody, StepView
 from engine.http_server import Access, Request, Response, Route
 from engine.intake.accounts_http import (
     AccountBody,
@@ -115,6 +116,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         {"type": "array", "items": {"enum": [str(each) for each in Status]}},
     ),
     "destination": ("The recipient's domain in lower-case A-labels.", TEXT),
+    "site": ("A site by its name, or a domain at one.", TEXT),
     "address": ("The recipient's address as it was given.", TEXT),
     "campaign": ("The campaign's name.", TEXT),
     "custom_id": ("The sender's own id.", TEXT),
@@ -249,6 +251,26 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("DELETE", "/v1/suppressions/{address}"): Operation(
         "Let mail go to an address again.", ("account",), status="204"
+    ),
+    ("POST", "/v1/shaping/reload"): Operation(
+        "Take over the shaping rules as they stand in the files; broken ones change nothing.",
+        answer=ReloadView,
+    ),
+    ("GET", "/v1/shaping/audit"): Operation(
+        "What was learned from receivers' replies, step by step, the last one first.",
+        ("site", "limit"),
+        answer=AuditPage,
+    ),
+    ("POST", "/v1/shaping/undo"): Operation(
+        "Take back the engine's last step at a site.", body=SiteBody, answer=StepView
+    ),
+    ("POST", "/v1/shaping/pin"): Operation(
+        "Hold a site as it is, or at other limits, until it is unpinned.",
+        body=PinBody,
+        answer=StepView,
+    ),
+    ("POST", "/v1/shaping/unpin"): Operation(
+        "Let the engine learn about a site again.", body=SiteBody, answer=StepView
     ),
     ("POST", "/v1/holds"): Operation(
         "Hold waiting mail; an account its own only.",
