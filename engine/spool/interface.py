@@ -20,6 +20,7 @@ from typing import Protocol
 
 from engine.spool.account_calls import AccountCalls
 from engine.spool.hold_calls import HoldCalls
+from engine.spool.note_calls import NoteCalls
 from protocols.records import (
     Account,
     DestinationRecord,
@@ -383,7 +384,7 @@ class SpoolStatistics:
     intake_open: bool
 
 
-class Spool(AccountCalls, HoldCalls, Protocol):
+class Spool(AccountCalls, HoldCalls, NoteCalls, Protocol):
     """Domain-level storage. Obtained from `engine.spool.open_spool`, which runs its writer."""
 
     @property
