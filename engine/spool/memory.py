@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 import trio
+from msgspec import structs
 
 from engine.clock import Clock, Stamp
 from engine.spool import (
@@ -323,7 +324,8 @@ class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes):
 
     async def destination(self, name: str) -> DestinationRecord | None:
         await trio.lowlevel.checkpoint()
-        return self._data.destinations.get(name)
+        record = self._data.destinations.get(name)
+        return None if record is None else structs.replace(record)
 
     # The read side.
 

@@ -9,6 +9,8 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from engine.spool import agenda, projections, suppressing, transitions
 from engine.spool.fair_turns import earliest_due_unix_ms
 from engine.spool.hold_calls import Hold
@@ -136,7 +138,8 @@ class MemoryData:
 
     def rest(self, destination: str, record: DestinationRecord, now_unix_ms: int) -> None:
         """Store what a resting actor remembers, and the truth about when to look again."""
-        self.destinations[destination] = record
+        # A copy, as on a disk: actors go on writing into what they have handed in.
+        self.destinations[destination] = structs.replace(record)
         self.reconsider(destination, now_unix_ms)
 
     def reconsider(self, destination: str, now_unix_ms: int) -> None:

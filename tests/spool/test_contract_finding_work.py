@@ -45,6 +45,19 @@ async def test_a_row_goes_with_the_last_mail_of_its_destination(harness: Harness
         assert record.site == "mx.test"
 
 
+async def test_a_record_is_nobodys_but_the_spools(harness: Harness) -> None:
+    """Actors write into the record that they were given, long before they hand it in."""
+    async with harness.open() as spool:
+        record = DestinationRecord(site="mx.test")
+        await spool.settle([], [Rest("one.test", record)])
+        record.site = "later"
+        found = await spool.destination("one.test")
+        assert found is not None
+        assert found.site == "mx.test"
+        found.site = "later"
+        assert await spool.destination("one.test") == DestinationRecord(site="mx.test")
+
+
 async def test_a_rest_writes_the_true_minimum(harness: Harness) -> None:
     async with harness.open() as spool:
         account = await h.make_account(spool)
