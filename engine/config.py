@@ -171,6 +171,8 @@ class Rule(_Table, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.destination is None and self.site is None and self.egress is None:
             raise ValueError("it says for nobody: give destination, site or egress")
+        if self.connections_max is not None and self.destination is None and self.site is None:
+            raise ValueError("connections_max is a limit of a destination or a site: give one")
 
 
 class Reaction(_Table, frozen=True, kw_only=True):

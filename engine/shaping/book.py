@@ -68,7 +68,6 @@ class Effective:
     egress_rate: Found[Rate | None]
     connections_max: Found[int]
     site_connections_max: Found[int | None]
-    egress_connections_max: Found[int | None]
     messages_per_connection_max: Found[int]
     tls: Found[TlsPolicy]
     reactions: Sequence[PlacedReaction]
@@ -116,7 +115,6 @@ class RuleBook:
             egress_rate=narrowest("rate", None, "egress"),
             connections_max=narrowest("connections_max", self.connections_max, "destination"),
             site_connections_max=narrowest("connections_max", None, "site"),
-            egress_connections_max=narrowest("connections_max", None, "egress"),
             messages_per_connection_max=narrowest(
                 "messages_per_connection_max", MESSAGES_PER_CONNECTION_MAX
             ),

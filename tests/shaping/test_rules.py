@@ -104,6 +104,10 @@ def test_ones_own_rule_wins_over_a_shipped_one(tmp_path: Path) -> None:
         ),
         ('[[rule]]\nrate = "1/s"', "shaping.toml:1: [[rule]] 1: it says for nobody"),
         (
+            '[[rule]]\negress = "out.example"\nconnections_max = 3',
+            "shaping.toml:1: [[rule]] 1: connections_max is a limit of a destination or a site",
+        ),
+        (
             '[[rule]]\nsite = "a"\n\nrate = "1/w"',
             "shaping.toml:4: [[rule]] 1 rate: expected a rate",
         ),
