@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "retry": "Make waiting mail due now.",
     "cancel": "Cancel waiting mail.",
     "events": "Print status changes, also as they happen.",
+    "doctor": "Check that everything stands as sending needs it, and say what to do.",
 }
 
 
