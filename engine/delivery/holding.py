@@ -191,7 +191,7 @@ def limit_text(limit: Limit) -> str:
     if isinstance(limit, TokenBucket):
         return str(Rate(limit.rate_per_s, limit.burst))
     if isinstance(limit, ConnectionLimit):
-        return f"{limit.ceiling} connections"
+        return f"{limit.ceiling} connection{'s' * (limit.ceiling != 1)}"
     return limit.limit if isinstance(limit, Gate) else ""
 
 

@@ -14,6 +14,9 @@ from protocols.records import Reason, Status
 
 Words = Mapping[str, str]
 
+# The limit of a throttle that lets nothing pass for a while.
+SUSPENDED: Final = "suspended"
+
 REASONS: Final[Mapping[Language, Words]] = {
     "en": {
         "unknown_user": "unknown user",
@@ -69,7 +72,9 @@ CAUSES: Final[Mapping[Language, Words]] = {
         "waiting_turn.engine": "It is due and waits for its destination to be taken up.",
         "rate_limit": "No more than {limit} may go to {key}; {ahead} mails go before it.",
         "rate_limit.many": "No more than {limit} may go to {key}; {ahead} mails wait for it.",
-        "rate_limit.unlimited": "{key} was throttled and is taken up again in a moment.",
+        "rate_limit.unlimited": "{key} was throttled and is taken up again by itself.",
+        "rate_limit.suspended": "{key} asked for a pause; after it mail goes on by itself.",
+        "rate_limit.egress": "No more than {limit} may leave from here.",
         "connection_limit": "{key} has all connections that it may have: {limit}.",
         "connection_limit.site": (
             "The mail servers {key} have all the connections that they may have."
@@ -85,7 +90,7 @@ CAUSES: Final[Mapping[Language, Words]] = {
             "itself."
         ),
         "hold": "An operator is holding this mail back.",
-        "hold.many": "An operator is holding the mail to {key} back.",
+        "hold.many": "An operator is holding these mails back.",
         "quota": "The plan of account {key} ({limit}) is used up; the mail is released by itself.",
         "quota.many": "The plans are used up; the mails are released by themselves.",
         "spool_fault": "The engine cannot store results: its disk is full.",
@@ -100,7 +105,9 @@ CAUSES: Final[Mapping[Language, Words]] = {
         "waiting_turn.engine": "Sie ist fällig und wartet, bis ihr Ziel an die Reihe kommt.",
         "rate_limit": "An {key} dürfen höchstens {limit} gehen; {ahead} Mails sind vor ihr.",
         "rate_limit.many": "An {key} dürfen höchstens {limit} gehen; {ahead} Mails warten darauf.",
-        "rate_limit.unlimited": "{key} war gedrosselt und kommt gleich wieder an die Reihe.",
+        "rate_limit.unlimited": "{key} war gedrosselt und kommt von selbst wieder an die Reihe.",
+        "rate_limit.suspended": "{key} hat um eine Pause gebeten; danach geht es von selbst weiter.",
+        "rate_limit.egress": "Von hier dürfen höchstens {limit} hinausgehen.",
         "connection_limit": "{key} hat alle Verbindungen, die erlaubt sind: {limit}.",
         "connection_limit.site": "Die Mailserver {key} haben alle Verbindungen, die erlaubt sind.",
         "connection_limit.engine": "Alle Verbindungen des Programms sind belegt: {limit}.",
@@ -119,7 +126,7 @@ CAUSES: Final[Mapping[Language, Words]] = {
             "von selbst wieder versucht."
         ),
         "hold": "Ein Betreiber hält diese Mail an.",
-        "hold.many": "Ein Betreiber hält die Mails an {key} an.",
+        "hold.many": "Ein Betreiber hält diese Mails an.",
         "quota": (
             "Der Tarif des Kontos {key} ({limit}) ist ausgeschöpft; die Mail wird von selbst "
             "freigegeben."
@@ -340,8 +347,10 @@ def cause_text(
     """
     words = CAUSES[language]
     variant = scope
-    if code == "rate_limit" and not limit:
-        variant = "unlimited"
+    if code == "rate_limit" and limit in ("", SUSPENDED):
+        variant = limit or "unlimited"
+    elif code == "rate_limit" and scope == "egress":
+        variant = scope
     elif many and f"{code}.many" in words:
         variant = "many"
     elif scope == "destination" and code == "waiting_turn" and not ahead:
@@ -349,7 +358,8 @@ def cause_text(
     sentence = words.get(f"{code}.{variant}") or words[code]
     said = sentence.format(
         key=key,
-        limit=limit,
+        # Of "20 connections" the number is the same word in every language.
+        limit=limit.partition(" ")[0] if code == "connection_limit" else limit,
         ahead=_number(language, ahead),
         why=reason_words(language, reason),
     )

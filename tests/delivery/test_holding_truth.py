@@ -12,8 +12,9 @@ from trio.testing import MockClock
 from engine.config import Rule
 from engine.config_values import DomainPattern, Rate
 from engine.delivery.holding import Holding, holding
+from engine.delivery.learned import Learned, suspended
 from engine.delivery.service import Delivery
-from engine.rehearsal.behaviour import Behaviour
+from engine.rehearsal.behaviour import Action, Behaviour, Mischief, Stage
 from engine.rehearsal.zones import Fault, Records
 from engine.shaping.book import Found
 from engine.spool.hold_calls import Hold, MailFilter
@@ -103,6 +104,14 @@ async def lift_rate_limit(scene: Scene) -> None:
     await scene.clear_back_off("rate_limit")
 
 
+async def lift_site_throttle(scene: Scene) -> None:
+    throttles = scene.delivery._throttles
+    throttle = throttles.known(f"mx.{scene.domain}")
+    if throttle is not None:
+        throttles.set_learned(throttle, Learned())
+        await scene.clear_back_off("rate_limit")
+
+
 async def lift_quota(scene: Scene) -> None:
     """What a larger plan does: the day that was booked is today."""
     envelope = await scene.world.spool.envelope(scene.message_id)
@@ -143,6 +152,7 @@ LIFTS: dict[str, Callable[[Scene], Awaitable[None]]] = {
     "destination_unreachable": lift_destination_unreachable,
     "dns_failure": lift_dns_failure,
     "rate_limit": lift_rate_limit,
+    "site_throttle": lift_site_throttle,
     "quota": lift_quota,
     "hold": lift_hold,
     "waiting_turn": lift_waiting_turn,
@@ -178,6 +188,19 @@ async def held_by_rate_limit(scene: Scene) -> None:
     ids = await scene.world.send([f"r{number}@{scene.domain}" for number in range(3)])
     await trio.sleep(5.0)
     scene.message_id = ids[-1]
+
+
+async def held_by_site_throttle(scene: Scene) -> None:
+    """Its server asked to be left alone for a while, in a reply to somebody else's mail."""
+    scene.world.add(scene.domain)
+    throttles, now_unix_ms = scene.delivery._throttles, scene.world.clock.now_unix_ms()
+    throttle = throttles.site(f"mx.{scene.domain}")
+    reply = "450 4.7.0 come back in ten minutes"
+    learned = suspended(throttle.learned, now_unix_ms, 600_000, reply)
+    assert learned is not None
+    throttles.set_learned(throttle, learned)
+    [scene.message_id] = await scene.world.send([f"ann@{scene.domain}"])
+    await trio.sleep(5.0)
 
 
 async def held_by_quota(scene: Scene) -> None:
@@ -221,17 +244,31 @@ HELD = {
     "destination_unreachable": held_by_destination_unreachable,
     "dns_failure": held_by_dns_failure,
     "rate_limit": held_by_rate_limit,
+    "site_throttle": held_by_site_throttle,
     "quota": held_by_quota,
     "hold": held_by_hold,
     "waiting_turn": held_by_waiting_turn,
     "connection_limit": held_by_connection_limit,
 }
+# Two throttles have one code; they differ in their scope.
+CODES = {"site_throttle": "rate_limit"}
 # A queue long enough to wait in takes its time to make.
 SLOW = ("waiting_turn", "connection_limit")
 RULES = (
     rule("rate-limit.test", rate=Rate.parse("6/h")),
     rule("connection-limit.test", connections_max=1),
 )
+
+
+async def test_a_throttle_that_is_shared_names_its_site_and_the_reply(
+    autojump_clock: MockClock,
+) -> None:
+    told, _ = await moves("site_throttle", None)
+    assert (told.scope, told.key) == ("site", "mx.site-throttle.test")
+    assert told.reply == "450 4.7.0 come back in ten minutes"
+    assert told.next_attempt_unix_ms is not None
+    own, _ = await moves("rate_limit", None)
+    assert (own.scope, own.key, own.reply) == ("destination", "rate-limit.test", "")
 
 
 async def moves(held: str, lifted: str | None) -> tuple[Holding, bool]:
@@ -256,10 +293,10 @@ def marked(held: str, *more: str) -> ParameterSet:
 @pytest.mark.parametrize("held", [marked(held) for held in HELD])
 async def test_what_is_named_holds_it(autojump_clock: MockClock, held: str) -> None:
     told, moved = await moves(held, None)
-    assert told.code == held
+    assert told.code == CODES.get(held, held)
     assert not moved, "it would have gone anyway"
     told, moved = await moves(held, held)
-    assert told.code == held
+    assert told.code == CODES.get(held, held)
     assert moved
 
 
@@ -277,5 +314,40 @@ async def test_what_is_not_named_does_not_hold_it(
     autojump_clock: MockClock, held: str, lifted: str
 ) -> None:
     told, moved = await moves(held, lifted)
-    assert told.code == held
+    assert told.code == CODES.get(held, held)
     assert not moved
+
+
+async def test_a_mail_that_is_with_a_server_is_in_flight(autojump_clock: MockClock) -> None:
+    world = World(config=config(RULES))
+    stall = Mischief(Action.STALL, Stage.DOT, times=1)
+    world.add("stall.test", Behaviour(mischief=stall))
+    async with world.delivering() as delivery:
+        scene = Scene(world, delivery, "stall.test")
+        [scene.message_id] = await world.send(["ann@stall.test"])
+        await trio.sleep(5.0)
+        told = await scene.explained()
+        assert (told.code, told.scope, told.key) == ("in_flight", "envelope", str(scene.message_id))
+
+
+async def test_a_destination_without_a_connection_names_who_has_none_left(
+    autojump_clock: MockClock,
+) -> None:
+    """One connection for the whole engine, and a slow destination has it."""
+    world = World(config=config(RULES), connections_max=1)
+    world.add("slow.test", Behaviour(reply_delay_s=20.0))
+    world.add("fast.test")
+    async with world.delivering() as delivery:
+        await world.send(["ann@slow.test"])
+        await trio.sleep(5.0)
+        scene = Scene(world, delivery, "fast.test")
+        [scene.message_id] = await world.send(["bob@fast.test"])
+        await trio.sleep(5.0)
+        told = await scene.explained()
+        assert (told.code, told.scope) == ("connection_limit", "engine")
+        assert told.limit == "1 connection"
+        before = await scene.attempts()
+        delivery._pool.slots._total.ceiling = 2
+        delivery._pool.slots._grant_free()
+        await trio.sleep(5.0)
+        assert await scene.attempts() != before

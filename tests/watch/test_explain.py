@@ -1,9 +1,15 @@
 """Explanations as readers get them: the form, the words, and whose mail they are about."""
 
+import re
 from typing import Any
 
+import pytest
+
+from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import Finish, Quota, Rest
-from protocols.records import DestinationRecord, Reason, Status
+from engine.watch import explain_words as words
+from protocols.languages import Language
+from protocols.records import FINAL_STATUSES, DestinationRecord, Reason, Status
 from tests.spool import harness as h
 from tests.watch.looking import Look, make_account
 
@@ -159,3 +165,93 @@ async def test_another_accounts_mail_is_not_there(look: Look) -> None:
     assert told["message_id"] == message_id
     assert (await look.get("/v1/explain")).status_code == 400
     assert (await look.get(f"/v1/messages/{message_id}/explain", ("", ""))).status_code == 401
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_each_code_has_its_words_and_leaves_no_gap(language: Language) -> None:
+    codes = {
+        "in_flight",
+        "waiting_turn",
+        "rate_limit",
+        "connection_limit",
+        "retry_wait",
+        "destination_unreachable",
+        "dns_failure",
+        "hold",
+        "quota",
+        "spool_fault",
+    }
+    scopes = ("envelope", "destination", "site", "egress", "account", "campaign", "engine")
+    for code in codes:
+        for scope in scopes:
+            for limit in ("", "20/s, burst 20"):
+                for ahead in (0, 12_345):
+                    for many in (False, True):
+                        said = words.cause_text(
+                            language,
+                            code,
+                            scope=scope,
+                            key="k",
+                            limit=limit,
+                            ahead=ahead,
+                            many=many,
+                        )
+                        assert said.endswith("."), said
+                        assert "{" not in said
+        for reason in (None, *Reason):
+            advice = words.waiting_advice(
+                language, code, reason, contact="help@x.example", meant="gmail.com"
+            )
+            assert advice[-1] in ".?"
+            assert "{" not in advice
+    for status in FINAL_STATUSES:
+        for reason in (None, *Reason):
+            assert words.final_advice(language, status, reason, meant="gmail.com")
+    assert words.REASONS[language].keys() == set(Reason)
+
+
+def test_both_languages_say_the_same_things() -> None:
+    for table in (words.CAUSES, words.WAITING_ADVICE, words.FINAL_ADVICE, words.FORECASTS):
+        assert table["en"].keys() == table["de"].keys()
+        for key, sentence in table["en"].items():
+            places = set(re.findall(r"\{(\w+)\}", sentence))
+            assert places == set(re.findall(r"\{(\w+)\}", table["de"][key])), key
+
+
+def test_a_number_of_connections_is_no_english_in_german() -> None:
+    said = words.cause_text(
+        "de", "connection_limit", scope="destination", key="x.test", limit="20 connections"
+    )
+    assert said == "x.test hat alle Verbindungen, die erlaubt sind: 20."
+    seats = words.cause_text("en", "waiting_turn", scope="destination", key="x", ahead=12_345)
+    assert "12,345" in seats
+    assert "12.345" in words.cause_text(
+        "de", "waiting_turn", scope="destination", key="x", ahead=12_345
+    )
+
+
+def test_a_throttle_says_what_kind_it_is() -> None:
+    def said(limit: str, scope: str = "site") -> str:
+        return words.cause_text("en", "rate_limit", scope=scope, key="mx.x.test", limit=limit)
+
+    assert said("suspended") == "mx.x.test asked for a pause; after it mail goes on by itself."
+    assert said("5/s, burst 1", "egress") == "No more than 5/s, burst 1 may leave from here."
+    assert said("") == "mx.x.test was throttled and is taken up again by itself."
+    assert said("5/s, burst 1").startswith("No more than 5/s, burst 1 may go to mx.x.test;")
+
+
+async def test_a_hold_is_named_with_what_it_is_about_and_why(look: Look) -> None:
+    [message_id] = await h.accept_many(look.spool, look.account, 1, campaign="spring")
+    hold = Hold(
+        0, MailFilter(campaign="spring"), None, "ops", "too many complaints", look.clock.now
+    )
+    await look.spool.put_hold(hold)
+    told = await explained(look, message_id)
+    held = told["held_by"]
+    assert (held["code"], held["scope"], held["key"]) == ("hold", "campaign", "spring")
+    assert "too many complaints" in held["text"]
+    assert held["since"] == "2026-11-24T09:30:00.000Z"
+    assert told["next_attempt_at"] is None
+    [kept] = look.spool.holds()
+    await look.spool.lift_holds([kept.hold_id])
+    assert (await explained(look, message_id))["held_by"]["code"] == "waiting_turn"
