@@ -106,7 +106,7 @@ CAUSES: Final[Mapping[Language, Words]] = {
         "rate_limit": "An {key} dürfen höchstens {limit} gehen; {ahead} Mails sind vor ihr.",
         "rate_limit.many": "An {key} dürfen höchstens {limit} gehen; {ahead} Mails warten darauf.",
         "rate_limit.unlimited": "{key} war gedrosselt und kommt von selbst wieder an die Reihe.",
-        "rate_limit.suspended": "{key} hat um eine Pause gebeten; danach geht es von selbst weiter.",
+        "rate_limit.suspended": "{key} bat um eine Pause; danach geht es von selbst weiter.",
         "rate_limit.egress": "Von hier dürfen höchstens {limit} hinausgehen.",
         "connection_limit": "{key} hat alle Verbindungen, die erlaubt sind: {limit}.",
         "connection_limit.site": "Die Mailserver {key} haben alle Verbindungen, die erlaubt sind.",
