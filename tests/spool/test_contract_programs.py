@@ -122,10 +122,12 @@ lifts = st.tuples(st.just("lift"), st.lists(st.integers(0, 3), min_size=1, max_s
 # What most programs would have to begin with anyway.
 FIRST_REQUEST = [(0, [(list(DESTINATIONS), "spring", 1)], Quota(), None)]
 plain = st.sampled_from([("release", 0), ("sweep", 0), ("repeat", 0), ("crash", 0), ("page", 2)])
+# A clock and a release that come together by chance do so in few programs.
+tomorrows = st.just(("tomorrow", 0))
 programs = st.lists(
     st.one_of(
         *(accepts, windows, windows, windows, settles, settles, settles, clocks),
-        *(rests, cancels, retries, rebooks, suppressions, plain, holds, lifts),
+        *(rests, cancels, retries, rebooks, suppressions, plain, holds, lifts, tomorrows),
     ),
     # Short programs reach nothing; what fails in a long one is shrunk by leaving steps out.
     min_size=15,
@@ -330,6 +332,10 @@ class Pair:
         self.clock.now += shift_ms
         after = [spool.now_unix_ms() for spool in (self.adapter, self.model)]
         assert after[0] == after[1] >= max(before)
+
+    async def do_tomorrow(self, _: int) -> None:
+        await self.do_clock(h.DAY_MS)
+        await self.do_release(0)
 
     async def do_release(self, _: int) -> None:
         now_unix_ms = self.model.now_unix_ms()
