@@ -173,7 +173,8 @@ def test_a_broken_adapter_is_caught(adapter: type[MemorySpool]) -> None:
         return BrokenHarness(adapter, directory)
 
     @settings(
-        max_examples=300,
+        # It ends with the first that fails; some faults show in one of hundreds only.
+        max_examples=1500,
         deadline=None,
         database=None,
         phases=[Phase.generate],  # one failure is enough; nobody reads the smallest
