@@ -55,7 +55,10 @@ def routes(services: StreamServices) -> list[Route]:
     """The stream and its tickets."""
 
     async def admit(request: Request) -> Identity:
-        return _admitted(services, request)
+        identity = _admitted(services, request)
+        if identity is not request.identity:
+            await _refuse_suspended(services.spool, identity)
+        return identity
 
     async def run(request: Request, stream: ReplayStream) -> None:
         await _run_websocket(services, request, stream)
@@ -82,6 +85,15 @@ def routes(services: StreamServices) -> list[Route]:
         ),
         Route("POST", "/v1/stream/tickets", new_ticket),
     ]
+
+
+async def _refuse_suspended(spool: Spool, identity: Identity) -> None:
+    """Raise HttpError 401 for a ticket whose account was disabled after it was given out."""
+    own = identity.account
+    if own is None:
+        return
+    if any(each.disabled for each in await spool.accounts() if each.account_id == own.account_id):
+        raise HttpError(401, "account_suspended", "The account of this ticket is suspended.")
 
 
 def _admitted(services: StreamServices, request: Request) -> Identity:

@@ -11,6 +11,7 @@ import trustme
 import websocket
 
 from engine.config import Config, Http
+from engine.spool.account_calls import AccountChange
 from engine.watch.stream import SUBSCRIBERS_MAX
 from tests.spool.harness import Harness, accept_many
 from tests.watch.looking import Look, looking, make_account
@@ -40,6 +41,12 @@ async def test_credentials_or_a_ticket(look: Look) -> None:
     # Wrong credentials are not mended by a good ticket.
     assert await refusal(look, ("key-acme", "wrong"), query=f"?ticket={await ticket(look)}") == 401
     assert (await look.ask("POST", "/v1/stream/tickets", NOBODY)).status_code == 401
+
+
+async def test_a_ticket_of_an_account_that_was_disabled_opens_nothing(look: Look) -> None:
+    bought = await ticket(look)
+    await look.spool.change_account(look.account.account_id, AccountChange(disabled=True))
+    assert await refusal(look, NOBODY, query=f"?ticket={bought}") == 401
 
 
 async def test_a_ticket_serves_once_and_shows_its_owners_mail(look: Look) -> None:
