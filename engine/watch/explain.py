@@ -85,7 +85,8 @@ class NothingDelivered:
 
 class Explanation(msgspec.Struct, frozen=True):
     """Why a mail is not delivered yet. `ahead` counts the mails of its destination that go first:
-    one by one up to a thousand, about right beyond. What is final is held by nothing.
+    one by one up to a thousand, about right beyond; null for what is paused. What is final is held
+    by nothing, and its times are null.
     """
 
     message_id: int

@@ -66,12 +66,12 @@ REASONS: Final[Mapping[Language, Words]] = {
 CAUSES: Final[Mapping[Language, Words]] = {
     "en": {
         "in_flight": "It is being handed to the receiving server just now.",
-        "waiting_turn": "Nothing but the mails before it is in the way: {ahead} to {key} go first.",
+        "waiting_turn": "Nothing is in the way but the mails to {key} that go before it: {ahead}.",
         "waiting_turn.next": "Nothing is in the way: it is the next one to {key}.",
-        "waiting_turn.many": "Nothing is in the way: {ahead} mails to {key} go one by one.",
+        "waiting_turn.many": "Nothing is in the way: mails to {key} go one by one, {ahead} still.",
         "waiting_turn.engine": "It is due and waits for its destination to be taken up.",
-        "rate_limit": "No more than {limit} may go to {key}; {ahead} mails go before it.",
-        "rate_limit.many": "No more than {limit} may go to {key}; {ahead} mails wait for it.",
+        "rate_limit": "No more than {limit} may go to {key}. Mails before it: {ahead}.",
+        "rate_limit.many": "No more than {limit} may go to {key}. Mails waiting for it: {ahead}.",
         "rate_limit.unlimited": "{key} was throttled and is taken up again by itself.",
         "rate_limit.suspended": "{key} asked for a pause; after it mail goes on by itself.",
         "rate_limit.egress": "No more than {limit} may leave from here.",
@@ -97,14 +97,12 @@ CAUSES: Final[Mapping[Language, Words]] = {
     },
     "de": {
         "in_flight": "Sie wird gerade an den Server des Empfängers übergeben.",
-        "waiting_turn": (
-            "Im Weg sind nur die Mails vor ihr: {ahead} an {key} sind zuerst an der Reihe."
-        ),
+        "waiting_turn": ("Im Weg sind nur die Mails an {key}, die vor ihr dran sind: {ahead}."),
         "waiting_turn.next": "Nichts ist im Weg: Sie ist die nächste an {key}.",
-        "waiting_turn.many": "Nichts ist im Weg: {ahead} Mails an {key} gehen nacheinander.",
+        "waiting_turn.many": "Nichts ist im Weg: Mails an {key} gehen nacheinander, noch {ahead}.",
         "waiting_turn.engine": "Sie ist fällig und wartet, bis ihr Ziel an die Reihe kommt.",
-        "rate_limit": "An {key} dürfen höchstens {limit} gehen; {ahead} Mails sind vor ihr.",
-        "rate_limit.many": "An {key} dürfen höchstens {limit} gehen; {ahead} Mails warten darauf.",
+        "rate_limit": "An {key} dürfen höchstens {limit} gehen. Mails vor ihr: {ahead}.",
+        "rate_limit.many": "An {key} dürfen höchstens {limit} gehen. Mails, die warten: {ahead}.",
         "rate_limit.unlimited": "{key} war gedrosselt und kommt von selbst wieder an die Reihe.",
         "rate_limit.suspended": "{key} bat um eine Pause; danach geht es von selbst weiter.",
         "rate_limit.egress": "Von hier dürfen höchstens {limit} hinausgehen.",

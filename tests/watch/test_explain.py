@@ -237,7 +237,7 @@ def test_a_throttle_says_what_kind_it_is() -> None:
     assert said("suspended") == "mx.x.test asked for a pause; after it mail goes on by itself."
     assert said("5/s, burst 1", "egress") == "No more than 5/s, burst 1 may leave from here."
     assert said("") == "mx.x.test was throttled and is taken up again by itself."
-    assert said("5/s, burst 1").startswith("No more than 5/s, burst 1 may go to mx.x.test;")
+    assert said("5/s, burst 1").startswith("No more than 5/s, burst 1 may go to mx.x.test.")
 
 
 async def test_a_hold_is_named_with_what_it_is_about_and_why(look: Look) -> None:
