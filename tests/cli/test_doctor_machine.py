@@ -3,14 +3,19 @@
 import os
 import resource
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
+import trustme
 
 from engine.cli import doctor_machine as machine
-from engine.cli.findings import Verdict
+from engine.cli.findings import Finding, Verdict
 from engine.config import Config, Http, ShapingTable
 from engine.config_values import ListenAddress
+from tests.spool.harness import Harness
+from tests.watch.looking import looking
 
 
 def listening_at(port: int) -> Config:
@@ -108,3 +113,39 @@ def test_rules_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     found = machine.check_configuration(config)
     assert found.verdict is Verdict.FAULT
     assert f"{tmp_path / 'rules.toml'}:2" in found.found
+
+
+async def test_the_port_of_a_running_engine_is_asked_also_over_tls(tmp_path: Path) -> None:
+    chain = tmp_path / "chain.pem"
+    certificate = trustme.CA().issue_cert("public.test")
+    certificate.private_key_and_cert_chain_pem.write_to_path(chain)
+    for tls in (None, chain):
+        async with looking(Harness("memory", tmp_path), certificate=tls) as look:
+            listen = ListenAddress("127.0.0.1", look.port)
+            config = Config(http=Http(listen=listen, tls_certificate=tls))
+
+            async def ask(config: Config = config) -> Finding:
+                check = partial(machine.check_port, config, is_running=True)
+                return await trio.to_thread.run_sync(check)
+
+            starting = await ask()
+            assert starting.verdict is Verdict.FAULT
+            assert "not ready: the engine is starting" in starting.found
+            look.watch.is_ready = True
+            assert (await ask()).verdict is Verdict.OK
+
+
+async def test_somebody_else_at_the_port_is_not_taken_for_the_engine() -> None:
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, answer, [listener])
+        config = listening_at(listener.socket.getsockname()[1])
+        check = partial(machine.check_port, config, is_running=True)
+        found = await trio.to_thread.run_sync(check)
+        nursery.cancel_scope.cancel()
+    assert found.verdict is Verdict.FAULT
+    assert "somebody else" in found.found
