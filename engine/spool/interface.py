@@ -237,7 +237,7 @@ Decision = Finish | RetryAt | Rest
 class CommitNotice:
     """What a listener is told after a commit: its events, and which destinations have work.
 
-    `holds_changed`: what was claimed before may be held now.
+    `holds_changed`: there is a new hold, and what was claimed before may be held now.
     """
 
     events: Sequence[Event]

@@ -209,10 +209,13 @@ class Changes:
         self.put("meta", META_HOLD_ID, pack_record(hold_id))
         return hold_id
 
-    def change_holds(self, holds: Holds) -> None:
-        """Have these holds from now on, for the rest of this commit too."""
+    def change_holds(self, holds: Holds, *, is_more: bool) -> None:
+        """Have these holds from now on, for the rest of this commit too.
+
+        `is_more`: they hold more than those before.
+        """
         self.holds = holds
-        self.holds_changed = True
+        self.holds_changed = self.holds_changed or is_more
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
         """Write one row at once, for tables that no later step of this commit reads."""

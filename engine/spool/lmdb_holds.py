@@ -92,7 +92,7 @@ def put(changes: "Changes", hold: Hold) -> Hold:
     """Store a hold under a new id. Raises SpoolError if there are too many."""
     changes.holds.check_room()
     kept = msgspec.structs.replace(hold, hold_id=changes.next_hold_id(), is_lifted=False)
-    changes.change_holds(changes.holds.with_row(kept))
+    changes.change_holds(changes.holds.with_row(kept), is_more=True)
     changes.put("hold", U64.pack(kept.hold_id), pack_record(kept))
     return kept
 
@@ -103,7 +103,7 @@ def mark_lifted(changes: "Changes", hold_ids: Sequence[int]) -> None:
         found = changes.holds.rows.get(hold_id)
         if found is not None:
             lifted = msgspec.structs.replace(found, is_lifted=True)
-            changes.change_holds(changes.holds.with_row(lifted))
+            changes.change_holds(changes.holds.with_row(lifted), is_more=False)
             changes.put("hold", U64.pack(hold_id), pack_record(lifted))
 
 
@@ -116,7 +116,7 @@ def reconsider(changes: "Changes", names: Sequence[str]) -> None:
 def forget(changes: "Changes", hold_ids: Sequence[int]) -> None:
     """Remove holds that were lifted."""
     for hold_id in hold_ids:
-        changes.change_holds(changes.holds.without(hold_id))
+        changes.change_holds(changes.holds.without(hold_id), is_more=False)
         changes.txn.delete(U64.pack(hold_id), db=changes.tables.hold)
 
 

@@ -30,7 +30,7 @@ class MemoryHolds:
         put = msgspec.structs.replace(hold, hold_id=data.hold_id_high + 1, is_lifted=False)
         data.holds = data.holds.with_row(put)
         data.hold_id_high = put.hold_id
-        self._tell_of_holds(())
+        self._tell(CommitNotice((), (), holds_changed=True))
         return put
 
     async def lift_holds(self, hold_ids: Sequence[int]) -> None:
@@ -72,8 +72,9 @@ class MemoryHolds:
             for name in names
             if name in data.agenda and data.agenda[name].wake_unix_ms <= now_unix_ms
         ]
-        self._tell_of_holds(due)
+        if due:
+            self._tell(CommitNotice((), due))
 
-    def _tell_of_holds(self, due_destinations: Sequence[str]) -> None:
+    def _tell(self, notice: CommitNotice) -> None:
         for listener in self._listeners:
-            listener(CommitNotice((), due_destinations, holds_changed=True))
+            listener(notice)
