@@ -238,7 +238,7 @@ class Destination:
             await mail.pull(self._next_window())
         # Content is only fetched for those who have a connection: who waits for one must not
         # hold memory that others could use.
-        while self._connected and mail.claimed and mail.ready < self._window.low:
+        while self._connected and mail.may_load and mail.ready < self._window.low:
             finishes = await mail.load()
             self._give_more()
             await self._around.disposition.decide(finishes)
@@ -255,7 +255,7 @@ class Destination:
         return max(1, int(min(size, soon)))
 
     def _give_more(self) -> None:
-        if self._idle:
+        if self._idle and (self._mail.ready or not self._mail.claimed):
             self._more.set()
             self._more = trio.Event()
 

@@ -29,12 +29,14 @@ LOAD_BYTES: Final = 1024 * 1024
 # All content in memory for delivery. Two thousand actors with fifty mails each would be a
 # gigabyte without it.
 CONTENT_BYTES_MAX: Final = 96 * 1024 * 1024
+# Contents that are a load of their own get a third of it: such mail is rare and may take turns.
+LARGE_SHARE: Final = 3
 
 
-class ContentBudget:
+class ContentRoom:
     """Octets of content that may be in memory; who finds none left waits in order."""
 
-    def __init__(self, bytes_max: int = CONTENT_BYTES_MAX) -> None:
+    def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._free = bytes_max
         self._waiting: deque[tuple[int, trio.Event]] = deque()
@@ -42,6 +44,10 @@ class ContentBudget:
     @property
     def used(self) -> int:
         return self._bytes_max - self._free
+
+    @property
+    def free(self) -> int:
+        return self._free
 
     async def take(self, size: int) -> int:
         """Wait for room for `size` octets; return how many were taken, to be given back."""
@@ -75,11 +81,37 @@ class ContentBudget:
             granted.set()
 
 
+class ContentBudget:
+    """All content in memory for delivery, in two rooms.
+
+    A receiver that takes nothing keeps what is in memory for it. So no destination gets more than
+    it leaves free: one that stalls has half of a room, nine have nine tenths. Contents larger than
+    a usual load have a room of their own, where a few can take all of it.
+    """
+
+    def __init__(self, bytes_max: int = CONTENT_BYTES_MAX) -> None:
+        self._usual = ContentRoom(bytes_max - bytes_max // LARGE_SHARE)
+        self._large = ContentRoom(bytes_max // LARGE_SHARE)
+
+    @property
+    def used(self) -> int:
+        return self._usual.used + self._large.used
+
+    def room_for(self, size: int) -> ContentRoom:
+        """Return where a load of `size` octets has its place."""
+        return self._large if size > LOAD_BYTES else self._usual
+
+    def may_ask(self, size: int, *, held: int) -> bool:
+        """Say whether a destination that holds `held` octets may ask for `size` more now."""
+        return not held or held < self.room_for(size).free
+
+
 @dataclass(eq=False, slots=True)
 class _Group:
     """Envelopes that share reverse path and content; `left` have no outcome yet."""
 
     octets: bytes
+    room: ContentRoom
     reserved_bytes: int
     waiting: deque[Envelope] = field(default_factory=deque)
     left: int = 0
@@ -97,6 +129,7 @@ class DestinationMail:
         self._claimed: deque[Envelope] = deque()
         self._groups: deque[_Group] = deque()
         self._in_flight: dict[int, tuple[Envelope, _Group]] = {}
+        self._held_bytes = 0
         self.ready = 0
         # When the first of those that are here and not with a server is too old (wall ms).
         self.expires_unix_ms: float = math.inf
@@ -166,6 +199,17 @@ class DestinationMail:
                 before += 1
         return Place(before=before, position=self._position.copied())
 
+    @property
+    def may_load(self) -> bool:
+        """Whether `load` has something to do and this destination has not had its share.
+
+        Whoever has to wait has mail here or with a server, and is heard of when that has gone.
+        """
+        if not self._claimed:
+            return False
+        size = self._claimed[0].fixed.content_size
+        return self._budget.may_ask(size, held=self._held_bytes)
+
     async def load(self) -> list[Finish]:
         """Fetch content for the next part of what is claimed.
 
@@ -176,15 +220,16 @@ class DestinationMail:
         if not batch:
             return finishes
         taken, recalls = 0, self._recalls
+        room = self._budget.room_for(size)
         try:
-            taken = await self._budget.take(size)
+            taken = await room.take(size)
             contents = await self._spool.content({e.fixed.content_id for e in batch})
         except BaseException:
-            self._budget.give_back(taken)
+            room.give_back(taken)
             self._claimed.extendleft(reversed(batch))
             raise
         if recalls != self._recalls:
-            self._budget.give_back(taken)
+            room.give_back(taken)
             self._spool.give_back([each.fixed.envelope_id for each in batch])
             self.look_again()
             return finishes
@@ -199,14 +244,15 @@ class DestinationMail:
             key = (fixed.content_id, fixed.reverse_path, fixed.needs_8bit, fixed.needs_utf8)
             group = sendable.get(key)
             if group is None:
-                group = sendable[key] = _Group(octets, min(len(octets), taken))
+                group = sendable[key] = _Group(octets, room, min(len(octets), taken))
                 taken -= group.reserved_bytes
+                self._held_bytes += group.reserved_bytes
                 self._groups.append(group)
             group.waiting.append(envelope)
             group.left += 1
             self.ready += 1
         if taken:
-            self._budget.give_back(taken)
+            room.give_back(taken)
         return finishes
 
     def _next_batch(self, now_unix_ms: int) -> tuple[list[Envelope], list[Finish], int]:
@@ -330,7 +376,8 @@ class DestinationMail:
     def _leave(self, group: _Group, envelopes: int) -> None:
         group.left -= envelopes
         if group.left == 0:
-            self._budget.give_back(group.reserved_bytes)
+            self._held_bytes -= group.reserved_bytes
+            group.room.give_back(group.reserved_bytes)
 
 
 def _fault(fixed: EnvelopeFixed, octets: bytes | None) -> str:

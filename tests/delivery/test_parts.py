@@ -11,7 +11,7 @@ from engine.clock import VirtualClock
 from engine.delivery.disposition import Disposition, Peer
 from engine.delivery.health import BAD_SESSIONS_MIN, THROTTLED_RUN_MAX, Health
 from engine.delivery.limits import ConnectionLimit
-from engine.delivery.mail import ContentBudget, DestinationMail
+from engine.delivery.mail import ContentBudget, ContentRoom, DestinationMail
 from engine.delivery.meter import Meter
 from engine.delivery.retry import RetrySchedule
 from engine.delivery.scheduler import Scheduler
@@ -129,8 +129,8 @@ async def test_counts_stay_true_whatever_happens(autojump_clock: MockClock, seed
 # Content in memory.
 
 
-async def test_the_budget_is_given_out_in_order(autojump_clock: MockClock) -> None:
-    budget = ContentBudget(100)
+async def test_room_for_content_is_given_out_in_order(autojump_clock: MockClock) -> None:
+    budget = ContentRoom(100)
     assert await budget.take(250) == 100
     order: list[tuple[float, int]] = []
 

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from engine.config import Rule
 from engine.config_values import DomainPattern, Rate
+from engine.delivery.mail import LOAD_BYTES, ContentBudget
 from engine.delivery.scheduler import Scheduler
 from engine.rehearsal.behaviour import Action, Behaviour, Mischief, Stage
 from engine.rehearsal.zones import Records
@@ -371,3 +372,42 @@ async def test_a_stop_waits_no_longer_than_its_limit(autojump_clock: MockClock) 
     envelope = (await world.envelopes())[0]
     assert envelope.state.status is Status.DEFERRED
     assert envelope.state.reason == "outcome_unknown"
+
+
+async def test_no_destination_gets_more_than_it_leaves_free() -> None:
+    budget = ContentBudget(90)
+    usual, large = budget.room_for(LOAD_BYTES), budget.room_for(LOAD_BYTES + 1)
+    assert (usual.free, large.free) == (60, 30)
+    await usual.take(40)
+    assert budget.may_ask(1, held=19)
+    assert not budget.may_ask(1, held=20)
+    assert budget.may_ask(LOAD_BYTES + 1, held=20)
+    await usual.take(20)
+    # Who has nothing waits in order, and is heard.
+    assert budget.may_ask(1, held=0)
+    assert budget.used == 60
+
+
+def content_of(octets: int) -> bytes:
+    return b"Subject: large\r\n\r\n" + b"y\r\n" * (octets // 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("octets", "others_octets"), [(900_000, 900_000), (3_000_000, 1_000)])
+async def test_receivers_that_take_nothing_leave_memory_to_the_others(
+    octets: int, others_octets: int, autojump_clock: MockClock
+) -> None:
+    """What is in memory for them stays there: the others must not wait for that."""
+    world = World()
+    for number in range(8):
+        stalls = Mischief(Action.STALL, Stage.DOT, times=1000)
+        world.add(f"stall{number}.test", Behaviour(mischief=stalls))
+    good = world.add("good.test")
+    stalled = [f"r{n}@stall{n % 8}.test" for n in range(320)]
+    await world.send(stalled, content=content_of(octets))
+    async with world.delivering():
+        await trio.sleep(5)
+        others = [f"r{n}@good.test" for n in range(20)]
+        await world.send(others, content=content_of(others_octets))
+        await trio.sleep(5)
+        assert len(good.acceptances) == 20
