@@ -59,10 +59,14 @@ class MailHost:
 
 @dataclass(frozen=True, slots=True)
 class MailHosts:
-    """Where a domain's mail goes, by preference; hosts that did not resolve are left out."""
+    """Where a domain's mail goes, by preference; hosts that did not resolve are left out.
+
+    `some_failed` says that one of those may well be there: its look-up failed just now.
+    """
 
     hosts: tuple[MailHost, ...]
     site: str
+    some_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +233,11 @@ class DnsResolver:
             for host in hosts
             if isinstance(addresses := found[host.name][0], tuple)
         )
+        missing = [reached for reached, _ in found.values() if isinstance(reached, Unresolved)]
         if usable:
             ttl_s = min(answer.ttl_s, *(ttl_s for _, ttl_s in found.values()))
-            return MailHosts(usable, site_name(hosts)), max(ttl_s, TTL_S_MIN)
-        missing = [reached for reached, _ in found.values() if isinstance(reached, Unresolved)]
+            some_failed = any(not failure.permanent for failure in missing)
+            return MailHosts(usable, site_name(hosts), some_failed), max(ttl_s, TTL_S_MIN)
         for failure in missing:
             if not failure.permanent:
                 return failure, FAILURE_TTL_S

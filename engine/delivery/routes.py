@@ -102,6 +102,12 @@ class Router:
             addresses = tuple(a for a in host.addresses if may_connect(a, self._private_targets))
             if addresses:
                 hosts.append(NextHost(host.preference, host.name, addresses, self._port))
+        if not hosts and found.some_failed:
+            # The public ones may be those that failed: nothing is final before they have answered.
+            text = (
+                f"451 4.4.4 of the MX hosts of {domain} those with a public address are not known"
+            )
+            return Unresolved(False, Reason.DNS, text)
         if not hosts:
             text = f"550 5.4.4 the MX hosts of {domain} have only private addresses"
             return Unresolved(True, Reason.POLICY, text)

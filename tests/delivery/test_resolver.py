@@ -116,6 +116,14 @@ async def test_what_may_work_later(server: DnsServer, domain: str) -> None:
     assert found.text.startswith("451 4.4.3 ")
 
 
+async def test_it_is_told_that_one_of_several_hosts_failed(server: DnsServer) -> None:
+    resolver = resolver_for(server)
+    for domain, some_failed in (("half.test", True), ("plain.test", False)):
+        found = await resolver.mail_hosts(domain)
+        assert isinstance(found, MailHosts)
+        assert found.some_failed is some_failed
+
+
 async def test_three_hundred_hosts_come_over_tcp_and_are_capped(server: DnsServer) -> None:
     found = await resolver_for(server).mail_hosts("many.test")
     assert isinstance(found, MailHosts)

@@ -153,3 +153,13 @@ async def test_what_the_resolver_says_is_passed_on() -> None:
     way = await Router(TableResolver(), next_hop=no_route).way_to("nowhere.test")
     assert isinstance(way, Unresolved)
     assert way.status is Status.HARD_BOUNCED
+
+
+async def test_nothing_is_final_while_a_public_host_may_only_be_unknown() -> None:
+    """The look-up of the first host failed just now; the second is inside our own network."""
+    inside = (MailHost(20, "inside.test", ("10.0.0.1",)),)
+    hosts = MailHosts(inside, "inside.test,outside.test", some_failed=True)
+    router = Router(TableResolver({"half.test": hosts}), next_hop=lambda domain: None)
+    way = await router.way_to("half.test")
+    assert isinstance(way, Unresolved)
+    assert (way.permanent, way.reason, way.text[:9]) == (False, Reason.DNS, "451 4.4.4")
