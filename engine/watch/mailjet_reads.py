@@ -37,17 +37,17 @@ STATUS_WORDS: Final = {
     Status.CANCELLED: "blocked",
 }
 STATUS_NUMBERS: Final = {
-    1: "queued",
-    2: "sent",
-    3: "opened",
-    4: "clicked",
-    5: "bounce",
-    6: "spam",
-    7: "unsub",
-    8: "blocked",
-    9: "softbounced",
-    10: "hardbounced",
-    11: "deferred",
+    "1": "queued",
+    "2": "sent",
+    "3": "opened",
+    "4": "clicked",
+    "5": "bounce",
+    "6": "spam",
+    "7": "unsub",
+    "8": "blocked",
+    "9": "softbounced",
+    "10": "hardbounced",
+    "11": "deferred",
 }
 EVENT_TYPES: Final = {
     Status.DELIVERED: "sent",
@@ -244,7 +244,8 @@ def _wanted(query: Mapping[str, str], account_id: int | None) -> EnvelopeFilter 
 
 
 def _statuses(value: str) -> frozenset[Status]:
-    word = STATUS_NUMBERS.get(int(value), "processed") if value.isdecimal() else value.lower()
+    # By its digits: `int` raises for a text of some thousands of them.
+    word = STATUS_NUMBERS.get(value, "processed") if value.isdecimal() else value.lower()
     if word == "processed":
         return frozenset(Status)
     if word == "bounce":

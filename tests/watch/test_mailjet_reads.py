@@ -128,6 +128,8 @@ async def test_every_status_has_its_word(look: Look) -> None:
     for number, count in [(0, 8), (1, 2), (2, 1), (3, 0), (5, 2), (8, 2), (9, 1), (10, 1), (11, 1)]:
         assert len(await rows(look, f"?MessageStatus={number}")) == count
     assert len(await rows(look, "?messagestatus=softbounced")) == 1
+    # Of no meaning, and longer than any number that Python reads.
+    assert len(await rows(look, f"?MessageStatus={'1' * 5000}")) == len(await rows(look, ""))
 
 
 async def test_names_match_in_any_case_and_strangers_are_ignored(look: Look) -> None:
