@@ -41,18 +41,19 @@ class Scene:
     domain: str
     message_id: int = 0
 
-    async def explained(self) -> Holding:
-        world = self.world
-        explainer = Explainer(
-            world.spool,
-            world.config,
+    def explainer(self) -> Explainer:
+        return Explainer(
+            self.world.spool,
+            self.world.config,
             lambda: self.delivery.statistics().destinations,
-            now_unix_ms=world.clock.now_unix_ms,
+            now_unix_ms=self.world.clock.now_unix_ms,
             delivering=self.delivery,
         )
-        envelope = await world.spool.envelope(self.message_id)
+
+    async def explained(self) -> Holding:
+        envelope = await self.world.spool.envelope(self.message_id)
         assert envelope is not None
-        held = holding(envelope, await explainer.facts(envelope))
+        held = holding(envelope, await self.explainer().facts(envelope))
         assert held is not None
         return held
 
