@@ -79,9 +79,10 @@ def pages(asked: Asked, route: str, items: str, **query: object) -> Iterator[dic
 class Control:
     """One kept connection to the running engine."""
 
-    def __init__(self, path: Path) -> None:
-        self._connection = _SocketConnection(path, ANSWER_S_MAX)
+    def __init__(self, path: Path, answer_s_max: float = ANSWER_S_MAX) -> None:
+        self._connection = _SocketConnection(path, answer_s_max)
         self._path = path
+        self._answer_s_max = answer_s_max
 
     def get(self, route: str, **query: object) -> Any:
         return self._ask("GET", target_of(route, query), b"")
@@ -116,7 +117,9 @@ class Control:
         except PermissionError as error:
             raise EngineRefused(f"{self._path}: {error.strerror}") from error
         except TimeoutError as error:
-            raise EngineRefused(f"{self._path}: no answer within {ANSWER_S_MAX:.0f} s") from error
+            raise EngineRefused(
+                f"{self._path}: no answer within {self._answer_s_max:.0f} s"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             raise EngineStopped(f"the engine ended while it was asked: {error!r}") from error
         return decoded(response.status, octets)
@@ -147,9 +150,9 @@ def say_if_stopped(asked: Asked) -> None:
 
 
 @contextmanager
-def running_engine(path: Path) -> Iterator[Control]:
+def running_engine(path: Path, answer_s_max: float = ANSWER_S_MAX) -> Iterator[Control]:
     """Open the control socket; raises EngineStopped if nobody listens there."""
-    control = Control(path)
+    control = Control(path, answer_s_max)
     try:
         yield control
     finally:
@@ -157,9 +160,9 @@ def running_engine(path: Path) -> Iterator[Control]:
 
 
 @contextmanager
-def engine(config: Config) -> Iterator[Asked]:
+def engine(config: Config, answer_s_max: float = ANSWER_S_MAX) -> Iterator[Asked]:
     """Open the way to the engine of this configuration, whether it runs or not."""
-    with running_engine(config.control_socket) as control:
+    with running_engine(config.control_socket, answer_s_max) as control:
         if control.answers():
             yield control
             return

@@ -63,7 +63,6 @@ def _of_message(asked: Asked, message_id: int) -> dict[str, object]:
         "explain.json": _answer(asked, f"/v1/messages/{message_id}/explain"),
         "destination.json": _answer(asked, f"/v1/destinations/{domain}/explain"),
         "statistics.json": _answer(asked, "/v1/statistics"),
-        "spool.json": _answer(asked, "/v1/doctor/spool"),
     }
 
 
