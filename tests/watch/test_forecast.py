@@ -105,11 +105,12 @@ async def test_the_answer_says_what_it_rests_on_and_what_nobody_knows(look: Look
         not_before_unix_ms=now + 60_000, cause="destination_unreachable", failures=1
     )
     await look.spool.settle([], [Rest("down.test", record)])
+    look.clock.now += 1000
     told = await look.json("/v1/campaigns/spring/forecast")
     assert (told["total"], told["finished"], told["delivered"]) == (11, 2, 2)
     assert (told["waiting"], told["unknown"], told["finish_at"]) == (9, 9, None)
     assert told["rests_on"] == {"destination_unreachable": 3, "nothing_measured": 6}
-    assert told["latest_at"] == "2026-11-27T09:30:00.000Z"
+    assert told["latest_at"] == "2026-11-27T09:30:01.000Z"
     assert told["earliest_at"] == "2026-11-24T09:31:00.000Z"
     assert {each["destination"] for each in told["destinations"]} == {"down.test", "new.test"}
     assert "Nobody can tell" in told["text"]
