@@ -20,7 +20,7 @@ RATE_PER_S_MIN: Final = 1 / 60
 # Each minute gives back a tenth of what flowed before the fall: full pace again after five.
 RISE_PER_MINUTE: Final = 0.1
 MINUTE_MS: Final = 60_000
-# A rate that was not complained about at four times what flowed then is no limit any more.
+# What was not complained about at four times what there was before the fall is no limit any more.
 LIFTED_FACTOR: Final = 4.0
 # One connection more every two minutes: a refused one costs the receiver more than a refused mail.
 CONNECTION_RISE_MS: Final = 120_000
@@ -77,6 +77,8 @@ class Learned(msgspec.Struct, frozen=True, array_like=True, gc=False):
         if self.connections:
             risen = max(0, at_unix_ms - self.connections_unix_ms) // CONNECTION_RISE_MS
             allowed = self.connections + risen
+            if allowed >= LIFTED_FACTOR * self.connections / FALL_FACTOR:
+                allowed = None
         if self.timed_connections and at_unix_ms < self.timed_connections_until_unix_ms:
             allowed = min(self.timed_connections, allowed or self.timed_connections)
         return allowed
@@ -126,7 +128,7 @@ def scaled(
         rate=max(base * factor, RATE_PER_S_MIN),
         peak=max(base, 2 * RATE_PER_S_MIN),
         rate_unix_ms=now_unix_ms,
-        since_unix_ms=learned.since_unix_ms or now_unix_ms,
+        since_unix_ms=_since(learned, now_unix_ms),
         reply=reply,
     )
 
@@ -140,7 +142,7 @@ def suspended(learned: Learned, now_unix_ms: int, wait_ms: int, reply: str) -> L
     return msgspec.structs.replace(
         learned,
         suspended_until_unix_ms=until_unix_ms,
-        since_unix_ms=learned.since_unix_ms or now_unix_ms,
+        since_unix_ms=_since(learned, now_unix_ms),
         reply=reply,
     )
 
@@ -155,7 +157,7 @@ def reacted(
         return scaled(learned, now_unix_ms, step.factor, flow_per_s=flow_per_s, reply=reply)
     for_ms = round(step.for_s * 1000)
     until_unix_ms = now_unix_ms + for_ms
-    since_unix_ms = learned.since_unix_ms or now_unix_ms
+    since_unix_ms = _since(learned, now_unix_ms)
     if step.rate is not None:
         is_same = learned.timed_rate == step.rate.per_s
         if is_same and until_unix_ms < learned.timed_rate_until_unix_ms + FALLS_APART_MS:
@@ -187,7 +189,7 @@ def pinned(
 ) -> Learned:
     """Return the state that stays: as it is now, or at what is given."""
     changed = msgspec.structs.replace(
-        learned, pinned_unix_ms=now_unix_ms, since_unix_ms=learned.since_unix_ms or now_unix_ms
+        learned, pinned_unix_ms=now_unix_ms, since_unix_ms=_since(learned, now_unix_ms)
     )
     if rate is not None:
         changed = msgspec.structs.replace(
@@ -225,6 +227,11 @@ def unpinned(learned: Learned, now_unix_ms: int) -> Learned:
         timed_connections_until_unix_ms=later(learned.timed_connections_until_unix_ms),
         pinned_unix_ms=0,
     )
+
+
+def _since(learned: Learned, now_unix_ms: int) -> int:
+    """Return since when something has held without a break."""
+    return now_unix_ms if learned.is_nothing(now_unix_ms) else learned.since_unix_ms
 
 
 def text_of(learned: Learned, now_unix_ms: int) -> str:

@@ -19,7 +19,7 @@ from engine.config_values import Rate
 from engine.delivery.learned import Learned, pinned, unpinned
 from engine.delivery.throttles import StepTaken, Throttle, Throttles
 from engine.spool.interface import Spool, SpoolFull
-from protocols.records import pack_record, unpack_record
+from protocols.records import DamagedRecord, pack_record, unpack_record
 
 # Some days of a large sender's throttling; a record of a step has half a kilobyte.
 STEPS_KEPT: Final = 1000
@@ -73,14 +73,21 @@ class ShapingMemory:
         self._throttles = throttles
 
     async def load(self) -> None:
-        """Take up what is on disk."""
+        """Take up what is on disk. What cannot be read is forgotten: mail does not depend on it."""
         now_unix_ms = self._clock.now_unix_ms()
-        for _, stored in await self._spool.notes(_STEPS):
-            self._steps.append(unpack_record(stored, StepRecord))
+        for name, stored in await self._spool.notes(_STEPS):
+            try:
+                self._steps.append(unpack_record(stored, StepRecord))
+            except DamagedRecord:
+                self._unsaved[name] = None
         self._seq = self._steps[-1].seq if self._steps else 0
         kept: list[tuple[str, Learned]] = []
         for name, stored in await self._spool.notes(_SITES):
-            record = unpack_record(stored, _SiteRecord)
+            try:
+                record = unpack_record(stored, _SiteRecord)
+            except DamagedRecord:
+                self._unsaved[name] = None
+                continue
             if record.learned.is_nothing(now_unix_ms):
                 self._unsaved[name] = None
             else:

@@ -49,8 +49,12 @@ def test_a_rate_falls_by_half_and_rises_by_a_tenth_a_minute(minutes: float, rate
     assert learned.rate_at(T0 + round(minutes * MINUTE_MS)) == pytest.approx(rate)
 
 
-@pytest.mark.parametrize(("minutes", "connections"), [(0, 4), (1.9, 4), (2, 5), (8, 8)])
-def test_connections_fall_by_half_and_rise_one_by_one(minutes: float, connections: int) -> None:
+@pytest.mark.parametrize(
+    ("minutes", "connections"), [(0, 4), (1.9, 4), (2, 5), (8, 8), (54, 31), (56, None)]
+)
+def test_connections_fall_by_half_and_rise_one_by_one(
+    minutes: float, connections: int | None
+) -> None:
     learned = fall(Learned(), T0)
     assert learned.connections_at(T0 + round(minutes * MINUTE_MS)) == connections
 
@@ -100,6 +104,14 @@ def test_reactions(step: str, said: str) -> None:
     assert text_of(learned, T0) == said
     assert text_of(learned, T0 + 4 * 3_600_000) == "no limit"
     assert reacted(learned, T0 + 10, Step.parse(step), flow_per_s=20.0, reply=REPLY) is None
+
+
+def test_since_is_of_what_holds_now() -> None:
+    first = fall(Learned(), T0)
+    assert fall(first, T0 + 5 * MINUTE_MS).since_unix_ms == T0
+    much_later = T0 + 10_000 * MINUTE_MS
+    assert first.is_nothing(much_later)
+    assert fall(first, much_later).since_unix_ms == much_later
 
 
 def test_pinned_stands_still_and_goes_on_from_there() -> None:

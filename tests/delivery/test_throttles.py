@@ -1,6 +1,7 @@
 """Limits that a site's domains share, and what replies teach: in virtual time, over restarts."""
 
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -200,6 +201,42 @@ async def test_a_reaction_suspends_a_site_and_undo_lets_it_go_on(
             await asked(delivery, world, "unpin", site=MX)
         with pytest.raises(HttpError, match="no site that is known"):
             await asked(delivery, world, "undo", site="unknown.test")
+
+
+async def test_rules_that_are_taken_over_hold_for_those_who_rest_too(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    file = tmp_path / "rules.toml"
+    world = World(config=msgspec.structs.replace(config(), shaping=ShapingTable(files=(file,))))
+    for text in ('destination = "*.test"\nrate = "1/h"', 'site = "*.big.test"\nrate = "1/h"'):
+        file.write_text(f"[[rule]]\n{text}\n")
+        receiver = world.add("a.test", mx=MX)
+        taken = len(receiver.acceptances)
+        await world.send([f"r{n}@a.test" for n in range(20)])
+        async with world.delivering() as delivery:
+            await trio.sleep(30)
+            assert len(receiver.acceptances) <= taken + 1
+            assert (await world.record("a.test")).cause == "rate_limit"
+            file.write_text("[[rule]]\nsite = 5\n")
+            with pytest.raises(HttpError, match=r"rules\.toml:2: .* The old rules go on"):
+                await asked(delivery, world, "reload")
+            await trio.sleep(30)
+            assert len(receiver.acceptances) <= taken + 1
+            file.write_text('[[rule]]\ndestination = "*.test"\nrate = "10/s"\n')
+            assert await asked(delivery, world, "reload") == {"rules": 12, "reactions": 20}
+            await world.settle_down(within_s=10)
+        world.open_spool()
+
+
+async def test_notes_that_cannot_be_read_are_forgotten(autojump_clock: MockClock) -> None:
+    world = world_of()
+    world.add("a.test", mx=MX)
+    await world.spool.put_notes({"shaping/step/0": b"rubbish", "shaping/site/0": b""})
+    await world.send(["r@a.test"])
+    async with world.delivering() as delivery:
+        await world.settle_down()
+        assert await asked(delivery, world, "audit") == {"audit": []}
+    assert await world.spool.notes("shaping/") == []
 
 
 async def test_a_pinned_site_keeps_to_what_it_was_pinned_at(autojump_clock: MockClock) -> None:
