@@ -11,7 +11,6 @@ from engine.clock import VirtualClock
 from engine.delivery.disposition import Disposition, Peer
 from engine.delivery.health import BAD_SESSIONS_MIN, THROTTLED_RUN_MAX, Health
 from engine.delivery.limits import ConnectionLimit
-from engine.delivery.mail import ContentBudget, ContentRoom, DestinationMail
 from engine.delivery.meter import Meter
 from engine.delivery.retry import RetrySchedule
 from engine.delivery.scheduler import Scheduler
@@ -124,124 +123,6 @@ async def test_counts_stay_true_whatever_happens(autojump_clock: MockClock, seed
             nursery.start_soon(user, str(number))
     assert most == 7
     assert slots.open == 0
-
-
-# Content in memory.
-
-
-async def test_room_for_content_is_given_out_in_order(autojump_clock: MockClock) -> None:
-    budget = ContentRoom(100)
-    assert await budget.take(250) == 100
-    order: list[tuple[float, int]] = []
-
-    async def want(size: int) -> None:
-        taken = await budget.take(size)
-        order.append((trio.current_time(), size))
-        await trio.sleep(1)
-        budget.give_back(taken)
-
-    async with trio.open_nursery() as nursery:
-        for size in (60, 50, 10):
-            nursery.start_soon(want, size)
-            await wait_all_tasks_blocked()
-        with trio.move_on_after(1):
-            await budget.take(70)
-        budget.give_back(100)
-    # The small one would have fitted beside the first, but it came after the second.
-    assert sorted(order) == [(1.0, 60), (2.0, 10), (2.0, 50)]
-    assert budget.used == 0
-
-
-async def window_of(world: World, budget: ContentBudget) -> DestinationMail:
-    return DestinationMail("one.test", world.spool, world.clock, budget)
-
-
-async def test_a_window_is_claimed_loaded_handed_out_and_landed() -> None:
-    world = World()
-    ids = await world.send([f"r{n}@one.test" for n in range(70)], together=True)
-    ids += await world.send(["other@one.test"], content=b"Subject: other\r\n\r\n")
-    budget = ContentBudget()
-    mail = await window_of(world, budget)
-    await mail.pull(100)
-    assert (mail.claimed, mail.ready, mail.more_due) == (71, 0, False)
-    assert await mail.load() == []
-    assert (mail.claimed, mail.ready) == (0, 71)
-    assert budget.used > 0
-    sizes = []
-    while mail.ready:
-        transaction = mail.take(1000)
-        sizes.append(len(transaction.recipients))
-        for envelope_id, address in transaction.recipients:
-            assert mail.land(envelope_id).fixed.recipient == address
-    assert sizes == [50, 20, 1]
-    assert budget.used == 0
-    assert mail.is_empty
-    assert world.spool.spool_statistics().in_flight == 71
-
-
-async def test_what_was_not_handed_out_is_given_back() -> None:
-    world = World()
-    await world.send([f"r{n}@one.test" for n in range(30)])
-    budget = ContentBudget()
-    mail = await window_of(world, budget)
-    await mail.pull(20)
-    await mail.load()
-    await mail.pull(5)
-    transaction = mail.take(1)
-    assert mail.give_back() == 24
-    assert world.spool.spool_statistics().in_flight == 1
-    mail.land(transaction.recipients[0][0])
-    assert budget.used == 0
-
-
-async def test_damaged_content_and_old_mail_end_without_an_attempt(
-    autojump_clock: MockClock,
-) -> None:
-    world = World()
-    damaged, good = await world.send(["a@one.test", "b@one.test"])
-    del world.data.contents[world.data.fixed[damaged].content_id]
-    mail = await window_of(world, ContentBudget())
-    await mail.pull(10)
-    (finish,) = await mail.load()
-    assert (finish.envelope_id, finish.status) == (damaged, Status.SOFT_BOUNCED)
-    assert "damaged" in finish.reply
-    assert mail.take(10).recipients == [(good, "b@one.test")]
-    (late,) = await world.send(["c@one.test"])
-    await trio.sleep(4 * 86_400)
-    await mail.pull(10)
-    (finish,) = await mail.load()
-    assert (finish.envelope_id, finish.reason) == (late, Reason.EXPIRED)
-
-
-async def test_a_bad_record_ends_itself_and_nothing_else() -> None:
-    world = World()
-    bad, good = await world.send(["a\r\nRCPT TO:<b@one.test", "b@one.test"])
-    mail = await window_of(world, ContentBudget())
-    await mail.pull(10)
-    (finish,) = await mail.load()
-    assert (finish.envelope_id, finish.reply[:9]) == (bad, "553 5.1.3")
-    assert mail.take(10).recipients == [(good, "b@one.test")]
-
-
-async def test_what_grows_old_in_the_window_is_ended_from_there(autojump_clock: MockClock) -> None:
-    world = World()
-    await world.send(["a@one.test", "b@one.test"], together=True)
-    await trio.sleep(60)
-    await world.send(["c@one.test", "d@one.test"], together=True)
-    budget = ContentBudget()
-    mail = await window_of(world, budget)
-    await mail.pull(3)
-    await mail.load()
-    await mail.pull(1)
-    assert mail.expires_unix_ms == START_UNIX_MS + 3 * 86_400_000
-    await trio.sleep(3 * 86_400 - 59)
-    assert len(mail.expire()) == 2
-    assert (mail.ready, mail.claimed) == (1, 1)
-    assert mail.expires_unix_ms == START_UNIX_MS + 3 * 86_400_000 + 60_000
-    await trio.sleep(60)
-    assert len(mail.expire()) == 2
-    assert mail.is_empty
-    assert budget.used == 0
 
 
 # Disposition.
