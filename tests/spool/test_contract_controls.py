@@ -16,6 +16,7 @@ import trio.testing
 from hypothesis import HealthCheck, Phase, given, settings
 
 from engine.spool import RunBlocking
+from engine.spool.holds import Holds
 from engine.spool.interface import (
     Accepted,
     AcceptRequest,
@@ -105,6 +106,27 @@ class TellsNobody(MemorySpool):
         super().add_listener(lambda notice: None)
 
 
+class PullsWhatIsHeld(MemorySpool):
+    """Knows its holds, and hands out their mail all the same."""
+
+    async def window(
+        self, destination: str, position: WindowPosition, limit: int, now_unix_ms: int
+    ) -> Window:
+        holds, self._data.holds = self._data.holds, Holds()
+        try:
+            return await super().window(destination, position, limit, now_unix_ms)
+        finally:
+            self._data.holds = holds
+
+
+class LiftsInSilence(MemorySpool):
+    """Lets destinations sleep on that were held."""
+
+    async def lift_holds(self, hold_ids: Sequence[int]) -> None:
+        for each in hold_ids:
+            self._data.holds = self._data.holds.without(each)
+
+
 class LosesWhatWasLast(MemorySpool):
     """Comes back from a crash without the last events: an acknowledgement before the commit."""
 
@@ -148,6 +170,8 @@ BROKEN = (
     LosesWhatWasLast,
     WritesToTheGone,
     KeepsOldPlaces,
+    PullsWhatIsHeld,
+    LiftsInSilence,
 )
 
 
