@@ -151,7 +151,8 @@ def restored_bucket(
     level, at_unix_ms = record.bucket_level, record.bucket_unix_ms
     if at_unix_ms == 0:
         level, at_unix_ms = float(rate.burst), now_unix_ms
-    elif at_unix_ms < started_unix_ms:
+    elif at_unix_ms <= started_unix_ms:
+        # In the very millisecond of the start, too: a crash and a restart fit into one.
         level, at_unix_ms = 0.0, started_unix_ms
     bucket = TokenBucket("destination", destination, rate.per_s, rate.burst, level, at_unix_ms)
     # A lower burst than the one it was stored under holds at once.

@@ -112,6 +112,7 @@ def test_a_steady_rate_is_used_up() -> None:
         (DestinationRecord(), 10.0, T0 + 5000),  # new: full
         (DestinationRecord(bucket_level=4.0, bucket_unix_ms=T0 + 1000), 4.0, T0 + 1000),
         (DestinationRecord(bucket_level=4.0, bucket_unix_ms=T0 - 1), 0.0, T0),  # crash in between
+        (DestinationRecord(bucket_level=4.0, bucket_unix_ms=T0), 0.0, T0),
         (DestinationRecord(bucket_level=400.0, bucket_unix_ms=T0 + 1000), 10.0, T0 + 1000),
     ],
 )
