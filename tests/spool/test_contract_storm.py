@@ -50,7 +50,11 @@ class Storm:
 
     async def send(self) -> None:
         for number in range(25):
-            people = [f"r@{self.random.choice(NAMES)}" for _ in range(self.random.randrange(1, 6))]
+            # Mostly somebody new: who bounced once is suppressed and takes no part any more.
+            people = [
+                f"r{self.random.randrange(10_000)}@{self.random.choice(NAMES)}"
+                for _ in range(self.random.randrange(1, 6))
+            ]
             quota = Quota(per_day=40) if number % 5 == 4 else Quota()
             part = h.message(*people, campaign=self.random.choice(["a", "b", None]))
             with trio.CancelScope() as scope:
