@@ -15,6 +15,7 @@ from msgspec import structs
 
 from engine.delivery.disposition import Disposition
 from engine.spool import agenda, projections
+from engine.spool.hold_calls import Hold
 from engine.spool.interface import (
     Accepted,
     AcceptedEnvelope,
@@ -126,6 +127,15 @@ class _NeverTakesBack(_Faulty):
         """Keep the claims."""
 
 
+class _HoldsNothing(_Faulty):
+    """Says that it holds, and forgets."""
+
+    async def put_hold(self, hold: Hold) -> Hold:
+        put = await self.inner.put_hold(hold)
+        await self.inner.lift_holds([put.hold_id])
+        return put
+
+
 class _InAHurry(_Faulty):
     """Gives out what is due within the next minutes."""
 
@@ -224,6 +234,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "shrugs failed commits off": (_spool(_ShrugsItOff), "went on after a failed commit"),
     "doubts the answer": (_spool(_DoubtsTheAnswer), "twice_only_if_nobody_could_know"),
     "is in a hurry": (_spool(_InAHurry), "before its time"),
+    "holds nothing": (_spool(_HoldsNothing), "what_is_held_stays"),
     "never expires": (_spool(_NeverExpires), "no_mail_grows_too_old"),
     "tells listeners half": (_spool(_ToldHalf), "resuming_misses_nothing"),
     "wakes too late": (_patch(agenda, "row_after_arrival", _later), "too late"),

@@ -25,6 +25,8 @@ Key = tuple[str, str]
 IN_FLIGHT_S = 1800.0
 # An answer is on disk so soon, or the process died.
 UNSETTLED_S = 8.0
+# What a connection has in its pipe when a hold comes goes on; receivers here answer within this.
+HOLD_FELT_S = 15.0
 # What is in flight has ten seconds, what is said last two, and the port as much again.
 STOPPING_S = 25.0
 # A spool that cannot commit ends the process before anything else happens.
@@ -199,6 +201,8 @@ def _attempts_are_counted(seen: Observed) -> Iterator[str]:
     for asked in seen.world.notebook.asked:
         at_unix_ms = _unix_ms(seen, asked.at_s)
         known = [event for event in due[asked.recipient] if event.at_unix_ms < at_unix_ms]
+        if any(at_s <= asked.at_s for at_s in seen.operator.retries.get(asked.domain, ())):
+            continue  # Somebody has made it due by hand, which has no event.
         early_ms = known[-1].next_attempt_unix_ms - at_unix_ms if known else 0
         # What a dead process had sent may be read when the next one has deferred it already.
         if early_ms > 0 and _started_in(known[-1], asked.life):
@@ -213,6 +217,18 @@ def _each_kind_of_trouble_has_its_word(seen: Observed) -> Iterator[str]:
             yield f"{_key(envelope)} is {state.status}, {state.reason}: {state.reply}"
         if envelope.fixed.destination in OUT_OF_REACH and (state.attempts or not state.reply):
             yield f"{_key(envelope)} has {state.attempts} attempts and the reply {state.reply!r}"
+
+
+def _what_is_held_stays(seen: Observed) -> Iterator[str]:
+    """No mail is offered to a held destination, but for what was with a connection already."""
+    for span in seen.operator.spans:
+        for asked in seen.world.notebook.asked:
+            # The engine counts whole milliseconds.
+            is_meanwhile = span.from_s + HOLD_FELT_S < asked.at_s < span.until_s - 0.002
+            is_alive = asked.at_s < asked.life.ended_s
+            if is_meanwhile and is_alive and asked.domain == span.destination:
+                after_s = asked.at_s - span.from_s
+                yield f"{asked.recipient} was tried {after_s:.1f} s after its destination was held"
 
 
 def _limits_hold(seen: Observed) -> Iterator[str]:
@@ -245,7 +261,8 @@ def _quota_is_exact(seen: Observed) -> Iterator[str]:
     days = Counter(
         envelope.state.release_day
         for envelope in seen.envelopes
-        if envelope.fixed.account == "small"
+        # Cancelled while it waited, it has given its place to another.
+        if envelope.fixed.account == "small" and envelope.state.status is not Status.CANCELLED
     )
     for day, count in days.items():
         if count > seen.world.small_per_day:
@@ -263,6 +280,7 @@ PARAGRAPHS: tuple[Callable[[Observed], Iterator[str]], ...] = (
     _no_mail_grows_too_old,
     _attempts_are_counted,
     _each_kind_of_trouble_has_its_word,
+    _what_is_held_stays,
     _limits_hold,
     _quota_is_exact,
     _it_ends_when_it_should,

@@ -37,6 +37,7 @@ from engine.spool.interface import (
 from protocols.records import FINAL_STATUSES, STATUSES, Account, ApiKey, Envelope, Event
 from tests.simulation.following import Follower
 from tests.simulation.lives import FAILING_COMMIT, Ending, Life, MortalSpool, MortalThreads
+from tests.simulation.operating import Operator
 from tests.simulation.peers import FaultyResolver, Network
 from tests.simulation.plan import World, world_of
 from tests.simulation.seeding import Standstill, chances, run_simulated
@@ -74,6 +75,7 @@ class Observed:
     lives: list[Life]
     answers: dict[int, Answered]
     follower: Follower
+    operator: Operator
     contents: dict[tuple[str, str], set[bytes]]
     steps: StepChecks
     faults: list[str] = field(default_factory=list)
@@ -110,7 +112,8 @@ class _Simulation:
         self.trace = blake2b(digest_size=16)
         follower = Follower(self.chances("follower"), world.span.max_age_s / 10)
         answers = {each.number: Answered() for each in world.requests}
-        self.seen = Observed(world, [], answers, follower, {}, self.steps)
+        operator = Operator(self.chances("operator"), world.span.sending_s / 30)
+        self.seen = Observed(world, [], answers, follower, operator, {}, self.steps)
         self.accounts: dict[str, Account] = {}
         self.engine: Engine | None = None
         self.sending = len(world.requests)
@@ -136,6 +139,7 @@ class _Simulation:
             nursery.start_soon(self.network.serve)
             nursery.start_soon(self.network.tear, world.tear_every_s)
             nursery.start_soon(self.seen.follower.follow, self.living)
+            nursery.start_soon(self.seen.operator.operate, self.living)
             for request in world.requests:
                 nursery.start_soon(self._send, request)
             for ending, downtime_s in zip(world.endings, world.downtimes_s, strict=False):

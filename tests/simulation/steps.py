@@ -44,12 +44,16 @@ async def agenda_faults(spool: Spool, life: Life) -> list[str]:
             for row in await spool.due_destinations(ALWAYS_UNIX_MS, PAGE)
         }
         earliest = await _earliest_due(spool)
+        # What a hold does to the agenda, the walk over the whole spool knows.
+        held = {hold.wanted.destination for hold in spool.holds()}
         faults = [f"agenda: {name} has a row and no mail" for name in wakes if name not in earliest]
         for name, due_unix_ms in earliest.items():
+            if name in held:
+                continue
             wake = wakes.get(name)
             if wake is None:
                 faults.append(f"agenda: {name} has mail and no row")
-            elif wake > due_unix_ms:
+            elif wake > max(due_unix_ms, spool.now_unix_ms()):
                 record = await spool.destination(name) or DestinationRecord()
                 if wake > max(due_unix_ms, record.not_before_unix_ms):
                     faults.append(f"agenda: {name} is woken {wake - due_unix_ms} ms too late")
@@ -71,5 +75,6 @@ async def _earliest_due(spool: Spool) -> dict[str, int]:
 
 
 def _version(spool: Spool, life: Life) -> Hashable:
-    # What is on disk changes before the spool has counted it.
-    return spool.spool_statistics().commits, life.counts.get("committed")
+    # What is on disk changes before the spool has counted it, and holds are not counted at all.
+    holds = tuple(hold.hold_id for hold in spool.holds())
+    return spool.spool_statistics().commits, life.counts.get("committed"), holds
