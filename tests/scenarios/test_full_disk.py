@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -97,8 +98,10 @@ def test_without_any_room_nothing_is_promised_and_nothing_lost(running: Scene, d
     accepted = waiting("before")
     running.send(accepted)
     disk.resize(disk.used())
-    status, answer = running.post(mails(["to+refused@d0.fast.test"]))
-    assert status == 503, answer
+    # Refused, or no answer at all: a result may find the disk full first, and end the engine.
+    with suppress(OSError):
+        status, answer = running.post(mails(["to+refused@d0.fast.test"]))
+        assert status == 503, answer
     # Either the ballast carries it through, or it ends, and says why.
     survived = carries_on(running)
     if not survived:
