@@ -27,6 +27,7 @@ from engine.spool.interface import (
     SpoolFailed,
     SpoolFull,
 )
+from engine.spool.memory_data import MemoryData
 from protocols.outcomes import Deferred, Delivered
 from protocols.records import DestinationRecord, Reason, Status
 from tests.simulation.run import WrapSpool
@@ -88,6 +89,14 @@ class _ForgetsWhatWasAsked(_Faulty):
 
     async def accept(self, requests: list[AcceptRequest]) -> list[Any]:
         return list(await self.inner.accept([replace(each, digest=None) for each in requests]))
+
+
+class _ForgetsBounces(_Faulty):
+    """Knows no suppressed address at intake."""
+
+    async def accept(self, requests: list[AcceptRequest]) -> list[Any]:
+        with mock.patch.object(MemoryData, "suppression", return_value=None):
+            return list(await self.inner.accept(requests))
 
 
 class _ForgetsQuotas(_Faulty):
@@ -228,6 +237,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "answers before the commit": (_spool(_AnswersBeforeTheCommit), "stored is []"),
     "stores what it refuses": (_spool(_StoresWhatItRefuses), "was not accepted"),
     "forgets what was asked": (_spool(_ForgetsWhatWasAsked), "stored more than once"),
+    "forgets bounces": (_spool(_ForgetsBounces), "a_bounced_address_is_left_alone"),
     "forgets quotas": (_spool(_ForgetsQuotas), "quota_is_exact"),
     "drops results": (_spool(_DropsResults), "every_mail_has_its_end"),
     "never takes claims back": (_spool(_NeverTakesBack), "every_mail_has_its_end"),

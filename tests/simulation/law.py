@@ -16,7 +16,7 @@ from protocols.records import FINAL_STATUSES, STATUSES, Envelope, Event, Reason,
 from protocols.stream_frames import stream_event, uuid_text
 from tests.simulation.lives import Life
 from tests.simulation.peers import Taken
-from tests.simulation.plan import CEILED, CEILING, THROTTLE, THROTTLED
+from tests.simulation.plan import CEILED, CEILING, REGULARS, THROTTLE, THROTTLED
 from tests.simulation.run import Observed
 
 Key = tuple[str, str]
@@ -199,6 +199,8 @@ def _attempts_are_counted(seen: Observed) -> Iterator[str]:
                 yield f"event {event.seq} is of attempt {event.attempt}, others before it are not"
         due[recipients[event.envelope_id]].append(event)
     for asked in seen.world.notebook.asked:
+        if asked.recipient in REGULARS:
+            continue  # Which of its mails it was, nobody can say.
         at_unix_ms = _unix_ms(seen, asked.at_s)
         known = [event for event in due[asked.recipient] if event.at_unix_ms < at_unix_ms]
         if any(at_s <= asked.at_s for at_s in seen.operator.retries.get(asked.domain, ())):
@@ -213,10 +215,29 @@ def _each_kind_of_trouble_has_its_word(seen: Observed) -> Iterator[str]:
     for envelope in seen.envelopes:
         wanted = WORDS.get(envelope.fixed.destination)
         state = envelope.state
+        if state.status is Status.BLOCKED:
+            continue
         if wanted is not None and (state.status, state.reason) != wanted:
             yield f"{_key(envelope)} is {state.status}, {state.reason}: {state.reply}"
         if envelope.fixed.destination in OUT_OF_REACH and (state.attempts or not state.reply):
             yield f"{_key(envelope)} has {state.attempts} attempts and the reply {state.reply!r}"
+
+
+def _a_bounced_address_is_left_alone(seen: Observed) -> Iterator[str]:
+    """What comes after a hard bounce to the same address is blocked, and nothing else is."""
+    bounced: dict[tuple[str, str], int] = {}
+    for event, envelope in _final_events(seen):
+        if event.status is Status.HARD_BOUNCED:
+            bounced.setdefault((event.account, envelope.fixed.recipient), event.seq)
+    taken = _taken_by_key(seen)
+    for envelope in seen.envelopes:
+        fixed, state = envelope.fixed, envelope.state
+        bounced_seq = bounced.get((fixed.account, fixed.recipient))
+        is_after = bounced_seq is not None and bounced_seq < state.event_seqs[0]
+        if is_after != (state.status is Status.BLOCKED):
+            yield f"{_key(envelope)} is {state.status}, its address bounced at event {bounced_seq}"
+        if state.status is Status.BLOCKED and (state.attempts or taken[_key(envelope)]):
+            yield f"{_key(envelope)} is blocked and was tried"
 
 
 def _what_is_held_stays(seen: Observed) -> Iterator[str]:
@@ -262,7 +283,8 @@ def _quota_is_exact(seen: Observed) -> Iterator[str]:
         envelope.state.release_day
         for envelope in seen.envelopes
         # Cancelled while it waited, it has given its place to another.
-        if envelope.fixed.account == "small" and envelope.state.status is not Status.CANCELLED
+        if envelope.fixed.account == "small"
+        and envelope.state.status not in (Status.CANCELLED, Status.BLOCKED)
     )
     for day, count in days.items():
         if count > seen.world.small_per_day:
@@ -280,6 +302,7 @@ PARAGRAPHS: tuple[Callable[[Observed], Iterator[str]], ...] = (
     _no_mail_grows_too_old,
     _attempts_are_counted,
     _each_kind_of_trouble_has_its_word,
+    _a_bounced_address_is_left_alone,
     _what_is_held_stays,
     _limits_hold,
     _quota_is_exact,

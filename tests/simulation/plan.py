@@ -46,6 +46,11 @@ SPANS = (
     Span(72 * HOUR_S, 12 * HOUR_S, 200.0, (300.0, 600.0, 1200.0, 2400.0, 4800.0, 9600.0, 14400.0)),
 )
 
+# Who gets mail again and again; all the others get one. Many of these are with nobody.
+REGULARS = tuple(
+    f"regular{number}@{domain}" for domain in ("picky.test", "nowhere.test") for number in range(4)
+)
+
 ALL_TRICKS = (
     Action.CLOSE,
     Action.CLOSE,
@@ -233,6 +238,8 @@ def _requests(rand: random.Random, span: Span, domains: list[str]) -> list[SendR
                 is_at_home = is_burst or rand.random() < 0.2
                 domain = home if is_at_home else rand.choice(domains)
                 names.append(f"u{number}-{index}-{each}@{domain}")
+            if rand.random() < 0.15:
+                names.append(rand.choice(REGULARS))
             message = _message(rand, subject, names)
             if rand.random() < 0.08:
                 # Its good neighbours are taken, and this one must never be.

@@ -261,17 +261,14 @@ class _Simulation:
             answer.tries += 1
             response = await life.visit(route.handler, http_request)
             self.note("answer", request.number, None if response is None else response.body)
-            if response is None:
-                answer.is_in_doubt = True
-                if not (request.is_stubborn and request.key):
-                    break
-            elif response.status == 503:
-                answer.is_in_doubt |= life.failed_s is not None
-                if not request.is_stubborn:
-                    answer.status = 503
-                    break
-            else:
+            if response is not None and response.status != 503:
                 _take_answer(answer, response)
+                break
+            # No answer, or one of a spool that does not know itself whether it has the mail.
+            answer.is_in_doubt |= response is None or life.failed_s is not None
+            if not request.is_stubborn or (answer.is_in_doubt and not request.key):
+                # Without a key, trying again may be sending twice.
+                answer.status = 0 if response is None else response.status
                 break
             await trio.sleep(rand.uniform(0.1, 30.0))
         self.sending -= 1
