@@ -226,6 +226,10 @@ class _CountedWire:
         self._inner = inner
         self._closed: Callable[[], None] | None = closed
 
+    @property
+    def octets_unsent(self) -> int:
+        return self._inner.octets_unsent
+
     async def send(self, data: bytes | memoryview) -> None:
         await self._inner.send(data)
 

@@ -12,7 +12,7 @@ from tests.simulation.run import simulate
 def test_the_law_holds(seed: int, url: str, data_dir: Path) -> None:
     seen = simulate(seed, url, data_dir)
     faults = faults_of(seen)
-    again = f"again with: python -m pytest tests/simulation --seed {seed}"
+    again = f"again with: python -m pytest tests/simulation -k law --seed {seed}"
     assert not faults, "\n".join([f"seed {seed} on {url}, {again}", *faults])
     # A run in which nothing happened would keep any law.
     assert seen.events
