@@ -108,6 +108,10 @@ async def _ask(
     try:
         response = await life.visit(route.handler, request)
     except HttpError:
+        if life.failed_s is not None:
+            # A store's writer ends the process with the commit that fails. The model has none, and
+            # whoever asked for this commit was us.
+            life.die()
         return None
     found: dict[str, Any] | None = None if response is None else json.loads(response.body)
     return found
