@@ -271,7 +271,10 @@ class Connection:
                 self._break(str(error), report, octets_unsent=error.octets_unsent)
             except trio.Cancelled:
                 what = self._what_was_awaited() if scope.cancel_called else "interrupted"
-                self._break(what, report, octets_unsent=self._octets_waiting or 0)
+                octets_unsent = 0
+                if self._octets_waiting is not None:
+                    octets_unsent = self._octets_waiting + self._wire.octets_unsent
+                self._break(what, report, octets_unsent=octets_unsent)
                 raise
 
     async def quit(self) -> None:
@@ -377,6 +380,11 @@ class Connection:
         data = b"".join(chunks)
         self._octets_waiting = 0
         if len(data) <= CONTENT_BLOCK_OCTETS:
+            # A server slow to ask for the content has left little of its time. Where the limit
+            # of an earlier reply is longer it stays: for each mail, timers would cost too much.
+            least = trio.current_time() + CONTENT_BLOCK_TIMEOUT_S
+            if scope.deadline < least:
+                scope.deadline = least + DEADLINE_SLACK_S
             await self._wire.send(data)
         else:
             await self._write_blocks(memoryview(data), scope)

@@ -39,6 +39,11 @@ class WireBroken(Exception):
 class Wire(Protocol):
     """One connection. One task at a time uses it."""
 
+    @property
+    def octets_unsent(self) -> int:
+        """How much of a `send` that was cancelled certainly did not leave."""
+        ...
+
     async def send(self, data: bytes | memoryview) -> None:
         """Write all of `data`, reading meanwhile what the peer says. Raises WireBroken."""
         ...
@@ -84,7 +89,7 @@ async def connect_tcp(address: str, port: int, source: str | None) -> "SocketWir
 class SocketWire:
     """A wire over a connected stream socket, which it owns from now on."""
 
-    __slots__ = ("_ended", "_is_closed", "_sock", "_unread", "_unread_octets")
+    __slots__ = ("_ended", "_is_closed", "_sock", "_unread", "_unread_octets", "octets_unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -96,6 +101,7 @@ class SocketWire:
         self._unread_octets = 0
         self._ended = False
         self._is_closed = False
+        self.octets_unsent = 0
 
     async def send(self, data: bytes | memoryview) -> None:
         try:
@@ -143,6 +149,7 @@ class SocketWire:
         while rest:
             # A peer that pipelines its replies may wait for us to read before it
             # reads on (RFC 2920 3.1): waiting for room only could last for ever.
+            self.octets_unsent = len(rest)
             await self._wait_for_room()
             self._read_meanwhile(octets_unsent=len(rest))
             try:
@@ -213,8 +220,10 @@ class MemoryWire:
         self._broken = ""
         self._is_closed = False
         self._news = trio.Event()
+        self.octets_unsent = 0
 
     async def send(self, data: bytes | memoryview) -> None:
+        self.octets_unsent = len(data)
         await trio.lowlevel.checkpoint()
         if self._is_closed:
             raise WireBroken("the connection was closed here", len(data))
@@ -310,6 +319,12 @@ class TlsWire:
                 await self._flush()
                 return
 
+    @property
+    def octets_unsent(self) -> int:
+        # Nobody can read the last record, with at least one octet of ours, before all of it is
+        # there; how much of the plain text the others held is not known.
+        return min(1, self._wire.octets_unsent)
+
     async def send(self, data: bytes | memoryview) -> None:
         try:
             self._tls.write(data)
@@ -318,8 +333,7 @@ class TlsWire:
         try:
             await self._flush()
         except WireBroken as error:
-            # How much of the plain text the unsent records held is not known.
-            raise WireBroken(str(error)) from error
+            raise WireBroken(str(error), min(1, error.octets_unsent)) from error
 
     async def receive(self) -> bytes:
         while True:

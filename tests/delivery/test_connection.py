@@ -221,10 +221,12 @@ class StuckWire:
     def __init__(self, wire: Wire, octets_max: int) -> None:
         self._wire = wire
         self._left = octets_max
+        self.octets_unsent = 0
 
     async def send(self, data: bytes | memoryview) -> None:
         self._left -= len(data)
         if self._left < 0:
+            self.octets_unsent = min(len(data), -self._left)
             await trio.sleep_forever()
         await self._wire.send(data)
 
@@ -257,6 +259,30 @@ async def test_a_content_that_nobody_takes(
             "4.4.2", "451 4.4.2 (the server took nothing for 180 s)", Reason.CONNECTION, Stage.DOT
         )
     }
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_small_content_has_its_own_time_limit(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """The server took almost two minutes to ask for it, and then takes nothing."""
+    script = plays(
+        GREETING, None, EHLO, None, b"250 Ok\r\n250 Ok\r\n", 115.0, b"354 go\r\n", math.inf
+    )
+    connect = connect_to(nursery, script)
+
+    async def connect_stuck(address: str, port: int, source: str | None) -> Wire:
+        return StuckWire(await connect(address, port, source), 1000)
+
+    connection = await opened(connect_stuck)
+    begin_s = trio.current_time()
+    work = Work(mail(1, content=b"x" * 30_000 + b"\r\n"))
+    await connection.deliver(work.next, work.report)
+    assert 115 + 180 <= trio.current_time() - begin_s <= 115 + 195
+    outcome = work.outcomes[1]
+    assert isinstance(outcome, Deferred)
+    # Not `outcome_unknown`: the final dot is still here.
+    assert (outcome.stage, outcome.reason) == (Stage.DOT, Reason.CONNECTION)
     nursery.cancel_scope.cancel()
 
 

@@ -132,7 +132,7 @@ class LeftoverWire:
     """Always has something more to read when nobody waits for it."""
 
     def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+        self.octets_unsent = 0
         self.send = wire.send
         self.receive = wire.receive
         self.close = wire.close

@@ -300,6 +300,33 @@ async def test_the_peer_leaves_during_the_handshake(client_context: ssl.SSLConte
         await client.handshake()
 
 
+async def test_a_cancelled_send_says_how_much_did_not_leave(
+    client_context: ssl.SSLContext, server_context: ssl.SSLContext
+) -> None:
+    async def unsent_of(wire: Wire) -> int:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wire.send, b"x" * 4_000_000)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        return wire.octets_unsent
+
+    one, other = socket_pair()
+    assert 0 < await unsent_of(one) < 4_000_000
+    one.close()
+    other.close()
+    # What is in the records that have left is not known; the last one has not.
+    async with tls_pair(socket_pair(), client_context, server_context) as (client, _):
+        assert await unsent_of(client) == 1
+    kept, peer = memory_wire_pair()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await kept.send(b"hello")
+    assert kept.octets_unsent == 5
+    assert peer.receive_nowait() is None
+    await kept.send(b"hello")
+    assert peer.receive_nowait() == b"hello"
+
+
 Breaker = Callable[[MemoryWire, TlsWire], Awaitable[None]]
 
 
