@@ -19,13 +19,7 @@ import trio
 from engine.delivery.allowance import Allowance
 from engine.delivery.health import Health
 from engine.delivery.holding import Outlook
-from engine.delivery.limits import (
-    Concurrency,
-    ConnectionLimit,
-    Limit,
-    Refusals,
-    binding_limit,
-)
+from engine.delivery.limits import Concurrency, ConnectionLimit, Limit, Refusals, binding_limit
 from engine.delivery.mail import RECIPIENTS_PER_TRANSACTION_MAX, DestinationMail
 from engine.delivery.meter import Meter
 from engine.delivery.pool import Lease
@@ -59,7 +53,9 @@ class Destination:
         self._name = name
         self._around = around
         self._allowance = Allowance(name, around)
-        self._mail = DestinationMail(name, around.spool, around.clock, around.budget)
+        self._mail = DestinationMail(
+            name, around.spool, around.clock, around.budget, lambda: self._changed.set()
+        )
         self._health = Health(DestinationRecord(), around.backoff_ms)
         self._refusals = Refusals()
         self._connections = ConnectionLimit(
@@ -238,6 +234,8 @@ class Destination:
             await mail.pull(self._next_window())
         # Content is only fetched for those who have a connection: who waits for one must not
         # hold memory that others could use.
+        if not self._connected:
+            mail.unpark()
         while self._connected and mail.may_load and mail.ready < self._window.low:
             finishes = await mail.load()
             self._give_more()

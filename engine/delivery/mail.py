@@ -7,6 +7,7 @@ over all destinations. Knows no limit, no connection and no outcome.
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,13 +34,22 @@ CONTENT_BYTES_MAX: Final = 96 * 1024 * 1024
 LARGE_SHARE: Final = 3
 
 
+@dataclass(eq=False, slots=True)
+class Share:
+    """Room for so many octets of content; `granted` is called if it had to be waited for."""
+
+    octets: int
+    granted: Callable[[], None]
+    is_granted: bool = False
+
+
 class ContentRoom:
-    """Octets of content that may be in memory; who finds none left waits in order."""
+    """Octets of content that may be in memory; who finds none left is served in order."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._free = bytes_max
-        self._waiting: deque[tuple[int, trio.Event]] = deque()
+        self._waiting: deque[Share] = deque()
 
     @property
     def used(self) -> int:
@@ -49,36 +59,38 @@ class ContentRoom:
     def free(self) -> int:
         return self._free
 
-    async def take(self, size: int) -> int:
-        """Wait for room for `size` octets; return how many were taken, to be given back."""
+    def ask(self, size: int, granted: Callable[[], None]) -> Share:
+        """Return room for `size` octets, which may be granted only later.
+
+        Its octets are to be given back, or it is withdrawn while it waits.
+        """
         # What is larger than the whole budget travels alone.
-        size = min(size, self._bytes_max)
-        if not self._waiting and size <= self._free:
-            self._free -= size
-            return size
-        granted = trio.Event()
-        entry = (size, granted)
-        self._waiting.append(entry)
-        try:
-            await granted.wait()
-        except trio.Cancelled:
-            if granted.is_set():
-                self.give_back(size)
-            else:
-                self._waiting.remove(entry)
-                self._grant()
-            raise
-        return size
+        share = Share(min(size, self._bytes_max), granted)
+        if not self._waiting and share.octets <= self._free:
+            self._free -= share.octets
+            share.is_granted = True
+        else:
+            self._waiting.append(share)
+        return share
+
+    def withdraw(self, share: Share) -> None:
+        """Make no use of `share`, granted or not."""
+        if share.is_granted:
+            self.give_back(share.octets)
+        else:
+            self._waiting.remove(share)
+            self._grant()
 
     def give_back(self, size: int) -> None:
         self._free += size
         self._grant()
 
     def _grant(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            size, granted = self._waiting.popleft()
-            self._free -= size
-            granted.set()
+        while self._waiting and self._waiting[0].octets <= self._free:
+            share = self._waiting.popleft()
+            self._free -= share.octets
+            share.is_granted = True
+            share.granted()
 
 
 class ContentBudget:
@@ -117,16 +129,36 @@ class _Group:
     left: int = 0
 
 
+@dataclass(eq=False, slots=True)
+class _Parked:
+    """Envelopes whose content is fetched as soon as there is room for it."""
+
+    envelopes: deque[Envelope]
+    room: ContentRoom
+    share: Share
+
+
 class DestinationMail:
     """One destination's window. `pull` claims, `load` fetches content, `take` hands out."""
 
-    def __init__(self, name: str, spool: Spool, clock: Clock, budget: ContentBudget) -> None:
+    def __init__(
+        self,
+        name: str,
+        spool: Spool,
+        clock: Clock,
+        budget: ContentBudget,
+        may_load_again: Callable[[], None],
+    ) -> None:
+        """`may_load_again` is called when there is room for content that had to wait for it."""
         self._name = name
         self._spool = spool
         self._clock = clock
         self._budget = budget
+        self._may_load_again = may_load_again
         self._position = WindowPosition()
         self._claimed: deque[Envelope] = deque()
+        # Loads that wait for room; what is claimed and needs the same room waits behind them.
+        self._parked: list[_Parked] = []
         self._groups: deque[_Group] = deque()
         self._in_flight: dict[int, tuple[Envelope, _Group]] = {}
         self._held_bytes = 0
@@ -147,12 +179,15 @@ class DestinationMail:
     @property
     def claimed(self) -> int:
         """Envelopes that were claimed and have no content in memory yet."""
-        return len(self._claimed)
+        count = len(self._claimed)
+        for parked in self._parked:
+            count += len(parked.envelopes)
+        return count
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is here to be handed out and nothing with a server."""
-        return not (self.ready or self._claimed or self._in_flight)
+        return not (self.ready or self.claimed or self._in_flight)
 
     async def pull(self, limit: int) -> None:
         """Claim up to `limit` more envelopes that are due now."""
@@ -172,6 +207,7 @@ class DestinationMail:
         for envelope in window.envelopes:
             self._claimed.append(envelope)
             self.expires_unix_ms = min(self.expires_unix_ms, envelope.state.expires_unix_ms)
+        self._let_others_pass()
         # New mail may have come while the spool was looking: then `wake` has set it.
         self.more_due = self.more_due or window.more
         self.has_backlog = window.more
@@ -180,6 +216,7 @@ class DestinationMail:
     def finish_claimed(self, status: Status, reason: Reason, reply: str) -> list[Finish]:
         """Let go of all that is claimed and not loaded; return the decisions that end it."""
         now_unix_ms = self._clock.now_unix_ms()
+        self.unpark()
         finishes = [
             Finish(envelope.fixed.envelope_id, status, now_unix_ms, reason, reply)
             for envelope in self._claimed
@@ -192,7 +229,8 @@ class DestinationMail:
         if envelope_id in self._in_flight:
             return Place(is_in_flight=True, is_claimed=True)
         before = 0
-        for waiting in (*(group.waiting for group in self._groups), self._claimed):
+        here = [each.waiting for each in self._groups] + [each.envelopes for each in self._parked]
+        for waiting in (*here, self._claimed):
             for envelope in waiting:
                 if envelope.fixed.envelope_id == envelope_id:
                     return Place(is_claimed=True, before=before)
@@ -205,24 +243,38 @@ class DestinationMail:
 
         Whoever has to wait has mail here or with a server, and is heard of when that has gone.
         """
+        if self._parked and any(each.share.is_granted for each in self._parked):
+            return True
         if not self._claimed:
             return False
         size = self._claimed[0].fixed.content_size
-        return self._budget.may_ask(size, held=self._held_bytes)
+        return not self._is_waited_for(self._budget.room_for(size)) and self._budget.may_ask(
+            size, held=self._held_bytes
+        )
 
     async def load(self) -> list[Finish]:
-        """Fetch content for the next part of what is claimed.
+        """Fetch content for the next part of what is claimed, if there is room for it now.
 
         Returns decisions for what cannot be sent: it is too old, or its content is damaged.
         """
         now_unix_ms = self._clock.now_unix_ms()
-        batch, finishes, size = self._next_batch(now_unix_ms)
-        if not batch:
-            return finishes
-        taken, recalls = 0, self._recalls
-        room = self._budget.room_for(size)
+        finishes: list[Finish] = []
+        parked = next((each for each in self._parked if each.share.is_granted), None)
+        if parked is None:
+            batch, size = self._next_batch(now_unix_ms, finishes)
+            if not batch:
+                return finishes
+            room = self._budget.room_for(size)
+            share = room.ask(size, self._may_load_again)
+            if not share.is_granted:
+                self._parked.append(_Parked(deque(batch), room, share))
+                self._let_others_pass()
+                return finishes
+        else:
+            self._parked.remove(parked)
+            batch, room, share = list(parked.envelopes), parked.room, parked.share
+        taken, recalls = share.octets, self._recalls
         try:
-            taken = await room.take(size)
             contents = await self._spool.content({e.fixed.content_id for e in batch})
         except BaseException:
             room.give_back(taken)
@@ -255,9 +307,30 @@ class DestinationMail:
             room.give_back(taken)
         return finishes
 
-    def _next_batch(self, now_unix_ms: int) -> tuple[list[Envelope], list[Finish], int]:
+    def unpark(self) -> None:
+        """Wait for no room any more, and leave what was granted to others."""
+        for parked in reversed(self._parked):
+            self._claimed.extendleft(reversed(parked.envelopes))
+            parked.room.withdraw(parked.share)
+        self._parked.clear()
+
+    def _is_waited_for(self, room: ContentRoom) -> bool:
+        return any(parked.room is room for parked in self._parked)
+
+    def _let_others_pass(self) -> None:
+        """Put what would have to wait behind parked mail after what need not."""
+        if self._parked:
+            room_for = self._budget.room_for
+            self._claimed = deque(
+                sorted(
+                    self._claimed,
+                    key=lambda each: self._is_waited_for(room_for(each.fixed.content_size)),
+                )
+            )
+
+    def _next_batch(self, now_unix_ms: int, finishes: list[Finish]) -> tuple[list[Envelope], int]:
+        """Take a load out of what is claimed, and what is too old before it."""
         batch: list[Envelope] = []
-        finishes: list[Finish] = []
         size = 0
         seen: set[int] = set()
         while self._claimed and size < LOAD_BYTES:
@@ -275,13 +348,18 @@ class DestinationMail:
                 size += fixed.content_size
             self._claimed.popleft()
             batch.append(envelope)
-        return batch, finishes, size
+        return batch, size
 
     def expire(self) -> list[Finish]:
         """Return decisions for what became too old while it waited here; it is here no more."""
         now_unix_ms = self._clock.now_unix_ms()
         finishes: list[Finish] = []
         self.expires_unix_ms = math.inf
+        for parked in self._parked[:]:
+            self._drop_old(parked.envelopes, now_unix_ms, finishes)
+            if not parked.envelopes:
+                self._parked.remove(parked)
+                parked.room.withdraw(parked.share)
         self._drop_old(self._claimed, now_unix_ms, finishes)
         for group in self._groups:
             dropped = self._drop_old(group.waiting, now_unix_ms, finishes)
@@ -352,6 +430,7 @@ class DestinationMail:
 
     def give_back(self) -> int:
         """End the claim on everything that was not handed out; return how many those were."""
+        self.unpark()
         unused = [envelope.fixed.envelope_id for envelope in self._claimed]
         self._claimed.clear()
         for group in self._groups:

@@ -1,38 +1,38 @@
 """The window of one destination: claimed, loaded within the budget, handed out, given back."""
 
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
-from engine.delivery.mail import ContentBudget, ContentRoom, DestinationMail
+from engine.delivery.mail import LOAD_BYTES, ContentBudget, ContentRoom, DestinationMail, Share
 from protocols.records import Reason, Status
 from tests.delivery.world import START_UNIX_MS, World
 
 
-async def test_room_for_content_is_given_out_in_order(autojump_clock: MockClock) -> None:
-    budget = ContentRoom(100)
-    assert await budget.take(250) == 100
-    order: list[tuple[float, int]] = []
+def test_room_for_content_is_given_out_in_order() -> None:
+    room = ContentRoom(100)
+    heard: list[str] = []
 
-    async def want(size: int) -> None:
-        taken = await budget.take(size)
-        order.append((trio.current_time(), size))
-        await trio.sleep(1)
-        budget.give_back(taken)
+    def ask(name: str, size: int) -> Share:
+        return room.ask(size, lambda: heard.append(name))
 
-    async with trio.open_nursery() as nursery:
-        for size in (60, 50, 10):
-            nursery.start_soon(want, size)
-            await wait_all_tasks_blocked()
-        with trio.move_on_after(1):
-            await budget.take(70)
-        budget.give_back(100)
+    whole = ask("whole", 250)
+    assert (whole.octets, whole.is_granted) == (100, True)
+    first, second, third = ask("first", 60), ask("second", 50), ask("third", 10)
+    gone = ask("gone", 70)
+    room.withdraw(gone)
+    room.withdraw(whole)
     # The small one would have fitted beside the first, but it came after the second.
-    assert sorted(order) == [(1.0, 60), (2.0, 10), (2.0, 50)]
-    assert budget.used == 0
+    assert heard == ["first"]
+    assert [each.is_granted for each in (first, second, third, gone)] == [True, False, False, False]
+    room.withdraw(second)
+    assert heard == ["first", "third"]
+    room.give_back(first.octets)
+    room.give_back(third.octets)
+    assert room.used == 0
 
 
 async def window_of(world: World, budget: ContentBudget) -> DestinationMail:
-    return DestinationMail("one.test", world.spool, world.clock, budget)
+    return DestinationMail("one.test", world.spool, world.clock, budget, lambda: None)
 
 
 async def test_a_window_is_claimed_loaded_handed_out_and_landed() -> None:
@@ -121,3 +121,49 @@ async def test_what_grows_old_in_the_window_is_ended_from_there(autojump_clock: 
     assert len(mail.expire()) == 2
     assert mail.is_empty
     assert budget.used == 0
+
+
+async def test_what_finds_no_room_waits_within_reach(autojump_clock: MockClock) -> None:
+    world = World()
+    content = b"Subject: large\r\n\r\n" + b"y\r\n" * (LOAD_BYTES // 3)
+    await world.send(["a@one.test", "b@one.test"], content=content)
+    (small,) = await world.send(["c@one.test"])
+    budget = ContentBudget(5 * LOAD_BYTES)
+    before = budget.room_for(2 * LOAD_BYTES).ask(LOAD_BYTES, lambda: None)
+    heard: list[str] = []
+    mail = DestinationMail(
+        "one.test", world.spool, world.clock, budget, lambda: heard.append("room")
+    )
+
+    async def load_what_may_be_loaded() -> None:
+        while mail.may_load:
+            assert await mail.load() == []
+
+    await mail.pull(10)
+    await load_what_may_be_loaded()
+    assert (mail.claimed, mail.ready, mail.is_empty) == (2, 1, False)
+    assert mail.take(1).recipients == [(small, "c@one.test")]
+    mail.land(small)
+    assert heard == []
+    budget.room_for(2 * LOAD_BYTES).withdraw(before)
+    assert heard == ["room"]
+    await load_what_may_be_loaded()
+    # The second one may ask when the first has gone.
+    assert (mail.claimed, mail.ready) == (1, 1)
+    mail.land(mail.take(1).recipients[0][0])
+    assert budget.used == 0
+    before = budget.room_for(2 * LOAD_BYTES).ask(LOAD_BYTES, lambda: None)
+    await load_what_may_be_loaded()
+    assert mail.give_back() == 1
+    budget.room_for(2 * LOAD_BYTES).withdraw(before)
+    assert (heard, budget.used, mail.is_empty) == (["room"], 0, True)
+    assert world.spool.spool_statistics().in_flight == 2
+    # And of those that wait, the ones that are too old are ended from there.
+    mail.look_again()
+    before = budget.room_for(2 * LOAD_BYTES).ask(LOAD_BYTES, lambda: None)
+    await mail.pull(10)
+    await load_what_may_be_loaded()
+    await trio.sleep(4 * 86_400)
+    assert [finish.reason for finish in mail.expire()] == [Reason.EXPIRED]
+    budget.room_for(2 * LOAD_BYTES).withdraw(before)
+    assert (heard, budget.used, mail.is_empty) == (["room"], 0, True)

@@ -1,8 +1,10 @@
 """Mail that an actor holds grows too old in time, whatever the connections before it are doing."""
 
+import pytest
 import trio
 from trio.testing import MockClock
 
+from engine.delivery.mail import LOAD_BYTES, ContentBudget
 from engine.rehearsal.behaviour import Action, Behaviour, Mischief, Stage
 from protocols.records import Reason, Status
 from tests.delivery.world import World, config
@@ -52,3 +54,66 @@ async def test_a_destination_that_stops_holds_only_what_is_with_a_server(
         delivery.stop()
         await trio.sleep(1.0)
         assert 0 < in_flight == world.spool.spool_statistics().in_flight
+
+
+async def with_memory_full(world: World) -> int:
+    """Let a large mail wait for memory that a stalling receiver keeps; return its id."""
+    world.add("stall.test", Behaviour(mischief=Mischief(Action.STALL, Stage.DOT, times=2)))
+    world.add("late.test")
+    content = b"Subject: large\r\n\r\n" + b"y\r\n" * (LOAD_BYTES // 3)
+    await world.send(["ann@stall.test"], content=content)
+    await trio.sleep(5.0)
+    (large,) = await world.send(["large@late.test"], content=content)
+    await trio.sleep(1.0)
+    return large
+
+
+@pytest.fixture
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for one large content and no second one."""
+    monkeypatch.setattr(ContentBudget.__init__, "__defaults__", (5 * LOAD_BYTES,))
+
+
+@pytest.mark.usefixtures("little_memory")
+async def test_what_waits_for_memory_expires_and_lets_others_pass(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(config=config(max_age_s=100.0))
+    async with world.delivering() as delivery:
+        large = await with_memory_full(world)
+        assert delivery.statistics().destinations["late.test"].ready == 1
+        (small,) = await world.send(["small@late.test"])
+        await trio.sleep(2.0)
+        envelope = await world.spool.envelope(small)
+        assert envelope is not None
+        assert envelope.state.status is Status.DELIVERED
+        await trio.sleep(100.0)
+        envelope = await world.spool.envelope(large)
+        assert envelope is not None
+        state = envelope.state
+        assert (state.status, state.reason) == (Status.SOFT_BOUNCED, Reason.EXPIRED)
+        assert 0 <= state.finished_unix_ms - state.expires_unix_ms <= 5000
+    assert await world.faults() == []
+
+
+@pytest.mark.usefixtures("little_memory")
+async def test_what_waits_for_memory_goes_once_there_is_some(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.delivering():
+        large = await with_memory_full(world)
+        await trio.sleep(620.0)
+        envelope = await world.spool.envelope(large)
+        assert envelope is not None
+        assert envelope.state.status is Status.DELIVERED
+    assert await world.faults() == []
+
+
+@pytest.mark.usefixtures("little_memory")
+async def test_a_stop_does_not_wait_for_memory(autojump_clock: MockClock) -> None:
+    world = World()
+    async with world.delivering() as delivery:
+        await with_memory_full(world)
+        delivery.stop()
+        await trio.sleep(1.0)
+        assert set(delivery.statistics().destinations) == {"stall.test"}
+        assert world.spool.spool_statistics().in_flight == 1

@@ -378,11 +378,11 @@ async def test_no_destination_gets_more_than_it_leaves_free() -> None:
     budget = ContentBudget(90)
     usual, large = budget.room_for(LOAD_BYTES), budget.room_for(LOAD_BYTES + 1)
     assert (usual.free, large.free) == (60, 30)
-    await usual.take(40)
+    assert usual.ask(40, lambda: None).is_granted
     assert budget.may_ask(1, held=19)
     assert not budget.may_ask(1, held=20)
     assert budget.may_ask(LOAD_BYTES + 1, held=20)
-    await usual.take(20)
+    assert usual.ask(20, lambda: None).is_granted
     # Who has nothing waits in order, and is heard.
     assert budget.may_ask(1, held=0)
     assert budget.used == 60
