@@ -20,6 +20,7 @@ from protocols.timestamps import time_text, time_text_or_none
 # What stands before the @ of an address in a server's reply, quoted or not.
 MAILBOX_NAME: Final = re.compile(r"""("[^"]*"|[^\s<>,;:()"']+)@""")
 PLACE_OF: Final = {status: place for place, status in enumerate(STATUSES)}
+WAITING: Final = (Status.QUEUED, Status.DEFERRED, Status.PAUSED)
 
 
 class LiveDestination(Protocol):
@@ -82,7 +83,10 @@ def destination_view(
     An account is told of replies without the names of mailboxes in them.
     """
     record = row.record if is_operator else told_to_accounts(row.record)
-    cause = cause_now(record, live, now_unix_ms)
+    queued, deferred, paused = (row.counts[PLACE_OF[each]] for each in WAITING)
+    # Where nothing waits nothing is held back, whatever the last mail met.
+    is_empty = not queued + deferred + paused
+    cause = "" if is_empty else cause_now(record, live, now_unix_ms)
     next_unix_ms = row.wake_unix_ms
     if next_unix_ms is not None and cause:
         next_unix_ms = max(next_unix_ms, record.not_before_unix_ms)
@@ -92,14 +96,13 @@ def destination_view(
         held_by, since_unix_ms = held_by_hold(row.destination, hold), hold.since_unix_ms
         if next_unix_ms is not None:
             next_unix_ms = max(next_unix_ms, hold.end_unix_ms)
-    queued, deferred = (row.counts[PLACE_OF[each]] for each in (Status.QUEUED, Status.DEFERRED))
     return DestinationView(
         destination=row.destination,
         site=(live.site if live else "") or record.site,
         queued=queued,
         deferred=deferred,
-        paused=row.counts[PLACE_OF[Status.PAUSED]],
-        state="held" if hold is not None else _state(cause, live),
+        paused=paused,
+        state="held" if hold is not None else _state(cause, live, is_empty=is_empty),
         held_by=held_by,
         since=time_text_or_none(since_unix_ms),
         last_reply=record.reply,
@@ -171,7 +174,9 @@ def held_by_hold(destination: str, hold: Hold) -> HeldBy:
     )
 
 
-def _state(cause: str, live: LiveDestination | None) -> str:
+def _state(cause: str, live: LiveDestination | None, *, is_empty: bool) -> str:
+    if is_empty:
+        return "flowing" if live is not None and live.state == "flowing" else "idle"
     if live is not None and live.state != "idle":
         return live.state
     if cause in UNREACHABLE_CAUSES:

@@ -99,6 +99,28 @@ async def test_a_destinations_states(look: Look) -> None:
     assert held["held_by"]["text"]
 
 
+async def test_where_nothing_waits_nothing_is_held(look: Look) -> None:
+    [envelope_id] = await accept_many(look.spool, look.account, 1)
+    record = DestinationRecord(
+        not_before_unix_ms=look.clock.now + 60_000,
+        cause="destination_unreachable",
+        since_unix_ms=look.clock.now,
+        failures=1,
+        reply="connection refused",
+        reason=Reason.CONNECTION,
+    )
+    await look.spool.settle([], [Rest("one.test", record)])
+    [envelope] = await claim(look.spool)
+    assert envelope.fixed.envelope_id == envelope_id
+    [row] = (await look.json("/v1/destinations"))["destinations"]
+    assert row["state"] == "unreachable"
+    await look.spool.settle([result_of(look.spool, envelope, Status.SOFT_BOUNCED)])
+    look.live["one.test"] = LiveOne("unreachable")
+    [row] = (await look.json("/v1/destinations"))["destinations"]
+    assert (row["state"], row["held_by"], row["since"], row["reason"]) == ("idle", None, None, None)
+    assert row["last_reply"] == "connection refused"
+
+
 @pytest.mark.parametrize(
     ("reply", "told"),
     [
