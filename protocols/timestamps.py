@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_CHARACTERS_MAX: Final = 64  # Twice the longest that means anything.
 
 
 def time_text(unix_ms: int) -> str:
@@ -25,6 +26,8 @@ def parse_time(text: str) -> int:
 
     Seconds since 1970 are taken too, as some clients send them. Raises ValueError.
     """
+    if len(text) > _TIME_CHARACTERS_MAX:
+        raise ValueError(f"{text[:40]!r}… is too long for a time")
     if text.isdecimal():
         unix_ms = int(text) * 1000
         time_text(unix_ms)

@@ -7,6 +7,8 @@ never change places.
 """
 
 import logging
+import re
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -43,6 +45,8 @@ LINGER_BYTES: Final = 4 * 1024 * 1024
 LINGER_S: Final = 2.0
 CLOSE_S: Final = 2.0  # For TLS' closing alert; nobody waits for the answer to it.
 
+
+PYTHON_OCTETS: Final = re.compile(r""":? (?:bytearray\()?b['"]""")
 
 ClientStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -113,7 +117,9 @@ class HttpConnection:
             except h11.RemoteProtocolError as error:
                 status = error.error_status_hint
                 code = "head_too_large" if status == 431 else "bad_request"
-                await self._refuse(HttpError(status, code, f"Not valid HTTP: {error!s:.200}."))
+                # The library's texts end with the octets at fault, in Python's notation.
+                text = PYTHON_OCTETS.split(str(error), maxsplit=1)[0]
+                await self._refuse(HttpError(status, code, f"Not valid HTTP: {text:.200}."))
                 return
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 raise
@@ -166,12 +172,13 @@ class HttpConnection:
             refused_body(head, route)
             request.body = await self._read_body(route.body_bytes_max)
         except HttpError as error:
+            target = head.target.decode("latin-1")
+            render = route.render_error if route else services.router.renderer(target)
             if not self._body_is_over():
                 # The rest of the body is not worth reading, and without it there is no next head.
-                await self._refuse(error, route)
+                await self._refuse(error, render)
                 return False
-            response = route.render_error(error) if route else error_response(error)
-            return await self._write(response)
+            return await self._write(render(error))
         try:
             self._enter(Phase.HANDLER, None)
             response = await _handled(route, request)
@@ -244,13 +251,16 @@ class HttpConnection:
         await self._stream.send_all(data)
         return self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
 
-    async def _refuse(self, error: HttpError, route: Route | None = None) -> None:
+    async def _refuse(
+        self, error: HttpError, render: Callable[[HttpError], Response] = error_response
+    ) -> None:
         """Answer with an error if that is still possible, and end the conversation."""
         self._enter(Phase.WRITE, self._services.settings.write_s)
         if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        response = route.render_error(error) if route else error_response(error)
-        data = encoded(self._h11, response, self._services, head_only=self._head_only, close=True)
+        data = encoded(
+            self._h11, render(error), self._services, head_only=self._head_only, close=True
+        )
         await self._stream.send_all(data)
         with trio.move_on_after(LINGER_S):
             if isinstance(self._stream, trio.SocketStream):

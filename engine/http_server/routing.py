@@ -4,11 +4,11 @@ Ties go to the literal segment. Two routes for the same method and pattern are a
 mistake of ours and refused at construction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
-from engine.http_server.values import HttpError, Route
+from engine.http_server.values import HttpError, Response, Route, error_response
 
 
 @dataclass(slots=True)
@@ -24,8 +24,10 @@ class Router:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Node()
+        self._renderers: dict[str, Callable[[HttpError], Response]] = {}
         for route in routes:
             self._add(route)
+            self._renderers.setdefault(_first_segment(route.pattern), route.render_error)
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str], str]:
         """Return the route, its parameters and the decoded path.
@@ -50,6 +52,13 @@ class Router:
         route, names = found
         return route, dict(zip(names, reversed(values), strict=True)), decoded
 
+    def renderer(self, target: str) -> Callable[[HttpError], Response]:
+        """Return how errors look where there is no route: as with its neighbours.
+
+        A client that guessed a path wrongly still reads only the form of its own API.
+        """
+        return self._renderers.get(_first_segment(target), error_response)
+
     def _add(self, route: Route) -> None:
         node = self._root
         names: list[str] = []
@@ -64,6 +73,10 @@ class Router:
                 node = node.literals.setdefault(part, _Node())
         assert route.method not in node.routes, f"two routes for {route.method} {route.pattern}"
         node.routes[route.method] = (route, tuple(names))
+
+
+def _first_segment(path: str) -> str:
+    return path.partition("?")[0].removeprefix("/").partition("/")[0].lower()
 
 
 def _walk(node: _Node, segments: Sequence[str], at: int) -> tuple[_Node | None, list[str]]:

@@ -33,10 +33,14 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks. An operator sees all accounts; `account` is None for operators and anonymous."""
+    """Who asks. An operator sees all accounts; `account` is None for operators and anonymous.
+
+    `api_key` is what the account came with, for whoever has to ask later if it is still good.
+    """
 
     account: Account | None = None
     operator: bool = False
+    api_key: str = ""
 
     @property
     def known(self) -> bool:
@@ -78,8 +82,12 @@ class Request:
                 errors="strict",
                 max_num_fields=QUERY_FIELDS_MAX,
             )
+        except UnicodeDecodeError as error:
+            text = "The query string is not UTF-8 when decoded."
+            raise HttpError(400, "bad_query", text) from error
         except ValueError as error:
-            raise HttpError(400, "bad_query", f"The query string is faulty: {error}.") from error
+            text = f"The query string has more than {QUERY_FIELDS_MAX} fields."
+            raise HttpError(400, "bad_query", text) from error
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header as Latin-1 text; `name` in lower case."""

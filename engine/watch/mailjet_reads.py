@@ -1,5 +1,7 @@
 """`/v3/REST/message` and `/v3/REST/messagehistory`: the read side that clients already speak.
 
+`POST /v3/send`, which came before v3.1, is answered with the way to the one that we have.
+
 Names of resources and parameters match in any case and unknown parameters are
 ignored, because that is what those clients rely on. Here `sent` means delivered;
 only this module says it that way.
@@ -13,6 +15,7 @@ from typing import Any, Final
 import trio
 
 from engine.http_server import Access, HttpError, Request, Response, Route
+from engine.intake.send import REQUEST_OCTETS_MAX
 from engine.spool.interface import EnvelopeFilter, Spool
 from engine.watch.messages import account_id_of, visible_envelope
 from protocols.records import Envelope, Event, Reason, Status
@@ -20,8 +23,10 @@ from protocols.stream_frames import uuid_text
 from protocols.timestamps import parse_time, time_text
 
 REALM: Final = "Provide an apiKey and secretKey"
+NOT_FOUND: Final = "Object not found"
 LIMIT_DEFAULT: Final = 10
 LIMIT_MAX: Final = 1_000
+BODY_BYTES_MAX: Final = 65_536  # These have none.
 PAGE: Final = 1_000
 # Sorting upwards, counting and paging deep walk the listing; this bounds the walk to a second.
 ROWS_WALKED_MAX: Final = 100_000
@@ -104,7 +109,7 @@ def routes(spool: Spool, listings: trio.CapacityLimiter) -> list[Route]:
     async def one_message(request: Request) -> Response:
         envelope = await visible_envelope(spool, request.params["id"], request.identity)
         if envelope is None:
-            raise HttpError(404, "not_found", "Object not found")
+            raise HttpError(404, "not_found", NOT_FOUND)
         return _listing([_row(envelope, _lower_query(request))])
 
     async def history(request: Request) -> Response:
@@ -114,12 +119,19 @@ def routes(spool: Spool, listings: trio.CapacityLimiter) -> list[Route]:
         events = await spool.events_at(envelope.state.event_seqs)
         return _listing([_history_row(each) for each in events if each.status in EVENT_TYPES])
 
-    def route(pattern: str, handler: Any) -> Route:
+    async def send_of_old(request: Request) -> Response:
+        text = f"{NOT_FOUND}: Send API v3 is not served here, use POST /v3.1/send"
+        raise HttpError(404, "not_found", text)
+
+    def route(
+        pattern: str, handler: Any, method: str = "GET", body_bytes_max: int = BODY_BYTES_MAX
+    ) -> Route:
         return Route(
-            "GET",
+            method,
             pattern,
             handler,
             Access.ACCOUNT,
+            body_bytes_max=body_bytes_max,
             render_error=error_response,
             realm=REALM,
             folds_case=True,
@@ -129,6 +141,8 @@ def routes(spool: Spool, listings: trio.CapacityLimiter) -> list[Route]:
         route("/v3/REST/message", list_messages),
         route("/v3/REST/message/{id}", one_message),
         route("/v3/REST/messagehistory/{id}", history),
+        # Read whole, or a mail with attachments would learn only that it is too long.
+        route("/v3/send", send_of_old, "POST", REQUEST_OCTETS_MAX),
     ]
 
 
@@ -136,7 +150,11 @@ def error_response(error: HttpError) -> Response:
     """Errors of /v3: a 401 has no body, all others name what is wrong."""
     if error.status == 401:
         return Response(401, b"", "text/html", error.headers)
-    body = {"ErrorInfo": "", "ErrorMessage": error.message, "StatusCode": error.status}
+    message = error.message
+    if error.status == 404 and not message.startswith(NOT_FOUND):
+        # Clients look for these words, also where the port knows no such path.
+        message = f"{NOT_FOUND}: {message}"
+    body = {"ErrorInfo": "", "ErrorMessage": message, "StatusCode": error.status}
     return Response.json(body, error.status, error.headers)
 
 

@@ -142,6 +142,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=SendBody,
         error=None,
     ),
+    ("POST", "/v3/send"): Operation(
+        "Not served: always 404, with a message that names POST /v3.1/send.", error=V3Error
+    ),
     ("GET", "/v3/REST/message"): Operation(
         "List messages as Mailjet's clients expect them.", error=V3Error
     ),

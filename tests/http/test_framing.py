@@ -225,3 +225,29 @@ async def test_a_client_that_leaves_in_a_body_costs_nothing() -> None:
             await stream.send_eof()
             assert (await read_to_end(stream)).startswith(b"HTTP/1.1 400 ")
         assert port.server.statistics().bodies_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("request_octets", "text"),
+    [
+        (b"GET /open/a HTTP/1.1\r\nno colon\r\n\r\n", b"Not valid HTTP: illegal header line."),
+        (b"GET /open/a HTTP/1.1\r\n" + HOST + b"a\xff: b\r\n\r\n", b"illegal header line."),
+        (b"G\xff /open/a HTTP/1.1\r\n" + HOST + b"\r\n", b"illegal request line."),
+        (
+            b"POST /open HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
+            b"illegal chunk header.",
+        ),
+        (b"GET /open/a?a=%ff HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n", b"is not UTF-8"),
+        (
+            b"GET /open/a?" + b"a&" * 201 + b" HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n",
+            b"has more than 200 fields.",
+        ),
+    ],
+)
+async def test_refusals_are_in_our_own_words(request_octets: bytes, text: bytes) -> None:
+    async with running_port() as port:
+        answer = await port.say(request_octets)
+        assert answer.startswith(b"HTTP/1.1 400 "), answer
+        assert text in answer, answer
+        for foreign in (b"bytearray", b"b'", b"codec", b"\\x"):
+            assert foreign not in answer, answer

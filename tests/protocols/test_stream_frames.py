@@ -192,7 +192,7 @@ def test_times() -> None:
         ("1795512600", 1_795_512_600_000),
     ]:
         assert parse_time(text) == unix_ms
-    for text in ("", "yesterday", "2026-13-01", "9" * 30, "-1", "²"):
+    for text in ("", "yesterday", "2026-13-01", "9" * 30, "9" * 5_000, "-1", "²"):
         with pytest.raises(ValueError, match=r"time|calendar"):
             parse_time(text)
     with pytest.raises(ValueError, match="calendar"):

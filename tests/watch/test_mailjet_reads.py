@@ -186,3 +186,36 @@ async def test_faulty_parameters(look: Look, query: str) -> None:
     assert set(response.json()) == {"ErrorInfo", "ErrorMessage", "StatusCode"}
     if query.startswith("Sort"):
         assert "Cannot sort on field" in response.json()["ErrorMessage"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v3/REST/contact", 404),
+        ("PUT", "/v3/rest/contact/7?x=/v1/", 404),
+        ("POST", "/v3/REST/message", 405),
+        ("GET", "/v3", 404),
+    ],
+)
+async def test_what_is_not_there_is_told_in_the_form_of_v3(
+    look: Look, method: str, path: str, status: int
+) -> None:
+    response = await look.ask(method, path, data=b"{}")
+    assert response.status_code == status
+    told = response.json()
+    assert set(told) == {"ErrorInfo", "ErrorMessage", "StatusCode"}
+    assert (told["ErrorInfo"], told["StatusCode"]) == ("", status)
+    assert status != 404 or told["ErrorMessage"].startswith("Object not found")
+
+
+async def test_below_v1_the_form_is_that_of_v1(look: Look) -> None:
+    assert (await look.get("/v1/nothing")).json()["error"]["code"] == "not_found"
+    assert (await look.get("/v3.2/nothing")).json()["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize("octets", [2, 200_000])
+async def test_the_send_of_old_names_the_one_that_is_here(look: Look, octets: int) -> None:
+    response = await look.ask("POST", "/v3/send", data=b" " * octets)
+    assert response.status_code == 404
+    assert "POST /v3.1/send" in response.json()["ErrorMessage"]
+    assert response.json()["StatusCode"] == 404
