@@ -127,7 +127,7 @@ async def authenticated(
                 # Only said to who has the secret: others learn nothing of the account.
                 text = "The account of this API key is suspended."
                 raise HttpError(401, "account_suspended", text, headers=_challenge(route))
-            identity = Identity(account=account)
+            identity = Identity(account=account, api_key=pair[0])
         if not identity.known:
             raise _unauthorized(route)
     if route.access is not Access.OPTIONAL and not identity.known:

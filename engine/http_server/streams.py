@@ -16,12 +16,14 @@ class ReplayStream(trio.abc.Stream):
 
     `received` counts what came since whoever reads last set it to 0. Beyond `received_max` the
     client is cut off: the library keeps a list of the fragments of a message, and empty ones add
-    nothing to the size that it bounds.
+    nothing to the size that it bounds. `is_whole` says that all that was begun was sent, so that
+    something may follow.
     """
 
     def __init__(self, stream: trio.abc.Stream, seen: bytes) -> None:
         self.received = 0
         self.received_max: int | None = None
+        self.is_whole = True
         self._stream = stream
         self._seen = seen
         self._sending = trio.StrictFIFOLock()
@@ -40,7 +42,9 @@ class ReplayStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         async with self._sending:
+            self.is_whole = False  # And stays so if we are cancelled here.
             await self._stream.send_all(data)
+            self.is_whole = True
 
     def send_nowait(self, data: bytes) -> int:
         """Send what the kernel takes at once and return how much that was, without waiting.
@@ -51,11 +55,13 @@ class ReplayStream(trio.abc.Stream):
         if self._sending.locked() or not isinstance(self._stream, trio.SocketStream):
             return 0
         try:
-            return os.write(self._stream.socket.fileno(), data)
+            sent = os.write(self._stream.socket.fileno(), data)
         except BlockingIOError:
             return 0
         except OSError as error:
             raise trio.BrokenResourceError("the client is gone") from error
+        self.is_whole = sent == len(data)
+        return sent
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

@@ -5,6 +5,7 @@ Origin, a subprotocol that we speak, a free place. What the websocket library
 raises ends one connection; the HTTP port contains it.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from engine.http_server import (
     WebSocketUpgrade,
 )
 from engine.spool.interface import Spool
+from engine.watch.admittance import Admittance
 from engine.watch.boards import Boards
 from engine.watch.hub import EventHub
 from engine.watch.subscriber import Subscriber
@@ -36,6 +38,9 @@ MESSAGE_BYTES_MAX: Final = 65_536
 # Until a message is complete; who sends nothing but pings gets this far in two weeks.
 RECEIVED_BYTES_MAX: Final = 262_144
 MESSAGES_WAITING: Final = 4
+# A close frame without a text, code 1001: the server goes down (RFC 6455 5.5.1, 7.4.1).
+GOING_AWAY: Final = b"\x88\x02\x03\xe9"
+GOING_AWAY_S: Final = 1.0
 SUBSCRIBERS_MAX: Final = 2_000  # 20 kB each; half of the connections that the port takes.
 
 
@@ -57,7 +62,7 @@ def routes(services: StreamServices) -> list[Route]:
     async def admit(request: Request) -> Identity:
         identity = _admitted(services, request)
         if identity is not request.identity:
-            await _refuse_suspended(services.spool, identity)
+            await _refuse_dismissed(services.spool, identity)
         return identity
 
     async def run(request: Request, stream: ReplayStream) -> None:
@@ -87,13 +92,11 @@ def routes(services: StreamServices) -> list[Route]:
     ]
 
 
-async def _refuse_suspended(spool: Spool, identity: Identity) -> None:
-    """Raise HttpError 401 for a ticket whose account was disabled after it was given out."""
-    own = identity.account
-    if own is None:
-        return
-    if any(each.disabled for each in await spool.accounts() if each.account_id == own.account_id):
-        raise HttpError(401, "account_suspended", "The account of this ticket is suspended.")
+async def _refuse_dismissed(spool: Spool, identity: Identity) -> None:
+    """Raise HttpError 401 for a ticket whose account or key ended after it was given out."""
+    dismissal = await Admittance(spool, identity).dismissal()
+    if dismissal is not None:
+        raise HttpError(401, dismissal.code, dismissal.text)
 
 
 def _admitted(services: StreamServices, request: Request) -> Identity:
@@ -153,6 +156,7 @@ async def _run_websocket(services: StreamServices, request: Request, stream: Rep
     chosen = _chosen_subprotocol(_proposed_subprotocols(request))
     stream.received_max = RECEIVED_BYTES_MAX
     services.hub.subscribers += 1
+    is_open = False
     try:
         async with trio.open_nursery() as nursery:
             try:
@@ -164,6 +168,7 @@ async def _run_websocket(services: StreamServices, request: Request, stream: Rep
                         max_message_size=MESSAGE_BYTES_MAX,
                     )
                     websocket = await asked.accept(subprotocol=chosen)
+                is_open = True
                 subscriber = Subscriber(
                     websocket,
                     stream,
@@ -179,3 +184,16 @@ async def _run_websocket(services: StreamServices, request: Request, stream: Rep
             nursery.cancel_scope.cancel()
     finally:
         services.hub.subscribers -= 1
+        # Nobody but an engine that stops cancels a connection from outside.
+        if is_open and trio.current_effective_deadline() == float("-inf"):
+            await _say_going_away(stream)
+
+
+async def _say_going_away(stream: ReplayStream) -> None:
+    """Tell a client to come back later, if no frame is cut in two and it takes a few octets."""
+    with (
+        suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+        trio.move_on_after(GOING_AWAY_S, shield=True),
+    ):
+        if stream.is_whole:
+            await stream.send_all(GOING_AWAY)

@@ -8,13 +8,14 @@ client falls behind and later reads older events. A client that takes nothing fo
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from engine.http_server import Identity, ReplayStream
 from engine.spool.interface import EventFilter, Spool
+from engine.watch.admittance import Admittance, Dismissal
 from engine.watch.boards import Boards, Subject
 from engine.watch.hub import EventHub, Place, place_of
 from protocols.stream_frames import (
@@ -36,10 +37,13 @@ PONG_S: Final = 2 * SEND_S
 EMPTY_BATCH_S: Final = 0.25
 # Answers to frames that we refuse; who sends more of them than it reads is cut off.
 ERRORS_MAX: Final = 16
+# To say why we hang up, and for the client to answer the close.
+CLOSE_S: Final = 2.0
+POLICY_VIOLATION: Final = 1008  # RFC 6455 7.4.1, and the nearest to a lost right.
 
 
 class SubscriberLost(Exception):
-    """The client does not take what it is sent, or floods us."""
+    """The client does not take what it is sent, floods us, or may not be here any more."""
 
 
 class _Subscription:
@@ -78,6 +82,8 @@ class Subscriber:
         self._subscription: _Subscription | None = None
         self._subscribed = trio.Event()
         self._watching: set[Subject] = set()
+        self._admittance = Admittance(spool, identity)
+        self._is_dismissed = False
 
     async def run(self) -> None:
         """Return when the client has closed. Raises SubscriberLost, possibly in a group."""
@@ -175,6 +181,7 @@ class Subscriber:
     async def _ping(self) -> None:
         while True:
             await trio.sleep(PING_S)
+            await self._ensure_admitted()  # Nothing may be sent for hours.
             try:
                 with trio.fail_after(PONG_S):
                     await self._websocket.ping()
@@ -183,7 +190,26 @@ class Subscriber:
             except ConnectionClosed:
                 return  # The reader hears of it too, and ends everything.
 
+    async def _ensure_admitted(self) -> None:
+        """Go on only if the account and its key are still good."""
+        while not self._admittance.is_certain:
+            dismissal = await self._admittance.dismissal()
+            if dismissal is not None:
+                await self._dismiss(dismissal)
+
+    async def _dismiss(self, dismissal: Dismissal) -> NoReturn:
+        if self._is_dismissed:
+            await trio.sleep_forever()  # Another writer is saying it.
+        self._is_dismissed = True
+        # Closing ends the reader, and that cancels the writers: not before all has been said.
+        with trio.move_on_after(CLOSE_S, shield=True):
+            frame = self._frame(error_frame(dismissal.code, dismissal.text))
+            await self._stream.send_all(frame)
+            await self._websocket.aclose(POLICY_VIOLATION, dismissal.code)
+        raise SubscriberLost(dismissal.text)
+
     async def _send(self, frames: bytes) -> None:
+        await self._ensure_admitted()
         sent = self._stream.send_nowait(frames)
         if sent == len(frames):
             return

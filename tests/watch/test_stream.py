@@ -311,6 +311,8 @@ async def test_the_engine_does_not_wait_for_subscribers_when_it_ends(look: Look)
         await listener.say({"subscribe": {"after": "start"}})
         await listener.hear()
         look.server.stop()
+        opcode, data = await trio.to_thread.run_sync(listener.client.recv_data)
+        assert (opcode, data) == (websocket.ABNF.OPCODE_CLOSE, b"\x03\xe9")  # 1001, going away
         with pytest.raises((websocket.WebSocketConnectionClosedException, ConnectionError)):
             await trio.to_thread.run_sync(listener.client.recv)
     while look.server.statistics().connections:
