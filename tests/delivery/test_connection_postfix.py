@@ -27,6 +27,8 @@ pytestmark = pytest.mark.slow
 POSTFIX = shutil.which("postfix") or "/usr/sbin/postfix"
 MASTER_LINES = Path("/usr/share/postfix/master.cf.dist")
 
+START_TRIES_MAX = 3
+
 
 class Postfix:
     """A running instance: its port, and the mails in its one mailbox."""
@@ -106,14 +108,20 @@ def postfix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postfix]:
     # Its processes run as other users and have to find their way in.
     for above in (directory, directory.parent, directory.parent.parent):
         above.chmod(0o755)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    config = write_configuration(directory, port)
-    command = [POSTFIX, "-c", str(config)]
-    started = subprocess.run([*command, "start"], capture_output=True, text=True, check=False)
+    # A port that was free a moment ago may be taken when Postfix comes to it.
+    for attempt in range(START_TRIES_MAX):
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            port: int = sock.getsockname()[1]
+        place = directory / str(attempt)
+        place.mkdir()
+        config = write_configuration(place, port)
+        command = [POSTFIX, "-c", str(config)]
+        started = subprocess.run([*command, "start"], capture_output=True, text=True, check=False)
+        if started.returncode == 0:
+            break
     try:
         assert started.returncode == 0, started.stderr
-        yield Postfix(directory, config, port)
+        yield Postfix(place, config, port)
     finally:
         subprocess.run([*command, "stop"], capture_output=True, check=False)
 
