@@ -98,6 +98,24 @@ def write_configuration(directory: Path, port: int) -> Path:
     return config
 
 
+def start_postfix(directory: Path) -> tuple[list[str], Postfix]:
+    """Start an instance; return its command and itself."""
+    said = ""
+    for attempt in range(START_TRIES_MAX):
+        # A port that was free a moment ago may be taken when Postfix comes to it.
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            port: int = sock.getsockname()[1]
+        place = directory / str(attempt)
+        place.mkdir()
+        config = write_configuration(place, port)
+        command = [POSTFIX, "-c", str(config)]
+        started = subprocess.run([*command, "start"], capture_output=True, text=True, check=False)
+        if started.returncode == 0:
+            return command, Postfix(place, config, port)
+        said = started.stderr
+    raise AssertionError(said)
+
+
 @pytest.fixture(scope="module")
 def postfix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postfix]:
     if not os.access(POSTFIX, os.X_OK) or not MASTER_LINES.exists():
@@ -108,20 +126,9 @@ def postfix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postfix]:
     # Its processes run as other users and have to find their way in.
     for above in (directory, directory.parent, directory.parent.parent):
         above.chmod(0o755)
-    # A port that was free a moment ago may be taken when Postfix comes to it.
-    for attempt in range(START_TRIES_MAX):
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            port: int = sock.getsockname()[1]
-        place = directory / str(attempt)
-        place.mkdir()
-        config = write_configuration(place, port)
-        command = [POSTFIX, "-c", str(config)]
-        started = subprocess.run([*command, "start"], capture_output=True, text=True, check=False)
-        if started.returncode == 0:
-            break
+    command, running = start_postfix(directory)
     try:
-        assert started.returncode == 0, started.stderr
-        yield Postfix(place, config, port)
+        yield running
     finally:
         subprocess.run([*command, "stop"], capture_output=True, check=False)
 
