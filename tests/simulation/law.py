@@ -8,6 +8,7 @@ nothing; limits hold over every window. The times that it allows are derived fro
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import msgspec
 
@@ -16,7 +17,7 @@ from protocols.records import FINAL_STATUSES, STATUSES, Envelope, Event, Reason,
 from protocols.stream_frames import stream_event, uuid_text
 from tests.simulation.lives import Life
 from tests.simulation.peers import Taken
-from tests.simulation.plan import CEILED, CEILING, REGULARS, THROTTLE, THROTTLED
+from tests.simulation.plan import CEILINGS, REGULARS, THROTTLES
 from tests.simulation.run import Observed
 
 Key = tuple[str, str]
@@ -254,17 +255,11 @@ def _what_is_held_stays(seen: Observed) -> Iterator[str]:
 
 def _limits_hold(seen: Observed) -> Iterator[str]:
     """The rate over every window, crash or no crash; the ceilings at every moment."""
-    rate = Rate.parse(THROTTLE)
-    times = [each.at_s for each in seen.world.notebook.asked if each.domain == THROTTLED]
-    for first, begin_s in enumerate(times):
-        for last in range(first, len(times)):
-            allowed = rate.burst + rate.per_s * (times[last] - begin_s) + BUCKET_ROUNDING
-            if last - first + 1 > allowed:
-                yield f"{last - first + 1} to {THROTTLED} in {times[last] - begin_s:.3f} s"
-                return
-    ceiled = {f"mx.{CEILED}": CEILING}
+    for domains, text in THROTTLES.items():
+        times = [each.at_s for each in seen.world.notebook.asked if each.domain in domains]
+        yield from islice(_over_rate(Rate.parse(text), times), 1)
     for address, peak in seen.world.notebook.connections_peak.items():
-        ceiling = ceiled.get(seen.world.receivers[address].name, SITE_CEILING)
+        ceiling = CEILINGS.get(seen.world.receivers[address].name, SITE_CEILING)
         if peak > ceiling:
             yield f"{peak} connections to {address} at once, the ceiling is {ceiling}"
 
@@ -276,6 +271,15 @@ def _it_ends_when_it_should(seen: Observed) -> Iterator[str]:
             yield f"life {life.number} took {life.ended_s - life.stopping_s:.1f} s to stop"
         if life.failed_s is not None and life.ended_s - life.failed_s > FAIL_STOP_S:
             yield f"life {life.number} went on after a failed commit"
+
+
+def _over_rate(rate: Rate, times: list[float]) -> Iterator[str]:
+    """Return the windows between any two of these moments that hold more than the rate allows."""
+    for first, begin_s in enumerate(times):
+        for last in range(first, len(times)):
+            width_s = times[last] - begin_s
+            if last - first + 1 > rate.burst + rate.per_s * width_s + BUCKET_ROUNDING:
+                yield f"{last - first + 1} in {width_s:.3f} s from {begin_s:.3f} on, against {rate}"
 
 
 def _quota_is_exact(seen: Observed) -> Iterator[str]:

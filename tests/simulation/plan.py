@@ -22,10 +22,13 @@ HOUR_S = 3600.0
 DAY_MS = 86_400_000
 # 2026-11-24T00:00Z; runs begin some time before this midnight, where quotas turn over.
 MIDNIGHT_UNIX_MS = 1_795_478_400_000
-THROTTLE = "12/min, burst 3"
+# A rate of one destination, and one that three destinations at a site share.
 THROTTLED = "throttled.test"
+POOL = ("pool-a.test", "pool-b.test", "pool-c.test")
+THROTTLES = {(THROTTLED,): "12/min, burst 3", POOL: "20/min, burst 4"}
 CEILED = "ceiled.test"
-CEILING = 2
+# By MX host; one is a destination's rule, the other a site's.
+CEILINGS = {"mx.ceiled.test": 2, "mx.pool-a.test": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +147,19 @@ def _config(span: Span, url: str, data_dir: Path, small_per_day: int) -> Config:
         ),
         plans=(Plan(name="small", messages_per_day=small_per_day),),
         rules=(
-            Rule(destination=DomainPattern.parse(THROTTLED), rate=Rate.parse(THROTTLE)),
-            Rule(destination=DomainPattern.parse(CEILED), connections_max=CEILING),
+            Rule(
+                destination=DomainPattern.parse(THROTTLED),
+                rate=Rate.parse(THROTTLES[THROTTLED,]),
+            ),
+            Rule(
+                destination=DomainPattern.parse(CEILED),
+                connections_max=CEILINGS["mx.ceiled.test"],
+            ),
+            Rule(
+                site=DomainPattern.parse("mx.pool-a.test"),
+                rate=Rate.parse(THROTTLES[POOL]),
+                connections_max=CEILINGS["mx.pool-a.test"],
+            ),
         ),
     )
 
@@ -189,6 +203,9 @@ class _Builder:
         self.receiver("never.test", mood=Mood(refusals=1.0, stages=(Stage.RCPT,), only_4xx=True))
         self.receiver(THROTTLED, mood=Mood(refusals=0.1, stages=(Stage.RCPT,)))
         self.receiver(CEILED, Behaviour(reply_delay_s=0.2))
+        self.receiver(POOL[0], mood=Mood(refusals=0.1, stages=(Stage.RCPT,)))
+        for domain in POOL[1:]:
+            self.add(domain, Records(mx=((10, f"mx.{POOL[0]}"),)))
         self.receiver("flaky-dns.test")
         self.dns_faults["flaky-dns.test"] = 0.4
         # Two domains at one site, one of them with a first host that is not there.
@@ -230,7 +247,7 @@ def _requests(rand: random.Random, span: Span, domains: list[str]) -> list[SendR
         messages: list[dict[str, Any]] = []
         good: list[tuple[str, str]] = []
         bad: list[tuple[str, str]] = []
-        home = rand.choice((*domains, THROTTLED, THROTTLED))
+        home = rand.choice((*domains, THROTTLED, THROTTLED, *POOL))
         for index in range(rand.randint(20, 40) if is_burst else rand.randint(1, 5)):
             subject = f"mail {number}-{index}"
             names = []
