@@ -61,8 +61,6 @@ class Answered:
     status: int = 0
     # (subject, recipient) -> (message_id, uuid), as answered.
     accepted: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
-    refused: list[tuple[str, str]] = field(default_factory=list)
-    tries: int = 0
     # Whether some try died without an answer, so that its mail may be there all the same.
     is_in_doubt: bool = False
 
@@ -258,7 +256,6 @@ class _Simulation:
             http_request = Request(
                 "POST", SEND_PATH, "", headers, body=request.body, identity=identity
             )
-            answer.tries += 1
             response = await life.visit(route.handler, http_request)
             self.note("answer", request.number, None if response is None else response.body)
             if response is not None and response.status != 503:

@@ -17,3 +17,5 @@ def test_the_law_holds(seed: int, url: str, data_dir: Path) -> None:
     # A run in which nothing happened would keep any law.
     assert seen.events
     assert seen.steps.steps > 50
+    assert seen.follower.sessions > 1
+    assert seen.operator.spans
