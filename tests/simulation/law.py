@@ -173,7 +173,7 @@ def _no_mail_grows_too_old(seen: Observed) -> Iterator[str]:
     promise_ms = round(seen.world.span.housekeeping_s * 1000) + 4000
     for event, envelope in _final_events(seen):
         expires = envelope.state.expires_unix_ms
-        late_ms = event.at_unix_ms - _awake_unix_ms(seen, expires)
+        late_ms = event.at_unix_ms - _awake_unix_ms(seen, expires, promise_ms)
         if event.reason is Reason.EXPIRED and event.at_unix_ms < expires:
             yield f"{_key(envelope)} expired {expires - event.at_unix_ms} ms early"
         if late_ms > (round(IN_FLIGHT_S * 1000) if event.attempt else promise_ms):
@@ -346,9 +346,10 @@ def _started_in(event: Event, life: Life) -> bool:
     return event.start_count == life.number + 1
 
 
-def _awake_unix_ms(seen: Observed, unix_ms: int) -> int:
-    """Return the first moment from `unix_ms` on at which the engine was up."""
+def _awake_unix_ms(seen: Observed, unix_ms: int, for_ms: int) -> int:
+    """Return the first moment from `unix_ms` on at which the engine had so long to live."""
     for life in seen.lives:
-        if _unix_ms(seen, life.ended_s) >= unix_ms:
-            return max(unix_ms, _unix_ms(seen, life.began_s))
+        begin_unix_ms = max(unix_ms, _unix_ms(seen, life.began_s))
+        if _unix_ms(seen, life.ended_s) >= begin_unix_ms + for_ms:
+            return begin_unix_ms
     return unix_ms
