@@ -5,6 +5,7 @@ message is the row of its statuses; of the whole log a digest, to be compared wi
 """
 
 import json
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -73,6 +74,7 @@ class Follower(threading.Thread):
         super().__init__(name="follower")
         self.heard = Heard()
         self.stop = threading.Event()
+        self._port = port
         self._url = f"ws://127.0.0.1:{port}/v1/stream"
         self._authorization = credentials.authorization
         self._resumes = resumes
@@ -92,8 +94,17 @@ class Follower(threading.Thread):
         return self.heard.cursor == head
 
     def _follow(self) -> None:
+        # Our own socket, because the client leaves one that was refused to the garbage collector.
+        plain = socket.create_connection(("127.0.0.1", self._port), timeout=10)
+        try:
+            self._listen(plain)
+        finally:
+            plain.close()
+
+    def _listen(self, plain: socket.socket) -> None:
         connection = websocket.create_connection(
             self._url,
+            socket=plain,
             header=[f"Authorization: {self._authorization}"],
             subprotocols=["eilpost.v1+json"],
             timeout=10,
