@@ -8,7 +8,7 @@ not there yet. A destination is a domain with an MX host and address of its own.
 from pathlib import Path
 
 from bench import rig
-from bench.children import NameServer, Sink, Subscribers
+from bench.children import Subscribers
 from bench.report import Report
 
 SIZES = {"destinations": (1, 100, 1000), "kilobytes": (2, 10, 100), "messages": (20_000,)}
@@ -18,36 +18,28 @@ QUEUE_OCTETS_MAX = 500_000_000
 
 
 def answer(sizes: dict[str, list[int]], directory: Path, report: Report) -> None:
-    for destinations in sizes["destinations"]:
-        for kilobytes in sizes["kilobytes"]:
-            for messages in sizes["messages"]:
-                octets = kilobytes * 1000
-                count = max(destinations, min(messages, QUEUE_OCTETS_MAX // octets))
-                _drain(directory, report, destinations, octets, count)
+    for case in rig.cases(sizes):
+        _drain(directory, report, **case)
 
 
-def _drain(directory: Path, report: Report, destinations: int, octets: int, messages: int) -> None:
-    case = f"{destinations} destinations, {octets // 1000} kB, {messages} messages"
-    with (
-        Sink(hosts=min(destinations, 1000)) as sink,
-        NameServer({"good": (sink.address, sink.hosts)}) as name_server,
-    ):
-        place = directory / f"drain-{destinations}-{octets}-{messages}"
-        engine, credentials = rig.new_engine(place, rig.settings(name_server, sink.port))
-        report.limits = rig.limits_of(engine)
+def _drain(
+    directory: Path, report: Report, destinations: int, kilobytes: int, messages: int
+) -> None:
+    octets = kilobytes * 1000
+    messages = max(destinations, min(messages, QUEUE_OCTETS_MAX // octets))
+    case = f"{destinations} destinations, {kilobytes} kB, {messages} messages"
+    place = directory / f"drain-{destinations}-{octets}-{messages}"
+    with rig.world(place, report, hosts=min(destinations, 1000)) as world:
+        sink, engine, credentials = world.sink, world.engine, world.credentials
         rig.prefill(engine, messages=messages, destinations=destinations, octets=octets)
         engine.start()
-        try:
-            baseline = rig.wait_for_first(engine, sink)
-            engine.wait_until_ready()
-            with Subscribers(
-                engine.port, credentials.authorization, 1, after="start"
-            ) as subscriber:
-                drained = rig.wait_for_last(engine, sink, baseline, messages, credentials)
-                seen = subscriber.report()
-            counts = rig.wait_until_settled(engine, credentials)
-        finally:
-            engine.stop()
+        baseline = rig.wait_for_first(engine, sink)
+        engine.wait_until_ready()
+        with Subscribers(engine.port, credentials.authorization, 1, after="start") as subscriber:
+            drained = rig.wait_for_last(engine, sink, baseline, messages, credentials)
+            seen = subscriber.report()
+        counts = rig.wait_until_settled(engine, credentials)
+        engine.stop()
         drained.add_to(report, case)
         if counts["delivered"] != messages:
             report.notes.append(f"{case}: delivered {counts['delivered']}, {counts}")

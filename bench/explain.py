@@ -24,10 +24,8 @@ CAMPAIGN = "bench"
 
 
 def answer(sizes: dict[str, list[int]], directory: Path, report: Report) -> None:
-    for queued in sizes["queued"]:
-        for destinations in sizes["destinations"]:
-            for asks in sizes["asks"]:
-                _measure(directory, report, queued, destinations, asks)
+    for case in rig.cases(sizes):
+        _measure(directory, report, **case)
 
 
 def _measure(directory: Path, report: Report, queued: int, destinations: int, asks: int) -> None:

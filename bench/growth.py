@@ -8,7 +8,6 @@ envelopes at as many destinations, so that a million fit; they travel alone.
 from pathlib import Path
 
 from bench import rig
-from bench.children import NameServer, Sink
 from bench.report import Report
 
 SIZES = {"queued": (10_000, 100_000, 1_000_000), "messages": (8000,), "kilobytes": (2,)}
@@ -35,25 +34,16 @@ def _drain_some(
     """Return the engine's CPU microseconds for a message; 0 if that cannot be told."""
     case = f"{queued} queued, {messages} drained, {kilobytes} kB"
     place = directory / f"growth-{queued}-{messages}-{kilobytes}"
-    with (
-        Sink(hosts=DESTINATIONS) as sink,
-        NameServer({"good": (sink.address, sink.hosts)}) as name_server,
-    ):
-        engine, _ = rig.new_engine(place, rig.settings(name_server, sink.port))
-        report.limits = rig.limits_of(engine)
+    with rig.world(place, report, hosts=DESTINATIONS) as world:
         rig.prefill(
-            engine,
+            world.engine,
             messages=queued,
             destinations=DESTINATIONS,
             octets=kilobytes * 1000,
             recipients=RECIPIENTS_PER_CONTENT,
         )
-        engine.start()
-        try:
-            baseline = rig.wait_for_first(engine, sink)
-            drained = rig.wait_for_last(engine, sink, baseline, messages)
-        finally:
-            engine.kill()
-    rig.remove(place)
+        world.engine.start()
+        baseline = rig.wait_for_first(world.engine, world.sink)
+        drained = rig.wait_for_last(world.engine, world.sink, baseline, messages)
     drained.add_to(report, case)
     return drained.cpu_s / drained.measured * 1e6 if drained.measured else 0.0

@@ -19,11 +19,8 @@ NOBODY = "127.9.0.1"
 
 
 def answer(sizes: dict[str, list[int]], directory: Path, report: Report) -> None:
-    for kilobytes in sizes["kilobytes"]:
-        for messages in sizes["messages"]:
-            for connections in sizes["connections"]:
-                for batch in sizes["batch"]:
-                    _take_in(directory, report, kilobytes, messages, connections, batch)
+    for case in rig.cases(sizes):
+        _take_in(directory, report, **case)
 
 
 def _take_in(

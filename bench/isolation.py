@@ -24,11 +24,8 @@ THROTTLED_OCTETS = 400
 
 
 def answer(sizes: dict[str, list[int]], directory: Path, report: Report) -> None:
-    for throttled in sizes["throttled"]:
-        for messages in sizes["messages"]:
-            for kilobytes in sizes["kilobytes"]:
-                for rounds in sizes["rounds"]:
-                    _compare(directory, report, throttled, messages, kilobytes, rounds)
+    for case in rig.cases(sizes):
+        _compare(directory, report, **case)
 
 
 def _compare(

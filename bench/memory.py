@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 from bench import rig
-from bench.children import NameServer, Sink
 from bench.report import Report
 
 SIZES = {
@@ -28,11 +27,8 @@ ECHO_S = 0.2
 
 
 def answer(sizes: dict[str, list[int]], directory: Path, report: Report) -> None:
-    for queued in sizes["queued"]:
-        for destinations in sizes["destinations"]:
-            for kilobytes in sizes["kilobytes"]:
-                for seconds in sizes["seconds"]:
-                    _measure(directory, report, queued, destinations, kilobytes, seconds)
+    for case in rig.cases(sizes):
+        _measure(directory, report, **case)
 
 
 def _measure(
@@ -40,12 +36,8 @@ def _measure(
 ) -> None:
     case = f"{queued} queued, {destinations} destinations, {kilobytes} kB"
     place = directory / f"memory-{queued}-{destinations}-{kilobytes}-{seconds}"
-    with (
-        Sink(hosts=min(destinations, HOSTS_MAX)) as sink,
-        NameServer({"good": (sink.address, sink.hosts)}) as name_server,
-    ):
-        engine, _ = rig.new_engine(place, rig.settings(name_server, sink.port))
-        report.limits = rig.limits_of(engine)
+    with rig.world(place, report, hosts=min(destinations, HOSTS_MAX)) as world:
+        sink, engine = world.sink, world.engine
         rig.prefill(
             engine,
             messages=queued,
@@ -54,27 +46,23 @@ def _measure(
             recipients=RECIPIENTS_PER_CONTENT,
         )
         engine.start()
-        try:
-            baseline = rig.wait_for_first(engine, sink)
-            peak_bytes = 0
-            end_at = time.monotonic() + seconds
-            # At most half, so that there is something left to deliver after the kill.
-            while time.monotonic() < end_at and sink.report()["recipients"] < queued // 2:
-                engine.check_alive()
-                peak_bytes = max(peak_bytes, engine.private_bytes())
-                time.sleep(SAMPLE_S)
-            drained = rig.wait_for_last(engine, sink, baseline, 0)
-            engine.kill()
-            time.sleep(ECHO_S)
-            before = sink.report()["recipients"]
-            started = time.monotonic()
-            engine.start()
-            rig.wait_for(engine, sink, lambda seen: seen["recipients"] > before, rig.SOON_S)
-            first_delivery_s = time.monotonic() - started
-            first_delivery_cpu_s = engine.cpu_s()
-        finally:
-            engine.kill()
-    rig.remove(place)
+        baseline = rig.wait_for_first(engine, sink)
+        peak_bytes = 0
+        end_at = time.monotonic() + seconds
+        # At most half, so that there is something left to deliver after the kill.
+        while time.monotonic() < end_at and sink.report()["recipients"] < queued // 2:
+            engine.check_alive()
+            peak_bytes = max(peak_bytes, engine.private_bytes())
+            time.sleep(SAMPLE_S)
+        drained = rig.wait_for_last(engine, sink, baseline, 0)
+        engine.kill()
+        time.sleep(ECHO_S)
+        before = sink.report()["recipients"]
+        started = time.monotonic()
+        engine.start()
+        rig.wait_for(engine, sink, lambda seen: seen["recipients"] > before, rig.SOON_S)
+        first_delivery_s = time.monotonic() - started
+        first_delivery_cpu_s = engine.cpu_s()
     report.add(case, "private memory, highest", peak_bytes / 1e6, "MB")
     report.add(case, "from start after kill -9 to the first delivery", first_delivery_s, "s")
     report.add(case, "CPU of the engine until then", first_delivery_cpu_s, "s")

@@ -1,10 +1,12 @@
 """One engine with what it needs around it: DNS, configuration, account, a queue to drain."""
 
+import itertools
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,41 @@ SOON_S = 0.02
 PROGRESS_POLL_S = 0.1
 # Nothing moves for so long: the run has failed, and waiting on would hide it.
 STANDSTILL_S = 60.0
+
+
+def cases(sizes: Mapping[str, Sequence[int]]) -> Iterator[dict[str, int]]:
+    """Return every combination of the sizes, each by its names; the last name varies first."""
+    for values in itertools.product(*sizes.values()):
+        yield dict(zip(sizes, values, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """An engine that was not started yet, and the sink where all its destinations are."""
+
+    sink: Sink
+    engine: EngineProcess
+    credentials: Credentials
+
+
+@contextmanager
+def world(place: Path, report: Report, *, hosts: int, stamps: bool = False) -> Iterator[World]:
+    """Make an engine in `place` for mail to up to `hosts` addresses of one sink.
+
+    An engine that still runs at the end is killed, and `place` is removed: a spool of a million
+    takes a gigabyte.
+    """
+    with (
+        Sink(hosts=hosts, stamps=stamps) as sink,
+        NameServer({"good": (sink.address, sink.hosts)}) as name_server,
+    ):
+        engine, credentials = new_engine(place, settings(name_server, sink.port))
+        report.limits = limits_of(engine)
+        try:
+            yield World(sink, engine, credentials)
+        finally:
+            engine.kill()
+    remove(place)
 
 
 def settings(name_server: NameServer, port: int, more: str = "") -> str:
@@ -189,5 +226,5 @@ def wait_for_events(subscribers: Subscribers, delivered: int) -> None:
 
 
 def remove(place: Path) -> None:
-    """Give the disk back before the next case; a spool of a million takes a gigabyte."""
+    """Give the disk back before the next case."""
     shutil.rmtree(place)

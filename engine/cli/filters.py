@@ -7,8 +7,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from engine.cli.control import Asked
-from engine.cli.printing import printable
+from engine.cli.control import Asked, EngineRefused, EngineStopped, engine
+from engine.cli.options import config_option, failures, json_option, load
+from engine.cli.printing import print_json, printable
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -47,6 +48,34 @@ def filter_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def bulk_options(command: F) -> F:
+    """Give a command what all that change waiting mail at once have; see `change_mail`."""
+    for option in (
+        config_option,
+        json_option,
+        click.option("--dry-run", is_flag=True, help="Only count what fits."),
+        click.option("--reason", default="", metavar="TEXT", help="Goes to the engine's log."),
+        filter_options,
+    ):
+        command = option(command)
+    return command
+
+
+def change_mail(route: str, past_participle: str, options: Mapping[str, object]) -> None:
+    """Have the engine change what fits the `bulk_options`, and say how many that were."""
+    chosen, dry_run, as_json = given(options), options["dry_run"], options["as_json"]
+    with failures(EngineStopped, EngineRefused), engine(load()) as asked:
+        done = go_through(
+            asked, route, chosen, progress=not as_json, dry_run=dry_run, reason=options["reason"]
+        )
+    if as_json:
+        print_json(done)
+        return
+    click.echo(f"Fitting: {counts_text(done['matched'])}.")
+    told = f"Would be {past_participle}" if dry_run else past_participle.capitalize()
+    click.echo(f"{told}: {done['changed']:,}; in flight and left alone: {done['in_flight']:,}.")
 
 
 def given(wanted: Mapping[str, object]) -> dict[str, object]:
