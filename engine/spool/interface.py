@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Protocol
 
 from engine.spool.account_calls import AccountCalls
+from engine.spool.figure_calls import FigureCalls
 from engine.spool.hold_calls import HoldCalls
 from engine.spool.note_calls import NoteCalls
 from protocols.records import (
@@ -384,7 +385,7 @@ class SpoolStatistics:
     intake_open: bool
 
 
-class Spool(AccountCalls, HoldCalls, NoteCalls, Protocol):
+class Spool(AccountCalls, HoldCalls, NoteCalls, FigureCalls, Protocol):
     """Domain-level storage. Obtained from `engine.spool.open_spool`, which runs its writer."""
 
     @property

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from engine.spool import projections
+from engine.spool import activity, projections
+from engine.spool.activity import RowKey, TimesKey
 from engine.spool.interface import AgendaRow
 from engine.spool.projections import CounterKey, Projection
 from engine.spool.transitions import QUEUE_STATUSES
@@ -23,6 +24,7 @@ from protocols.records import (
     Status,
 )
 
+DELIVERED_INDEX = STATUSES.index(Status.DELIVERED)
 OPEN_INDEXES = [STATUSES.index(each) for each in STATUSES if each not in FINAL_STATUSES]
 
 
@@ -49,6 +51,16 @@ class Tables(Protocol):
 
     def counter_rows(self) -> Iterator[tuple[CounterKey, tuple[int, ...]]]: ...
 
+    def activity_rows(self) -> Iterator[tuple[RowKey, tuple[int, ...]]]: ...
+
+    def times_rows(self) -> Iterator[tuple[TimesKey, tuple[int, ...]]]:
+        """Return the times to delivery, where there are any."""
+        ...
+
+    def activity_from_seq(self) -> int:
+        """Return the first place in the log that activity and times tell of."""
+        ...
+
     def content_references(self) -> Iterator[tuple[int, int]]:
         """Return (content_id, references) of each content that is not garbage."""
         ...
@@ -67,6 +79,7 @@ def faults_of(tables: Tables, now_unix_ms: int) -> list[str]:
     faults += _faults_of_contents(tables)
     faults += _faults_of_counters(tables, counters)
     faults += _faults_of_log(tables, counters)
+    faults += _faults_of_activity(tables, counters, now_unix_ms)
     return faults
 
 
@@ -184,3 +197,27 @@ def _faults_of_log(tables: Tables, counters: dict[CounterKey, tuple[int, ...]]) 
             yield f"event: the last of envelope {envelope.fixed.envelope_id} tells another status"
     if projections.rebuild(events) != counters:
         yield "counter: a rebuild from the log gives other counts"
+
+
+def _faults_of_activity(
+    tables: Tables, counters: dict[CounterKey, tuple[int, ...]], now_unix_ms: int
+) -> Iterator[str]:
+    first, times = tables.activity_from_seq(), dict(tables.times_rows())
+    if first == 1:
+        # With every delivery since the beginning in both.
+        for key, counts in counters.items():
+            if key.projection == Projection.DAY_DESTINATION:
+                place = TimesKey(key.account_id, key.period, key.destination)
+                counted = activity.count_of(times.get(place, ()))
+                if counted != counts[DELIVERED_INDEX]:
+                    yield f"counter: {place} has {counted} times to delivery, delivered {counts}"
+    log = tables.whole_log()
+    if log is None:
+        return
+    told, told_times = activity.rebuild(log, first)
+    if told_times != times:
+        yield "counter: a rebuild from the log gives other times to delivery"
+    rows = dict(tables.activity_rows())
+    for row_key in sorted(told.keys() | rows.keys()):
+        if activity.is_kept(row_key, now_unix_ms) and told.get(row_key) != rows.get(row_key):
+            yield f"activity: {row_key} says {rows.get(row_key)}, the log {told.get(row_key)}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.spool.holds import Holds
+from engine.spool.lmdb_activity import ActivityChanges
 from engine.spool.lmdb_contents import collect_garbage, drop_references, put_content
 from engine.spool.lmdb_counters import CounterChanges
 from engine.spool.lmdb_destinations import DestinationChanges
@@ -69,6 +70,7 @@ class Caches:
     """Rows that every commit needs again. Filled only from what was committed."""
 
     counters: dict[bytes, Counts] = field(default_factory=dict)
+    activity: dict[bytes, Counts] = field(default_factory=dict)
     destinations: dict[str, StoredDestination] = field(default_factory=dict)
     flows: dict[tuple[int, str | None], int] = field(default_factory=dict)
     holds: Holds = field(default_factory=Holds)
@@ -126,6 +128,7 @@ class Changes:
             now_unix_ms=now_unix_ms,
         )
         self.counters = CounterChanges(txn, tables, caches.counters, self.flow_of, self.note_damage)
+        self.activity = ActivityChanges(txn, tables, caches.activity, self.note_damage)
 
     # What the rules ask.
 
@@ -279,6 +282,7 @@ class Changes:
             old,
             event.status,
         )
+        self.activity.tally.note(event, is_new=old is None)
 
     def restore_rows(self, envelope_id: int) -> None:
         """Give an open envelope the rows that lead to it, should one be lost."""
@@ -311,7 +315,8 @@ class Changes:
         self._flush_envelopes()
         self._flush_events()
         self._flush_references()
-        self.counters.flush(self.marks)
+        self.counters.flush(self.marks, self.activity.tally.times)
+        self.activity.flush()
         self.destinations.flush()
         self.due_destinations.update(dict.fromkeys(self.destinations.due_again))
         put = self.txn.put
@@ -327,6 +332,7 @@ class Changes:
         caches.holds = self.holds
         pairs: list[tuple[dict[Any, Any], dict[Any, Any]]] = [
             (caches.counters, self.counters.fresh),
+            (caches.activity, self.activity.fresh),
             (caches.destinations, self.destinations.fresh),
             (caches.flows, self._flows),
         ]

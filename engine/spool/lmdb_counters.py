@@ -1,13 +1,16 @@
 """The rows of the table `counter`, as one commit changes them: one read and one write each.
 
 Beside the projections of `engine.spool.projections` there is one sum for each account, and one of
-everything in `meta`, so that a live total costs one row.
+everything in `meta`, so that a live total costs one row. Behind its counts, the row of an account's
+day and destination has the times to delivery (`engine.spool.activity`): a delivery changes it
+anyway, so that they cost no row and no page of their own.
 """
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from engine.spool import projections
+from engine.spool.activity import ActivityTally, with_times
 from engine.spool.lmdb_layout import (
     ACCOUNT_TOTAL,
     Marks,
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     import lmdb
 
 Counts = tuple[int, ...]
+
+# Where the times to delivery begin in the rows that have them.
+TIMES: Final = len(NO_COUNTS)
 
 
 class CounterChanges:
@@ -43,11 +49,14 @@ class CounterChanges:
         self.tally = Tally()
         self.fresh: dict[bytes, Counts] = {}
 
-    def flush(self, marks: Marks) -> None:
-        """Add what was tallied to the rows, and to the sum in `marks`."""
+    def flush(self, marks: Marks, times: Mapping[tuple[int, int, str], list[int]]) -> None:
+        """Add what was tallied to the rows, and to the sum in `marks`; `times` as in activity."""
         totals: dict[int, Counts] = {}
         for key, delta in self.tally.deltas().items():
-            self._add(self._row_key(key), delta)
+            row_key = self._row_key(key)
+            self._add(row_key, delta)
+            if times and key.projection == Projection.DAY_DESTINATION:
+                self._add_times(row_key, times.get((key.account_id, key.period, key.destination)))
             if key.projection == Projection.CAMPAIGN:
                 sums = totals.get(key.account_id, NO_COUNTS)
                 totals[key.account_id] = projections.add_counts(sums, delta)
@@ -68,7 +77,8 @@ class CounterChanges:
             fixed = envelope.fixed
             if fixed.account_id != account_id or destination not in ("", fixed.destination):
                 continue
-            tally = Tally()
+            tally, took = Tally(), ActivityTally()
+            took.note_delivery(fixed, envelope.state)
             tally.move(
                 fixed.account_id,
                 fixed.campaign,
@@ -85,7 +95,11 @@ class CounterChanges:
                 else:
                     is_it = key.projection == projection and self._row_key(key) == row_key
                 if is_it:
-                    counts = projections.add_counts(counts, delta)
+                    times = counts[TIMES:]
+                    counts = projections.add_counts(counts, delta) + times
+                    if projection == Projection.DAY_DESTINATION and took.times:
+                        [each] = took.times.values()
+                        counts = counts[:TIMES] + with_times(times, each)
         self.fresh[row_key] = counts
 
     def _row_key(self, key: CounterKey) -> bytes:
@@ -103,4 +117,9 @@ class CounterChanges:
                     counts = unpack_record(stored, Counts)
                 except DamagedRecord:
                     self._note_damage("counter", row_key, stored)
-        self.fresh[row_key] = projections.add_counts(counts, delta)
+        self.fresh[row_key] = projections.add_counts(counts, delta) + counts[TIMES:]
+
+    def _add_times(self, row_key: bytes, delta: list[int] | None) -> None:
+        if delta is not None:
+            row = self.fresh[row_key]
+            self.fresh[row_key] = row[:TIMES] + with_times(row[TIMES:], delta)

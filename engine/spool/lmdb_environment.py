@@ -24,6 +24,7 @@ from engine.spool.lmdb_files import (
 from engine.spool.lmdb_holds import read_holds
 from engine.spool.lmdb_layout import (
     FORMAT,
+    META_ACTIVITY_FROM,
     META_FORMAT,
     META_MARKS,
     META_START_COUNT,
@@ -94,6 +95,10 @@ class Store:
                 self.start_count = unpack_record(txn.get(META_START_COUNT, b"", db=table), int) + 1
                 self.marks = unpack_record(txn.get(META_MARKS, b"", db=table), Marks)
                 self.caches.holds = read_holds(txn, self.tables)
+                if txn.get(META_ACTIVITY_FROM, db=table) is None:
+                    # New, or from a time when no activity was counted.
+                    first = pack_record(self.marks.head_seq + 1)
+                    txn.put(META_ACTIVITY_FROM, first, db=table)
             except DamagedRecord as error:
                 raise SpoolUnusable(f"{self.path}: the table meta is damaged: {error}") from error
             txn.put(META_START_COUNT, pack_record(self.start_count), db=table)

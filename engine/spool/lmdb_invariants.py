@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from engine.spool import invariants, projections
+from engine.spool.activity import RowKey, TimesKey
 from engine.spool.interface import AgendaRow
 from engine.spool.lmdb_contents import get_octets
+from engine.spool.lmdb_counters import TIMES
 from engine.spool.lmdb_environment import Store
 from engine.spool.lmdb_holds import read_holds, site_of
 from engine.spool.lmdb_layout import (
     ACCOUNT_TOTAL,
+    ACTIVITY,
+    META_ACTIVITY_FROM,
     META_MARKS,
     PAUSED,
     RELEASE,
@@ -111,7 +115,21 @@ class _Tables:
                 found = self.txn.get(flow.to_bytes(4, "big"), b"", db=flows)
                 campaign = unpack_record(found, StoredFlow).campaign or ""
             counts = unpack_record(stored, tuple[int, ...])
-            yield CounterKey(projection, account_id, period, campaign, destination), counts
+            yield CounterKey(projection, account_id, period, campaign, destination), counts[:TIMES]
+
+    def activity_rows(self) -> Iterator[tuple[RowKey, tuple[int, ...]]]:
+        for key, stored in self.items("activity"):
+            yield RowKey(*ACTIVITY.unpack(key)), unpack_record(stored, tuple[int, ...])
+
+    def times_rows(self) -> Iterator[tuple[TimesKey, tuple[int, ...]]]:
+        for key, stored in self.items("counter"):
+            _, account_id, day, _, destination = split_counter_key(key)
+            times = unpack_record(stored, tuple[int, ...])[TIMES:]
+            if times:
+                yield TimesKey(account_id, day, destination), times
+
+    def activity_from_seq(self) -> int:
+        return unpack_record(self.txn.get(META_ACTIVITY_FROM, b"", db=self.store.tables.meta), int)
 
     def content_references(self) -> Iterator[tuple[int, int]]:
         for key, stored in self.items("content_head"):

@@ -34,6 +34,7 @@ PAUSED: Final = Struct(">IIQ")  # account, day, envelope id
 RELEASE: Final = Struct(">QII")  # release, account, day
 COUNTER_HEAD: Final = Struct(">BI")  # group, account
 COUNTER_TAIL: Final = Struct(">BII")  # projection, period, flow
+ACTIVITY: Final = Struct(">BII")  # kind, period, account
 
 # Beside the projections of `engine.spool.projections`: an account's sum, so that a live total
 # costs one row and not one for each hour of the account's life.
@@ -49,6 +50,7 @@ META_STREAM_ID: Final = b"stream_id"
 META_START_COUNT: Final = b"start_count"
 META_MARKS: Final = b"marks"
 META_HOLD_ID: Final = b"hold_id"  # the last one given, once there was a hold
+META_ACTIVITY_FROM: Final = b"activity_from"  # the first event that activity rows tell of
 
 
 class Tables:
@@ -80,8 +82,9 @@ class Tables:
         "account_name",
         "api_key",
         "quarantine",
-        # Added to format 1: a program that does not know it leaves it alone.
+        # Added to format 1: a program that does not know them leaves them alone.
         "suppression",
+        "activity",
     )
     __slots__ = NAMES
 
@@ -208,6 +211,10 @@ def counter_key(
 ) -> bytes:
     tail = COUNTER_TAIL.pack(projection, period, flow)
     return counter_group(projection, account_id) + destination.encode("ascii") + b"\0" + tail
+
+
+def activity_key(kind: int, period: int, account_id: int) -> bytes:
+    return ACTIVITY.pack(kind, period, account_id)
 
 
 def split_counter_key(key: bytes) -> tuple[int, int, int, int, str]:

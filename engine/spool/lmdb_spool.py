@@ -53,6 +53,7 @@ from engine.spool.invariants import OPEN_INDEXES
 from engine.spool.lmdb_account_calls import LmdbAccountCalls
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_environment import MAP_OCTETS, Store, open_store
+from engine.spool.lmdb_figures import LmdbFigures
 from engine.spool.lmdb_files import locked, prepare_directory
 from engine.spool.lmdb_hold_calls import LmdbHoldCalls
 from engine.spool.lmdb_notes import LmdbNotes
@@ -73,7 +74,7 @@ FIND_ROWS_MAX: Final = 250_000
 T = TypeVar("T")
 
 
-class LmdbSpool(LmdbAccountCalls, LmdbHoldCalls, LmdbNotes):
+class LmdbSpool(LmdbAccountCalls, LmdbHoldCalls, LmdbNotes, LmdbFigures):
     """See the module. Made by `open_lmdb_spool`, which runs its writer."""
 
     def __init__(

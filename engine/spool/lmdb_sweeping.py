@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.spool import lmdb_suppressions, transitions
+from engine.spool import lmdb_activity, lmdb_suppressions, transitions
 from engine.spool.interface import SpoolSettings
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_contents import collect_garbage, get_octets
@@ -77,6 +77,7 @@ class Survey:
     requests: list[bytes] = field(default_factory=list)
     has_surplus_events: bool = False
     has_garbage: bool = False
+    has_old_minutes: bool = False
     damage: list[tuple[str, bytes]] = field(default_factory=list)
 
     def has_work(self) -> bool:
@@ -86,6 +87,7 @@ class Survey:
             or self.requests
             or self.has_surplus_events
             or self.has_garbage
+            or self.has_old_minutes
         )
 
 
@@ -242,6 +244,7 @@ def survey_of(
             survey.has_surplus_events = cursor.first() and is_surplus(
                 cursor.value(), marks.event_octets, now_unix_ms, settings
             )
+        survey.has_old_minutes = lmdb_activity.has_old_minutes(txn, store.tables, now_unix_ms)
     return survey
 
 
@@ -329,9 +332,10 @@ def apply_survey(
     for key in survey.requests:
         _forget_request(changes, key, now_unix_ms)
     trimmed = trim(changes, now_unix_ms, settings)
+    removed = lmdb_activity.remove_old_minutes(changes.txn, changes.tables, now_unix_ms, ROWS_MAX)
     collect_garbage(changes.txn, changes.tables, marks, GARBAGE_CHUNKS_MAX)
     marks.sweep_envelope_id, marks.sweep_request = cursors
-    return trimmed == ROWS_MAX or marks.garbage > 0
+    return ROWS_MAX in (trimmed, removed) or marks.garbage > 0
 
 
 def _purge(changes: Changes, envelope_id: int) -> None:
@@ -399,6 +403,8 @@ def quarantine(changes: Changes, table: str, key: bytes) -> None:
         changes.restore_rows(U64.unpack(key)[0])
     elif table == "destination":
         changes.destinations.forget_row(key.decode("ascii"))
+    elif table == "activity":
+        changes.activity.recount(key, readable_events(changes))
     elif table == "counter":
         changes.counters.recount(key, readable_envelopes(changes))
 
@@ -413,6 +419,7 @@ def is_whole(changes: Changes, table: str, key: bytes, stored: bytes) -> bool:
         "usage": int,
         "flow_name": int,
         "suppression": Suppression,
+        "activity": tuple[int, ...],
     }
     try:
         if table == "envelope":
@@ -432,5 +439,14 @@ def readable_envelopes(changes: Changes) -> Iterator[Envelope]:
         for _, stored in cursor:
             try:
                 yield unpack_envelope(stored)[0]
+            except DamagedRecord:
+                continue
+
+
+def readable_events(changes: Changes) -> Iterator[Event]:
+    with changes.txn.cursor(changes.tables.event) as cursor:
+        for _, stored in cursor:
+            try:
+                yield unpack_record(stored, Event)
             except DamagedRecord:
                 continue

@@ -52,6 +52,7 @@ from engine.spool.interface import (
 from engine.spool.memory_accounts import MemoryAccounts
 from engine.spool.memory_commit import Commit
 from engine.spool.memory_data import MemoryData
+from engine.spool.memory_figures import MemoryFigures
 from engine.spool.memory_holds import MemoryHolds
 from engine.spool.memory_notes import MemoryNotes
 from engine.spool.memory_reads import counted, destination_rows, matching
@@ -69,7 +70,7 @@ from protocols.records import (
 ROWS_MAX: Final = 500
 
 
-class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes):
+class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes, MemoryFigures):
     """A spool over `data`. Making one on the same data again is what a restart is."""
 
     def __init__(
@@ -259,6 +260,7 @@ class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes):
             if suppressing.is_over(suppression, now_unix_ms):
                 del data.suppressions[row]
         self._trim(now_unix_ms)
+        data.remove_old_minutes(now_unix_ms)
         await self._finish_commit(commit)
         self.end_what_is_over()
         return False
@@ -275,6 +277,7 @@ class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes):
     async def _finish_commit(self, commit: Commit) -> None:
         data = self._data
         data.add_to_counters(commit.tally)
+        data.add_to_activity(commit.activity)
         data.time_high_unix_ms = commit.now_unix_ms
         self._commits += 1
         self._items_committed += len(commit.events)

@@ -14,6 +14,7 @@ from engine.spool import (
     suppressing,
     transitions,
 )
+from engine.spool.activity import ActivityTally
 from engine.spool.interface import AcceptedEnvelope, AcceptRequest, Content, Finish
 from engine.spool.memory_data import MemoryData
 from protocols.records import Envelope, EnvelopeFixed, EnvelopeState, Event, Status, Suppression
@@ -26,6 +27,7 @@ class Commit:
         self.data = data
         self.now_unix_ms = now_unix_ms
         self.tally = projections.Tally()
+        self.activity = ActivityTally()
         self.events: list[Event] = []
         self.due_destinations: dict[str, None] = {}  # in order, as everything a run does
 
@@ -140,6 +142,7 @@ class Commit:
             old,
             state.status,
         )
+        self.activity.note(event, is_new=old is None)
 
     def _put(self, fixed: EnvelopeFixed, state: EnvelopeState) -> None:
         now_unix_ms = self.now_unix_ms

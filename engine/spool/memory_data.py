@@ -12,6 +12,14 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from engine.spool import agenda, projections, suppressing, transitions
+from engine.spool.activity import (
+    ActivityTally,
+    RowKey,
+    TimesKey,
+    is_kept,
+    with_counts,
+    with_times,
+)
 from engine.spool.fair_turns import earliest_due_unix_ms
 from engine.spool.hold_calls import Hold
 from engine.spool.holds import HeldHere, Holds, earliest_wake
@@ -60,6 +68,8 @@ class MemoryData:
     flows: dict[tuple[int, str | None], int] = field(default_factory=dict)
     requests: dict[tuple[int, bytes], tuple[int, Accepted]] = field(default_factory=dict)
     counters: dict[CounterKey, tuple[int, ...]] = field(default_factory=dict)
+    activity: dict[RowKey, tuple[int, ...]] = field(default_factory=dict)
+    times: dict[TimesKey, tuple[int, ...]] = field(default_factory=dict)
     accounts: dict[int, Account] = field(default_factory=dict)
     api_keys: dict[str, ApiKey] = field(default_factory=dict)
     accounts_version: int = 0
@@ -195,6 +205,19 @@ class MemoryData:
                 self.counters.get(key, projections.NO_COUNTS), delta
             )
 
+    def add_to_activity(self, tally: ActivityTally) -> None:
+        for key, counts in tally.counts().items():
+            self.activity[key] = with_counts(self.activity.get(key), counts)
+        for key, times in tally.day_times().items():
+            self.activity[key] = with_times(self.activity.get(key, ()), times)
+        for place, times in tally.times.items():
+            name = TimesKey(*place)
+            self.times[name] = with_times(self.times.get(name, ()), times)
+
+    def remove_old_minutes(self, now_unix_ms: int) -> None:
+        for key in [each for each in self.activity if not is_kept(each, now_unix_ms)]:
+            del self.activity[key]
+
     def rows_of(self, destination: str) -> "MemoryRows":
         return MemoryRows(self.queue.get(destination, []))
 
@@ -219,6 +242,15 @@ class MemoryData:
 
     def counter_rows(self) -> Iterator[tuple[CounterKey, tuple[int, ...]]]:
         return iter(self.counters.items())
+
+    def activity_rows(self) -> Iterator[tuple[RowKey, tuple[int, ...]]]:
+        return iter(self.activity.items())
+
+    def times_rows(self) -> Iterator[tuple[TimesKey, tuple[int, ...]]]:
+        return iter(self.times.items())
+
+    def activity_from_seq(self) -> int:
+        return 1
 
     def content_references(self) -> Iterator[tuple[int, int]]:
         return iter(self.references.items())

@@ -216,10 +216,7 @@ def history_entry(event: Event) -> HistoryEntry:
 
 
 async def _wanted(spool: Spool, query: Query, identity: Identity) -> EnvelopeFilter:
-    account_id = account_id_of(identity)
-    name = query.one("account")
-    if name is not None:
-        account_id = await account_named(spool, name, identity)
+    account_id = await asked_account_id(spool, query, identity)
     destination = query.one("destination")
     return EnvelopeFilter(
         account_id=account_id,
@@ -231,6 +228,14 @@ async def _wanted(spool: Spool, query: Query, identity: Identity) -> EnvelopeFil
         from_unix_ms=query.time_unix_ms("from"),
         to_unix_ms=query.time_unix_ms("to"),
     )
+
+
+async def asked_account_id(spool: Spool, query: Query, identity: Identity) -> int | None:
+    """Whose mail is asked for, by `account` or else all that a reader sees. Raises HttpError."""
+    name = query.one("account")
+    if name is None:
+        return account_id_of(identity)
+    return await account_named(spool, name, identity)
 
 
 async def account_named(spool: Spool, name: str, identity: Identity) -> int:

@@ -35,6 +35,7 @@ from engine.watch.explain import (
 from engine.watch.forecast import Forecast
 from engine.watch.holds import BulkBody, BulkView, HoldBody, HoldPage, HoldView
 from engine.watch.messages import MessagePage, MessageStory
+from engine.watch.series import SeriesPage
 from engine.watch.sessions import SessionView, TokenBody
 from engine.watch.statistics import DestinationPage, StatisticsPage
 from protocols.records import Status
@@ -131,6 +132,10 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         "What a row is.",
         {"enum": ["total", "destination", "account", "campaign", "hour", "day"]},
     ),
+    "step": (
+        "Seconds in a step, whole minutes; whole hours for what is older than 48 hours.",
+        {"type": "integer", "minimum": 60, "maximum": 604_800, "default": 60},
+    ),
     "format": ("Instead of `Accept`.", {"enum": ["json", "csv"]}),
     "reason": ("Why, for the engine's log.", TEXT),
     "ticket": ("From /v1/stream/tickets, in place of credentials.", TEXT),
@@ -191,8 +196,13 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("GET", "/v1/statistics"): Operation(
         "Counts of mails by status; also as text/csv.",
-        ("group", "from", "to", "format"),
+        ("group", "from", "to", "account", "format"),
         answer=StatisticsPage,
+    ),
+    ("GET", "/v1/statistics/series"): Operation(
+        "Events by the time at which they happened, in steps, for a chart; also as text/csv.",
+        ("from", "to", "step", "account", "format"),
+        answer=SeriesPage,
     ),
     ("GET", "/v1/events"): Operation(
         "The event log from a cursor on.",

@@ -7,19 +7,18 @@ import msgspec
 
 from engine.http_server import Access, Request, Response, Route
 from engine.spool.interface import Group, Spool, StatisticsRow
+from engine.watch.csv_answers import as_csv, wants_csv
 from engine.watch.destinations import (
     DestinationView,
     LiveDestinations,
     destination_view,
     hold_of_row,
 )
-from engine.watch.messages import account_id_of
+from engine.watch.messages import account_id_of, asked_account_id
 from engine.watch.queries import Query, refuse
-from protocols.csv_tables import CSV_TYPE, csv_octets
 from protocols.records import STATUSES, Status
 
 GROUPS: Final = frozenset(each.value for each in Group)
-FORMATS: Final = ("json", "csv")
 
 
 class DestinationPage(msgspec.Struct, frozen=True):
@@ -76,42 +75,24 @@ def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], in
         return Response.json(DestinationPage(views, rows[-1].destination if is_full else None))
 
     async def statistics(request: Request) -> Response:
-        query = Query(request, ("group", "from", "to", "format"))
-        is_csv = _wants_csv(request, query)
+        query = Query(request, ("group", "from", "to", "account", "format"))
+        is_csv = wants_csv(request, query)
         group = query.one("group") or Group.TOTAL.value
         if group not in GROUPS:
             refuse("group", f"{group[:40]!r} is none of {', '.join(sorted(GROUPS))}.")
         rows = await spool.statistics(
             Group(group),
-            account_id=account_id_of(request.identity),
+            account_id=await asked_account_id(spool, query, request.identity),
             from_unix_ms=query.time_unix_ms("from"),
             to_unix_ms=query.time_unix_ms("to"),
         )
         views = [*map(counts_view, rows)]
-        return _as_csv(views, group) if is_csv else Response.json(StatisticsPage(views))
+        return as_csv(CountsView, views, group) if is_csv else Response.json(StatisticsPage(views))
 
     return [
         Route("GET", "/v1/destinations", list_destinations, Access.ACCOUNT),
         Route("GET", "/v1/statistics", statistics, Access.ACCOUNT),
     ]
-
-
-def _wants_csv(request: Request, query: Query) -> bool:
-    """`format` decides; without it `Accept`, where whoever names JSON too is given JSON."""
-    named = query.one("format")
-    if named is not None:
-        if named not in FORMATS:
-            refuse("format", f"{named[:40]!r} is none of {', '.join(FORMATS)}.")
-        return named == "csv"
-    accept = (request.header(b"accept") or "").lower().split(",")
-    kinds = [each.partition(";")[0].strip() for each in accept]
-    return "text/csv" in kinds and "application/json" not in kinds
-
-
-def _as_csv(views: list[CountsView], group: str) -> Response:
-    rows = [msgspec.structs.astuple(view) for view in views]
-    name = ("Content-Disposition", f'attachment; filename="statistics-{group}.csv"')
-    return Response(200, csv_octets(CountsView.__struct_fields__, rows), CSV_TYPE, [name])
 
 
 def counts_view(row: StatisticsRow) -> CountsView:

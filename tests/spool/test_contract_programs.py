@@ -18,6 +18,7 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.spool import activity
 from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import (
     Accepted,
@@ -414,11 +415,16 @@ async def _seen(spool: Spool) -> dict[str, Any]:
     of_one = {group: await spool.statistics(group, account_id=1) for group in Group}
     statistics = spool.spool_statistics()
     far = 2**60
+    hour = spool.now_unix_ms() - spool.now_unix_ms() % h.HOUR_MS
     return {
         "envelopes": envelopes,
         "events": Counter(_plain(each) for each in await h.all_events(spool)),
         "statistics": rows,
         "statistics of one": of_one,
+        "series": await spool.series(hour - h.DAY_MS, hour + h.HOUR_MS, h.HOUR_MS),
+        "minutes of one": await spool.series(
+            hour, hour + h.HOUR_MS, activity.MINUTE_MS, account_id=1
+        ),
         "destinations": await spool.destinations(),
         "destinations of one": await spool.destinations(account_id=1),
         "agenda": await spool.due_destinations(far, 100),

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from engine.spool import activity
 from engine.spool.interface import AgendaRow, Quota, SpoolSettings
 from engine.spool.invariants import faults_of
 from engine.spool.memory import MemorySpool
@@ -100,6 +101,24 @@ def count_a_final_one_too_many(data: MemoryData) -> None:
     data.counters[key] = (*data.counters[key][:-1], 1)
 
 
+def count_an_hour_too_many(data: MemoryData) -> None:
+    key = next(each for each in data.activity if each.kind == activity.HOUR)
+    data.activity[key] = (9, *data.activity[key][1:])
+
+
+def lose_a_minute(data: MemoryData) -> None:
+    del data.activity[next(each for each in data.activity if each.kind == activity.MINUTE)]
+
+
+def lose_the_time_of_a_delivery(data: MemoryData) -> None:
+    data.times.clear()
+
+
+def tell_another_time(data: MemoryData) -> None:
+    key = next(iter(data.times))
+    data.times[key] = (data.times[key][0] + 1, *data.times[key][1:])
+
+
 def lose_an_event(data: MemoryData) -> None:
     del data.events[3]
 
@@ -130,6 +149,10 @@ def tell_another_end(data: MemoryData) -> None:
         (lose_content, "content_head: 2 is needed"),
         (count_one_too_many, "counter: CounterKey(projection="),
         (count_a_final_one_too_many, "counter: the projections do not agree"),
+        (count_an_hour_too_many, "activity: RowKey(kind=2"),
+        (lose_a_minute, "activity: RowKey(kind=1"),
+        (lose_the_time_of_a_delivery, "has 0 times to delivery"),
+        (tell_another_time, "a rebuild from the log gives other times"),
         (lose_an_event, "event: the numbers have a hole"),
         (tell_a_second_end, "has 2 final events"),
         (tell_another_end, "tells another status"),

@@ -24,6 +24,7 @@ FORMAT_1 = [
     "format_1.mdb.xz",
     "format_1_with_suppressions.mdb.xz",
     "format_1_with_notes.mdb.xz",
+    "format_1_with_activity.mdb.xz",
 ]
 
 

@@ -370,5 +370,6 @@ async def test_answers_have_the_described_fields(look: Look) -> None:
         ("/v1/messages", "MessagePage"),
         ("/v1/destinations", "DestinationPage"),
         ("/v1/statistics", "StatisticsPage"),
+        ("/v1/statistics/series", "SeriesPage"),
     ]:
         assert set(await look.json(path)) == set(schemas[name]["properties"])

@@ -1,0 +1,28 @@
+"""What happened when, and how long deliveries took: the spool's answers about time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPoint:
+    """What happened in one step, in the order of `activity.ACTIVITIES`."""
+
+    start_unix_ms: int
+    counts: tuple[int, ...]
+
+
+class FigureCalls(Protocol):
+    """Sums over the log that are kept with it; see `engine.spool.activity`."""
+
+    async def series(
+        self, from_unix_ms: int, to_unix_ms: int, step_ms: int, *, account_id: int | None = None
+    ) -> Sequence[SeriesPoint]:
+        """Count the events of each step of a range, by the time at which they happened.
+
+        The range and the step are whole minutes, and the range begins on a step. What is older than
+        `activity.MINUTES_KEPT_MS` is only there for steps of whole hours that begin on an hour.
+        Steps in which nothing happened are there, too. Without an account: of all accounts.
+        """
+        ...
