@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "account": "Create and list accounts.",
     "check": "Check a list of addresses before sending to it.",
     "shaping": "Show, check and overrule how fast mail goes to whom.",
+    "top": "Watch counts, rates and the fullest destinations, live.",
     "queue": "List destinations with waiting mail, and why it waits.",
     "explain": "Say what holds a mail back, and when it will move.",
     "forecast": "Say when a campaign will be through.",
