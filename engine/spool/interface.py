@@ -21,6 +21,7 @@ from typing import Protocol
 from engine.spool.account_calls import AccountCalls
 from engine.spool.figure_calls import FigureCalls
 from engine.spool.hold_calls import HoldCalls
+from engine.spool.listing_calls import ListingCalls
 from engine.spool.note_calls import NoteCalls
 from protocols.records import (
     Account,
@@ -282,43 +283,6 @@ class EventPage:
 
 
 @dataclass(frozen=True, slots=True)
-class EnvelopeFilter:
-    """Which envelopes a listing shows; None is any, matches are exact."""
-
-    account_id: int | None = None
-    statuses: frozenset[Status] | None = None
-    destination: str | None = None
-    address: str | None = None
-    campaign: str | None = None
-    custom_id: str | None = None
-    from_unix_ms: int | None = None
-    to_unix_ms: int | None = None
-
-    def admits(self, envelope: Envelope) -> bool:
-        """Say whether it is one of them; the range is of acceptance, without its end."""
-        fixed = envelope.fixed
-        at_unix_ms = fixed.accepted_unix_ms
-        return (
-            (self.account_id is None or fixed.account_id == self.account_id)
-            and (self.statuses is None or envelope.state.status in self.statuses)
-            and (self.destination is None or fixed.destination == self.destination)
-            and (self.address is None or fixed.address == self.address)
-            and (self.campaign is None or fixed.campaign == self.campaign)
-            and (self.custom_id is None or fixed.custom_id == self.custom_id)
-            and (self.from_unix_ms is None or at_unix_ms >= self.from_unix_ms)
-            and (self.to_unix_ms is None or at_unix_ms < self.to_unix_ms)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class EnvelopePage:
-    """Newest first; `after` is the id to go on from, None at the end."""
-
-    envelopes: Sequence[Envelope]
-    after: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Ahead:
     """How many mails of the same destination go before one, if nothing fails and none comes.
 
@@ -385,7 +349,7 @@ class SpoolStatistics:
     intake_open: bool
 
 
-class Spool(AccountCalls, HoldCalls, NoteCalls, FigureCalls, Protocol):
+class Spool(AccountCalls, HoldCalls, NoteCalls, ListingCalls, FigureCalls, Protocol):
     """Domain-level storage. Obtained from `engine.spool.open_spool`, which runs its writer."""
 
     @property
@@ -445,8 +409,6 @@ class Spool(AccountCalls, HoldCalls, NoteCalls, FigureCalls, Protocol):
         ...
 
     async def envelope(self, envelope_id: int) -> Envelope | None: ...
-
-    async def find(self, wanted: EnvelopeFilter, after: int | None, limit: int) -> EnvelopePage: ...
 
     async def statistics(
         self,

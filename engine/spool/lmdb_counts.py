@@ -7,7 +7,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from engine.spool import projections, stamps
-from engine.spool.interface import DestinationRow, EnvelopeFilter, Group, StatisticsRow
+from engine.spool.interface import DestinationRow, Group, StatisticsRow
+from engine.spool.listing_calls import EnvelopeFilter
 from engine.spool.lmdb_environment import Store
 from engine.spool.lmdb_layout import (
     ACCOUNT_TOTAL,
@@ -100,7 +101,7 @@ def read_destinations(
     found: list[DestinationRow] = []
     tables = store.tables
     with store.environment.begin() as txn:
-        all_ids = _counted_accounts(txn, store)
+        all_ids = counted_accounts(txn, store)
         account_ids = list(all_ids) if account_id is None else [account_id]
         # Each account's destinations are in order: merged, so are all of them.
         if campaign is None:
@@ -129,7 +130,7 @@ def read_destinations(
     return found
 
 
-def _counted_accounts(txn: "lmdb.Transaction[bytes]", store: Store) -> Iterator[int]:
+def counted_accounts(txn: "lmdb.Transaction[bytes]", store: Store) -> Iterator[int]:
     """Yield the accounts that have counters: one seek each."""
     account_id = 0
     with txn.cursor(store.tables.counter) as cursor:

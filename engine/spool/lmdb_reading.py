@@ -5,18 +5,16 @@ does so a thousand rows at a time, because a reader that stays holds every page 
 record that is damaged is left out and named in `Damage`, for the writer to put aside.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from engine.spool import fair_turns, stamps
+from engine.spool import fair_turns
 from engine.spool.holds import Holds
 from engine.spool.interface import (
     AgendaRow,
     Content,
     ContentKind,
-    EnvelopeFilter,
-    EnvelopePage,
     EventFilter,
     EventPage,
     WindowPosition,
@@ -26,12 +24,10 @@ from engine.spool.lmdb_environment import Store
 from engine.spool.lmdb_holds import held_here, site_of
 from engine.spool.lmdb_layout import (
     META_MARKS,
-    U32,
     U64,
     Marks,
     StoredDestination,
     StoredHead,
-    address_prefix,
     split_agenda_key,
 )
 from engine.spool.lmdb_queue import QueueCursor
@@ -46,7 +42,7 @@ from protocols.records import (
 )
 
 if TYPE_CHECKING:
-    import lmdb
+    pass
 
 # Rows in one read transaction: some milliseconds, in which freed pages cannot be used again.
 SCAN_ROWS: Final = 1000
@@ -215,77 +211,3 @@ def read_events_at(store: Store, seqs: Sequence[int]) -> tuple[list[Event], Dama
             except DamagedRecord:
                 damage.append(("event", key))
     return found, damage
-
-
-def read_page(
-    store: Store, wanted: EnvelopeFilter, after: int | None, limit: int, scan_max: int
-) -> tuple[EnvelopePage, Damage]:
-    """Return envelopes that a filter admits, newest first, having looked at up to `scan_max`.
-
-    A page that ends early for that reason has the place to go on from, even if it shows nothing.
-    """
-    damage: Damage = []
-    found: list[Envelope] = []
-    table, prefix = _index_of(store, wanted)
-    needles = [
-        text.encode("utf-8", "surrogatepass")
-        for text in (wanted.destination, wanted.address, wanted.campaign, wanted.custom_id)
-        if text is not None
-    ]
-    below = after if after is not None else 2**64 - 1
-    if wanted.to_unix_ms is not None and after is None:
-        # Ids are made from the time, but may run ahead of it under load: a second's worth is safe.
-        below = min(below, max(0, stamps.envelope_id_min(wanted.to_unix_ms + 60_000)))
-    scanned = 0
-    while True:
-        rows = 0
-        with store.environment.begin() as txn, txn.cursor(table) as cursor:
-            for envelope_id in _ids_below(cursor, prefix, below):
-                if wanted.from_unix_ms is not None and envelope_id < stamps.envelope_id_min(
-                    wanted.from_unix_ms
-                ):
-                    return EnvelopePage(found, None), damage
-                key = U64.pack(envelope_id)
-                stored = txn.get(key, db=store.tables.envelope)
-                rows += 1
-                # A record without the text in it is not one of them: cheaper than to decode it.
-                if stored is not None and all(needle in stored for needle in needles):
-                    try:
-                        envelope = unpack_envelope(stored)[0]
-                    except DamagedRecord:
-                        damage.append(("envelope", key))
-                    else:
-                        if wanted.admits(envelope):
-                            if len(found) == limit:
-                                last = found[-1].fixed.envelope_id
-                                return EnvelopePage(found, last), damage
-                            found.append(envelope)
-                below = envelope_id
-                if rows == SCAN_ROWS:
-                    break
-            else:
-                return EnvelopePage(found, None), damage
-        scanned += rows
-        if scanned >= scan_max:
-            return EnvelopePage(found, below), damage
-
-
-def _index_of(store: Store, wanted: EnvelopeFilter) -> tuple["lmdb._Database", bytes]:
-    """Return the table that leads to the fewest envelopes, and what its keys begin with."""
-    if wanted.address is not None:
-        return store.tables.by_address, address_prefix(wanted.address)
-    if wanted.account_id is not None:
-        return store.tables.by_account, U32.pack(wanted.account_id)
-    return store.tables.envelope, b""
-
-
-def _ids_below(cursor: "lmdb.Cursor[bytes]", prefix: bytes, below: int) -> Iterator[int]:
-    start = prefix + U64.pack(below)
-    is_there = cursor.set_range(start)
-    is_there = cursor.prev() if is_there else cursor.last()
-    while is_there:
-        key = cursor.key()
-        if not key.startswith(prefix):
-            return
-        yield U64.unpack_from(key, len(prefix))[0]
-        is_there = cursor.prev()

@@ -20,6 +20,7 @@ from engine.spool import (
     lmdb_accept,
     lmdb_counts,
     lmdb_invariants,
+    lmdb_listing,
     lmdb_place,
     lmdb_reading,
     lmdb_settle,
@@ -35,8 +36,6 @@ from engine.spool.interface import (
     Content,
     Decision,
     DestinationRow,
-    EnvelopeFilter,
-    EnvelopePage,
     EventFilter,
     EventPage,
     Group,
@@ -50,6 +49,7 @@ from engine.spool.interface import (
     WindowPosition,
 )
 from engine.spool.invariants import OPEN_INDEXES
+from engine.spool.listing_calls import EnvelopeFilter, EnvelopePage
 from engine.spool.lmdb_account_calls import LmdbAccountCalls
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_environment import MAP_OCTETS, Store, open_store
@@ -316,7 +316,7 @@ class LmdbSpool(LmdbAccountCalls, LmdbHoldCalls, LmdbNotes, LmdbFigures):
         return found
 
     async def find(self, wanted: EnvelopeFilter, after: int | None, limit: int) -> EnvelopePage:
-        page, damage = await self._read(lmdb_reading.read_page, wanted, after, limit, FIND_ROWS_MAX)
+        page, damage = await self._read(lmdb_listing.read_page, wanted, after, limit, FIND_ROWS_MAX)
         self._sweeper.put_aside(damage)
         return page
 

@@ -33,8 +33,6 @@ from engine.spool.interface import (
     Content,
     Decision,
     DestinationRow,
-    EnvelopeFilter,
-    EnvelopePage,
     EventFilter,
     EventPage,
     Finish,
@@ -49,6 +47,7 @@ from engine.spool.interface import (
     Window,
     WindowPosition,
 )
+from engine.spool.listing_calls import EnvelopeFilter, EnvelopePage
 from engine.spool.memory_accounts import MemoryAccounts
 from engine.spool.memory_commit import Commit
 from engine.spool.memory_data import MemoryData

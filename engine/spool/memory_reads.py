@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from engine.spool import projections
-from engine.spool.interface import DestinationRow, EnvelopeFilter, Group, StatisticsRow
+from engine.spool.interface import DestinationRow, Group, StatisticsRow
+from engine.spool.listing_calls import EnvelopeFilter
 from engine.spool.memory_data import MemoryData
 from engine.spool.projections import DAY_MS, HOUR_MS, CounterKey
 from protocols.records import DestinationRecord, Envelope

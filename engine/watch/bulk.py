@@ -17,15 +17,8 @@ import trio
 
 from engine.delivery.holding import UNREACHABLE_CAUSES
 from engine.spool.hold_calls import Hold, MailFilter
-from engine.spool.interface import (
-    Decision,
-    EnvelopeFilter,
-    EnvelopePage,
-    Finish,
-    Rest,
-    RetryAt,
-    Spool,
-)
+from engine.spool.interface import Decision, Finish, Rest, RetryAt, Spool
+from engine.spool.listing_calls import EnvelopeFilter, EnvelopePage
 from protocols.records import Envelope, Status
 
 WAITING: Final = frozenset({Status.QUEUED, Status.DEFERRED})

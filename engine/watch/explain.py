@@ -25,7 +25,8 @@ from engine.delivery.holding import (
 from engine.delivery.limits import NOT_BY_WAITING, Limit
 from engine.http_server import Access, Identity, Request, Response, Route
 from engine.spool.hold_calls import Hold
-from engine.spool.interface import DestinationRow, EnvelopeFilter, Spool
+from engine.spool.interface import DestinationRow, Spool
+from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch import explain_words
 from engine.watch.destinations import (
     PLACE_OF,

@@ -15,7 +15,8 @@ from engine.config import Config
 from engine.delivery.holding import waiting_in
 from engine.delivery.limits import TokenBucket
 from engine.http_server import Access, Identity, Request, Response, Route
-from engine.spool.interface import DestinationRow, EnvelopeFilter, Spool
+from engine.spool.interface import DestinationRow, Spool
+from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch import explain_words
 from engine.watch.destinations import PLACE_OF, LiveDestinations
 from engine.watch.explain import PAGE, ROWS_AT_ONCE, Delivering, Explainer, language_of

@@ -16,7 +16,8 @@ import trio
 
 from engine.http_server import Access, HttpError, Request, Response, Route
 from engine.intake.send import REQUEST_OCTETS_MAX
-from engine.spool.interface import EnvelopeFilter, Spool
+from engine.spool.interface import Spool
+from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch.messages import account_id_of, visible_envelope
 from protocols.records import Envelope, Event, Reason, Status
 from protocols.stream_frames import uuid_text

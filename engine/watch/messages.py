@@ -12,7 +12,8 @@ import trio
 
 from engine.delivery.holding import UNREACHABLE_CAUSES
 from engine.http_server import Access, HttpError, Identity, Request, Response, Route
-from engine.spool.interface import EnvelopeFilter, Spool
+from engine.spool.interface import Spool
+from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch.destinations import LiveDestinations, cause_now, told_to_accounts
 from engine.watch.queries import Query, not_found, whole_number
 from protocols.records import (
@@ -25,7 +26,9 @@ from protocols.records import (
 from protocols.stream_frames import uuid_text
 from protocols.timestamps import time_text, time_text_or_none
 
-FILTERS: Final = ("status", "destination", "address", "campaign", "custom_id", "account")
+FILTERS: Final = (
+    *("status", "destination", "address", "campaign", "custom_id", "subject", "account"),
+)
 WAITING: Final = frozenset({Status.QUEUED, Status.DEFERRED})
 LIST_PARAMETERS: Final = frozenset({*FILTERS, "from", "to", "after", "limit"})
 
@@ -79,6 +82,8 @@ class MessageStory(MessageView, frozen=True):
 
 
 class MessagePage(msgspec.Struct, frozen=True):
+    """Newest first. A page under a narrow filter may be empty and go on: ask for `after`."""
+
     messages: list[MessageView]
     after: str | None
 
@@ -225,6 +230,7 @@ async def _wanted(spool: Spool, query: Query, identity: Identity) -> EnvelopeFil
         address=query.one("address"),
         campaign=query.one("campaign"),
         custom_id=query.one("custom_id"),
+        subject=query.one("subject"),
         from_unix_ms=query.time_unix_ms("from"),
         to_unix_ms=query.time_unix_ms("to"),
     )

@@ -121,6 +121,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "address": ("The recipient's address as it was given.", TEXT),
     "campaign": ("The campaign's name.", TEXT),
     "custom_id": ("The sender's own id.", TEXT),
+    "subject": ("A text in the subject, in any case.", TEXT),
     "account": ("An account's name; others' than one's own for operators only.", TEXT),
     "message_id": ("Message ids; may be repeated.", {"type": "array", "items": NUMBER}),
     "from": ("Accepted at or after this time.", TIME),
@@ -160,9 +161,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "What happened to a message, oldest first.", error=V3Error
     ),
     ("GET", "/v1/messages"): Operation(
-        "List mails, newest first.",
+        "List mails, newest first. A page may be empty and go on: until `after` is null.",
         (
-            *("status", "destination", "address", "campaign", "custom_id", "account"),
+            *("status", "destination", "address", "campaign", "custom_id", "subject", "account"),
             *("from", "to", "after", "limit"),
         ),
         answer=MessagePage,

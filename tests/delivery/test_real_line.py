@@ -19,14 +19,8 @@ from engine.rehearsal.receiver import Receiver
 from engine.rehearsal.receivers import serve_receivers
 from engine.rehearsal.zones import NULL_MX, Records, Zones
 from engine.spool import open_spool
-from engine.spool.interface import (
-    AcceptRequest,
-    EnvelopeFilter,
-    NewMessage,
-    NewRecipient,
-    Spool,
-    SpoolSettings,
-)
+from engine.spool.interface import AcceptRequest, NewMessage, NewRecipient, Spool, SpoolSettings
+from engine.spool.listing_calls import EnvelopeFilter
 from protocols.records import Account, ApiKey, Status
 
 ZONES = {

@@ -18,14 +18,8 @@ from engine.rehearsal.memory_network import MemoryNetwork
 from engine.rehearsal.receiver import Receiver
 from engine.rehearsal.resolver import TableResolver
 from engine.rehearsal.zones import Records, Zones
-from engine.spool.interface import (
-    Accepted,
-    AcceptRequest,
-    EnvelopeFilter,
-    NewMessage,
-    NewRecipient,
-    SpoolSettings,
-)
+from engine.spool.interface import Accepted, AcceptRequest, NewMessage, NewRecipient, SpoolSettings
+from engine.spool.listing_calls import EnvelopeFilter
 from engine.spool.memory import MemorySpool
 from engine.spool.memory_data import MemoryData
 from protocols.records import Account, ApiKey, DestinationRecord, Envelope, Event, Status

@@ -23,7 +23,8 @@ from engine.intake.check_http import CheckDoor
 from engine.intake.send import SendDoor
 from engine.intake.suppressions_http import SuppressionsDoor
 from engine.spool import open_spool
-from engine.spool.interface import EnvelopeFilter, Spool, SpoolSettings
+from engine.spool.interface import Spool, SpoolSettings
+from engine.spool.listing_calls import EnvelopeFilter
 from protocols.records import Envelope
 
 

@@ -26,7 +26,6 @@ from engine.http_server import Identity, Request, Response
 from engine.spool import housekeeping, open_spool
 from engine.spool.interface import (
     AcceptRequest,
-    EnvelopeFilter,
     EventFilter,
     Group,
     Spool,
@@ -34,6 +33,7 @@ from engine.spool.interface import (
     SpoolFull,
     StatisticsRow,
 )
+from engine.spool.listing_calls import EnvelopeFilter
 from protocols.records import FINAL_STATUSES, STATUSES, Account, ApiKey, Envelope, Event
 from tests.simulation.following import Follower
 from tests.simulation.lives import FAILING_COMMIT, Ending, Life, MortalSpool, MortalThreads

@@ -7,7 +7,8 @@ calls, and what was committed in between makes the look worthless: then it is ta
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from engine.spool.interface import EnvelopeFilter, Spool
+from engine.spool.interface import Spool
+from engine.spool.listing_calls import EnvelopeFilter
 from protocols.records import DestinationRecord, Status
 from tests.simulation.lives import Life
 

@@ -15,7 +15,6 @@ from engine.spool.interface import (
     Accepted,
     AcceptRequest,
     AttemptResult,
-    EnvelopeFilter,
     EventFilter,
     NewMessage,
     NewRecipient,
@@ -24,6 +23,7 @@ from engine.spool.interface import (
     SpoolSettings,
     WindowPosition,
 )
+from engine.spool.listing_calls import EnvelopeFilter
 from protocols.records import Account, ApiKey, Envelope, Event, Reason, Status
 
 ADAPTERS = ("memory", "lmdb")

@@ -36,6 +36,7 @@ from engine.spool.interface import (
     SpoolSettings,
     WindowPosition,
 )
+from engine.spool.listing_calls import EnvelopeFilter
 from protocols.records import (
     FINAL_STATUSES,
     Account,
@@ -50,6 +51,10 @@ from tests.spool import harness as h
 DESTINATIONS = ("one.test", "two.test", "three.test")
 # At each destination, so that few programs bounce them all.
 PEOPLE = 5
+WAITING = EnvelopeFilter(
+    destination="one.test", statuses=frozenset({Status.QUEUED, Status.DEFERRED})
+)
+DEFERRED = EnvelopeFilter(account_id=1, statuses=frozenset({Status.DEFERRED}))
 SETTINGS = SpoolSettings(
     max_age_ms=3 * h.DAY_MS,
     paused_max_ms=5 * h.DAY_MS,
@@ -421,6 +426,8 @@ async def _seen(spool: Spool) -> dict[str, Any]:
         "events": Counter(_plain(each) for each in await h.all_events(spool)),
         "statistics": rows,
         "statistics of one": of_one,
+        "waiting": [each.fixed.envelope_id for each in await h.all_envelopes(spool, WAITING)],
+        "deferred": [each.fixed.envelope_id for each in await h.all_envelopes(spool, DEFERRED)],
         "series": await spool.series(hour - h.DAY_MS, hour + h.HOUR_MS, h.HOUR_MS),
         "minutes of one": await spool.series(
             hour, hour + h.HOUR_MS, activity.MINUTE_MS, account_id=1

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from engine.spool.interface import EnvelopeFilter, Group, Quota, Spool
+from engine.spool.interface import Group, Quota, Spool
+from engine.spool.listing_calls import EnvelopeFilter
 from protocols.records import Status
 from tests.spool import harness as h
 from tests.spool.harness import Harness

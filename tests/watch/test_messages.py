@@ -143,6 +143,10 @@ async def test_pages_hold_everything_once_newest_first(look: Look) -> None:
         ("address=a", set()),
         ("campaign=spr%C3%BCnge", {"b@two.test"}),
         ("custom_id=c9", {"a@one.test"}),
+        ("subject=gr%C3%BC%C3%9Fe", {"c@three.test"}),
+        ("subject=offer&status=queued", {"a@one.test"}),
+        ("destination=one.test&status=queued", {"a@one.test"}),
+        ("subject=spring", set()),
         ("account=acme", {"a@one.test", "b@two.test", "c@three.test"}),
         ("from=2026-11-24T09%3A30%3A00Z", {"a@one.test", "b@two.test", "c@three.test"}),
         ("to=2026-11-24", set()),
@@ -150,9 +154,9 @@ async def test_pages_hold_everything_once_newest_first(look: Look) -> None:
     ],
 )
 async def test_filters(look: Look, query: str, addresses: set[str]) -> None:
-    await accept(look.spool, look.account, message("a@one.test", custom_id="c9"))
+    await accept(look.spool, look.account, message("a@one.test", custom_id="c9", subject="Our OFFER"))
     await accept(look.spool, look.account, message("b@two.test", campaign="sprünge"))
-    await accept(look.spool, look.account, message("c@three.test"))
+    await accept(look.spool, look.account, message("c@three.test", subject="Viele Grüße"))
     await deliver(look.spool, await claim(look.spool, "three.test"))
     rows = (await look.json(f"/v1/messages?{query}"))["messages"]
     assert {row["address"] for row in rows} == addresses
