@@ -154,7 +154,9 @@ async def test_pages_hold_everything_once_newest_first(look: Look) -> None:
     ],
 )
 async def test_filters(look: Look, query: str, addresses: set[str]) -> None:
-    await accept(look.spool, look.account, message("a@one.test", custom_id="c9", subject="Our OFFER"))
+    await accept(
+        look.spool, look.account, message("a@one.test", custom_id="c9", subject="Our OFFER")
+    )
     await accept(look.spool, look.account, message("b@two.test", campaign="sprünge"))
     await accept(look.spool, look.account, message("c@three.test", subject="Viele Grüße"))
     await deliver(look.spool, await claim(look.spool, "three.test"))
