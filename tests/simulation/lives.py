@@ -76,6 +76,8 @@ class Life:
     has_crashed: bool = False
     # After that nothing of this life reaches the spool or a wire.
     is_over: bool = False
+    # From then on it meets no fate and goes on for as long as anybody looks.
+    is_spared: bool = False
     stopping_s: float | None = None
     failed_s: float | None = None
     ended_s: float = float("inf")
@@ -96,11 +98,11 @@ class Life:
 
     def _is_fate(self, point: str) -> bool:
         count = self.counts[point] = self.counts.get(point, 0) + 1
-        ending = self.ending
+        ending = None if self.is_spared else self.ending
         return ending is not None and ending.point == point and count >= ending.count
 
     def end(self, why: str) -> None:
-        if self.is_over or self.stop.is_set():
+        if self.is_over or self.is_spared or self.stop.is_set():
             return
         self.ended_by = why
         if self.ending is not None and self.ending.in_order:

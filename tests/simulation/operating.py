@@ -62,7 +62,7 @@ class Operator:
         destination, for_s = self.rand.choice(OPERATED), self.rand.uniform(1.0, 10 * self.every_s)
         asked_s = trio.current_time()
         body = {"destination": destination, "for_s": for_s, "reason": "simulated"}
-        answer = await _ask(life, engine, "POST", "/v1/holds", body)
+        answer = await ask(life, engine, "POST", "/v1/holds", body)
         if answer is not None:
             span = (trio.current_time(), asked_s + for_s)
             self.spans.append(HeldSpan(answer["hold_id"], destination, *span))
@@ -72,24 +72,27 @@ class Operator:
             span = self.rand.choice(self.spans)
             # From the question on it may be lifted, whatever becomes of the answer.
             span.until_s = min(span.until_s, trio.current_time())
-            await _ask(life, engine, "DELETE", "/v1/holds/{id}", None, id=str(span.hold_id))
+            await ask(life, engine, "DELETE", "/v1/holds/{id}", None, id=str(span.hold_id))
 
     async def _retry(self, life: Life, engine: Engine) -> None:
         destination = self.rand.choice(OPERATED)
         self.retries.setdefault(destination, []).append(trio.current_time())
-        await _ask(life, engine, "POST", "/v1/retry", {"destination": destination})
+        await ask(life, engine, "POST", "/v1/retry", {"destination": destination})
 
     async def _cancel(self, life: Life, engine: Engine) -> None:
         body: dict[str, Any] = {"destination": self.rand.choice(OPERATED)}
         if self.rand.random() < 0.7:
             body["campaign"] = f"campaign {self.rand.randint(1, 3)}"
-        await _ask(life, engine, "POST", "/v1/cancel", body)
+        await ask(life, engine, "POST", "/v1/cancel", body)
 
 
-async def _ask(
+async def ask(
     life: Life, engine: Engine, method: str, pattern: str, body: Any, **params: str
 ) -> dict[str, Any] | None:
-    """Return the answer; None if it is a refusal, or the process died before it gave one."""
+    """Call a route as an operator and return the answer.
+
+    None if it is a refusal, or the process died before it gave one.
+    """
     route = next(
         each for each in engine.http.routes if (each.method, each.pattern) == (method, pattern)
     )

@@ -36,6 +36,7 @@ from engine.spool.interface import (
 from engine.spool.listing_calls import EnvelopeFilter
 from protocols.records import FINAL_STATUSES, STATUSES, Account, ApiKey, Envelope, Event
 from tests.simulation.following import Follower
+from tests.simulation.inquiry import Inquiry
 from tests.simulation.lives import FAILING_COMMIT, Ending, Life, MortalSpool, MortalThreads
 from tests.simulation.operating import Operator
 from tests.simulation.peers import FaultyResolver, Network
@@ -90,20 +91,28 @@ WrapSpool = Callable[[Spool], Spool]
 
 
 def simulate(
-    seed: int, url: str, data_dir: Path, wrap: WrapSpool = lambda spool: spool
+    seed: int,
+    url: str,
+    data_dir: Path,
+    wrap: WrapSpool = lambda spool: spool,
+    inquiry: Inquiry | None = None,
 ) -> Observed:
-    """Run `seed` on "memory:" or "lmdb:", from its first mail to the end of its last."""
+    """Run `seed` on "memory:" or "lmdb:", from its first mail to the end of its last.
+
+    With an inquiry it ends with that, and only its faults mean anything.
+    """
     if url == "memory:":
         url = f"memory:simulation-{next(_names)}"
     world = world_of(seed, url, data_dir)
     with mock.patch.object(housekeeping, "EVERY_S", world.span.housekeeping_s):
-        return run_simulated(seed, _Simulation(world, wrap).run)
+        return run_simulated(seed, _Simulation(world, wrap, inquiry).run)
 
 
 class _Simulation:
-    def __init__(self, world: World, wrap: WrapSpool) -> None:
+    def __init__(self, world: World, wrap: WrapSpool, inquiry: Inquiry | None) -> None:
         self.world = world
         self.wrap = wrap
+        self.inquiry = inquiry
         self.clock = VirtualClock(world.start_unix_ms)
         self.network = Network(world.receivers, world.notebook, self.chances("network"))
         self.steps = StepChecks()
@@ -115,6 +124,7 @@ class _Simulation:
         self.accounts: dict[str, Account] = {}
         self.engine: Engine | None = None
         self.sending = len(world.requests)
+        self.outside = trio.CancelScope()
 
     def chances(self, purpose: str) -> Any:
         return chances(self.world.seed, purpose)
@@ -135,16 +145,36 @@ class _Simulation:
         world = self.world
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.network.serve)
-            nursery.start_soon(self.network.tear, world.tear_every_s)
-            nursery.start_soon(self.seen.follower.follow, self.living)
-            nursery.start_soon(self.seen.operator.operate, self.living)
-            for request in world.requests:
-                nursery.start_soon(self._send, request)
+            nursery.start_soon(self._people)
+            if self.inquiry is not None:
+                nursery.start_soon(self._inquire, self.inquiry, nursery)
             for ending, downtime_s in zip(world.endings, world.downtimes_s, strict=False):
                 await self._live(ending)
                 await trio.sleep(downtime_s)
             await self._live(None)
             nursery.cancel_scope.cancel()
+
+    async def _people(self) -> None:
+        """Whoever does something to the engine from outside, and the network."""
+        with self.outside:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.network.tear, self.world.tear_every_s)
+                nursery.start_soon(self.seen.follower.follow, self.living)
+                nursery.start_soon(self.seen.operator.operate, self.living)
+                for request in self.world.requests:
+                    nursery.start_soon(self._send, request)
+
+    async def _inquire(self, inquiry: Inquiry, everything: trio.Nursery) -> None:
+        await trio.sleep(inquiry.at_s)
+        found = None
+        while found is None or found[0].failed_s is not None:
+            await trio.sleep(1.0)
+            found = self.living()
+        life, engine = found
+        life.is_spared, self.world.full_spool = True, 0.0
+        self.outside.cancel()
+        await inquiry.run(life, engine, self.world)
+        everything.cancel_scope.cancel()
 
     def living(self) -> tuple[Life, Engine] | None:
         life = self.seen.lives[-1] if self.seen.lives else None
