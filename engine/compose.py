@@ -199,6 +199,7 @@ def http_settings(config: Config) -> HttpSettings:
         tls_key=config.http.tls_key,
         behind_proxy=config.http.behind_proxy,
         control_socket=config.control_socket,
+        public_url=config.public_url,
     )
 
 

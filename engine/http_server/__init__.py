@@ -8,6 +8,7 @@ that raises is a 500 without a word of the traceback. It serves the same routes
 on a unix socket to whoever may open that file; that is who an operator is.
 """
 
+from engine.http_server.exchange import is_own_origin
 from engine.http_server.operators import OperatorSession, OperatorSessions
 from engine.http_server.server import HttpServer, HttpSetupError
 from engine.http_server.streams import ReplayStream
@@ -43,5 +44,6 @@ __all__ = [
     "Route",
     "WebSocketUpgrade",
     "error_response",
+    "is_own_origin",
     "unix_socket_address",
 ]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import h11
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from engine.http_server.connection import HttpConnection
 
+SAFE_METHODS: Final = frozenset({"GET", "HEAD"})  # RFC 9110 9.2.1; the port has no other safe one.
 REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -113,6 +115,7 @@ async def authenticated(
         return Identity(operator=True)
     if route.access is Access.OPEN:
         return ANONYMOUS
+    _refuse_foreign_deed(services, request)
     identity = ANONYMOUS
     credentials = request.header(b"authorization")
     if credentials is not None:
@@ -216,6 +219,35 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_own_origin(origin: str, request: Request, public_url: str) -> bool:
+    """Whether a page of this Origin is one of ours: by `public_url`, or by the request's Host."""
+    # "null" has no host and is nobody's; scheme and port count in public_url, while a Host
+    # names a port only if it is not the scheme's own, as an Origin does.
+    try:
+        ours, theirs = urlsplit(public_url), urlsplit(origin)
+    except ValueError:
+        return False
+    if not theirs.netloc:
+        return False
+    host = request.header(b"host") or ""
+    is_public = (theirs.scheme, theirs.netloc.lower()) == (ours.scheme, ours.netloc.lower())
+    return is_public or theirs.netloc.lower() == host.lower()
+
+
+def _refuse_foreign_deed(services: Services, request: Request) -> None:
+    """Raise HttpError 403 for a change that a page of another origin asks for.
+
+    Our own pages write the Authorization header themselves. But whoever once typed a key into a
+    browser's own box for a 401 has it sent along with every request from then on, also with the
+    forms of strangers' pages; those carry their Origin.
+    """
+    origin = request.header(b"origin")
+    if request.method in SAFE_METHODS or origin is None:
+        return
+    if not is_own_origin(origin, request, services.settings.public_url):
+        raise HttpError(403, "foreign_origin", "Pages of other origins may change nothing here.")
 
 
 def _unauthorized(route: Route) -> HttpError:

@@ -1,7 +1,9 @@
 """`/v1/events`: the event log by plain HTTP, for those without a websocket.
 
 The same batches as the stream's: `after` is the place before them, `cursor` the
-one to go on from, a `gap` is told. With `wait_s` an answer waits for news.
+one to go on from, a `gap` is told. With `wait_s` an answer waits for news; with
+`last` it has the newest events instead, so that whoever has just come sees what
+happened before and can go on from there without a hole.
 """
 
 from typing import Final
@@ -26,7 +28,17 @@ from protocols.stream_frames import (
 )
 
 PARAMETERS: Final = frozenset(
-    {"after", "limit", "wait_s", "account", "campaign", "destination", "message_id", "status"}
+    {
+        "after",
+        "limit",
+        "last",
+        "wait_s",
+        "account",
+        "campaign",
+        "destination",
+        "message_id",
+        "status",
+    }
 )
 WAIT_S_MAX: Final = 60
 # Each holds a connection; beyond this many an answer comes at once, and may be empty.
@@ -54,6 +66,13 @@ def routes(spool: Spool, hub: EventHub) -> list[Route]:
         limit = query.limit()
         wait_s = query.number("wait_s", 0, 0, WAIT_S_MAX)
         wanted = _wanted(query, account_id_of(request.identity))
+        if query.one("last") is not None:
+            last = query.number("last", 0, 1, LIMIT_MAX)
+            if query.one("after") is not None:
+                refuse(
+                    "last", "Either `last` or `after`: the newest events, or those after a place."
+                )
+            return Response.json(await _newest(spool, wanted, last))
         try:
             place = place_of(spool, spool.head(), query.one("after") or "start")
         except FrameError as error:
@@ -88,6 +107,31 @@ async def _read(spool: Spool, seq: int, wanted: EventFilter, limit: int) -> Even
         found += page.events
         seq = page.seq
     return EventPage(found, seq, gap)
+
+
+async def _newest(spool: Spool, wanted: EventFilter, count: int) -> EventBatch:
+    """The newest `count` events that fit, oldest first, among the newest `SCANNED_MAX` of all."""
+    head_seq = end_seq = spool.head()
+    floor_seq = max(place_of(spool, head_seq, "start").seq, head_seq - SCANNED_MAX)
+    found: list[Event] = []
+    span = 4 * count
+    while len(found) < count and end_seq > floor_seq:
+        # Backwards in spans that grow: the first is enough unless the filter is narrow.
+        start_seq = seq = max(floor_seq, end_seq - span)
+        older: list[Event] = []
+        while seq < end_seq:
+            page = await spool.events(seq, wanted, LIMIT_MAX)
+            older += (each for each in page.events if each.seq <= end_seq)
+            seq = page.seq
+        found = [*older, *found]
+        end_seq, span = start_seq, 4 * span
+    stream_id = spool.stream_id
+    begin_seq = found[-count].seq - 1 if len(found) > count else end_seq
+    return EventBatch(
+        after=cursor_text(stream_id, begin_seq),
+        events=[stream_event(each, stream_id) for each in found[-count:]],
+        cursor=cursor_text(stream_id, head_seq),
+    )
 
 
 def _batch(stream_id: str, begin_seq: int, lost_from: str, page: EventPage) -> EventBatch:

@@ -128,6 +128,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "to": ("Accepted before this time.", TIME),
     "after": ("The `after` of the page before; a cursor, `start` or `now` for events.", AFTER),
     "limit": ("How many at most.", {"type": "integer", "minimum": 1, "maximum": 1000}),
+    "last": ("So many of the newest.", {"type": "integer", "minimum": 1, "maximum": 1000}),
     "wait_s": ("Wait so long for news.", {"type": "integer", "minimum": 0, "maximum": 60}),
     "group": (
         "What a row is.",
@@ -207,7 +208,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("GET", "/v1/events"): Operation(
         "The event log from a cursor on.",
-        ("after", "limit", "wait_s", *EVENT_FILTERS),
+        ("after", "limit", "last", "wait_s", *EVENT_FILTERS),
         answer=EventBatch,
     ),
     ("GET", "/v1/stream"): Operation(

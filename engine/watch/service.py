@@ -62,6 +62,7 @@ class Watch:
         self.boards: Final = Boards(spool, live, now_unix_ms=now_unix_ms)
         self._tickets = Tickets(now_unix_ms=now_unix_ms, secret_text=secret_text)
         self._public_url = config.public_url
+        self._contact = config.contact
         self._now_unix_ms = now_unix_ms
         self._live = live
         self._explainer = explain.Explainer(
@@ -117,7 +118,7 @@ class Watch:
                 readiness=self._missing,
                 http_statistics=self._http_statistics,
             ),
-            *pages.routes(),
+            *pages.routes(self._contact),
         ]
         return [*own, *openapi.routes(lambda: self._http.routes if self._http else own)]
 

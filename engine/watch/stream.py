@@ -8,7 +8,6 @@ raises ends one connection; the HTTP port contains it.
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 import trio
 from trio_websocket import ConnectionClosed, wrap_server_stream
@@ -22,6 +21,7 @@ from engine.http_server import (
     Response,
     Route,
     WebSocketUpgrade,
+    is_own_origin,
 )
 from engine.spool.interface import Spool
 from engine.watch.admittance import Admittance
@@ -102,7 +102,7 @@ async def _refuse_dismissed(spool: Spool, identity: Identity) -> None:
 def _admitted(services: StreamServices, request: Request) -> Identity:
     """Return who comes in. Raises HttpError 401, 403, 400 or 503."""
     origin = request.header(b"origin")
-    if origin is not None and not _is_own_origin(origin, request, services.public_url):
+    if origin is not None and not is_own_origin(origin, request, services.public_url):
         raise HttpError(403, "foreign_origin", "Pages of other origins may not open the stream.")
     identity = request.identity
     if not identity.known:
@@ -125,20 +125,6 @@ def _admitted(services: StreamServices, request: Request) -> Identity:
             503, "busy", "All places for subscribers are taken.", headers=(("retry-after", "10"),)
         )
     return identity
-
-
-def _is_own_origin(origin: str, request: Request, public_url: str) -> bool:
-    # "null" has no host and is nobody's; scheme and port count in public_url, while a Host
-    # names a port only if it is not the scheme's own, as an Origin does.
-    try:
-        ours, theirs = urlsplit(public_url), urlsplit(origin)
-    except ValueError:
-        return False
-    if not theirs.netloc:
-        return False
-    host = request.header(b"host") or ""
-    is_public = (theirs.scheme, theirs.netloc.lower()) == (ours.scheme, ours.netloc.lower())
-    return is_public or theirs.netloc.lower() == host.lower()
 
 
 def _proposed_subprotocols(request: Request) -> list[str]:

@@ -217,3 +217,28 @@ async def test_words_of_a_path_match_in_any_case_only_where_asked() -> None:
         )
         assert wrong_method.status_code == 405
         assert wrong_method.headers["Allow"] == "GET, HEAD, POST"
+
+
+async def test_pages_of_other_origins_may_change_nothing() -> None:
+    """What a browser sends along when it still knows a key from its own sign-in box."""
+    pair = base64.b64encode("key:sécret".encode())
+
+    async def status(port: Port, method: str, origin: str) -> int:
+        head = (
+            f"{method} /own HTTP/1.1\r\nHost: 127.0.0.1:{port.port}\r\nOrigin: {origin}\r\n"
+            f"Authorization: Basic {pair.decode()}\r\nConnection: close\r\n\r\n"
+        )
+        return int((await port.say(head.encode())).split()[1])
+
+    async with running_port(HttpSettings(public_url="https://mail.example")) as port:
+        for foreign in (
+            "https://evil.example",
+            "null",
+            "https://mail.example.evil.example",
+            "http://mail.example",
+        ):
+            assert await status(port, "POST", foreign) == 403, foreign
+            # What is only read stays unread: we never tell a browser to hand it over.
+            assert await status(port, "GET", foreign) == 200
+        assert await status(port, "POST", "https://mail.example") == 200
+        assert await status(port, "POST", f"http://127.0.0.1:{port.port}") == 200

@@ -373,3 +373,24 @@ async def test_answers_have_the_described_fields(look: Look) -> None:
         ("/v1/statistics/series", "SeriesPage"),
     ]:
         assert set(await look.json(path)) == set(schemas[name]["properties"])
+
+
+async def test_the_newest_events_are_there_for_whoever_has_just_come(look: Look) -> None:
+    """`last` looks backwards, under a filter too, and its cursor goes on without a hole."""
+    other = await make_account(look.spool, "other")
+    assert (await look.json("/v1/events?last=5"))["events"] == []
+    await accept_many(look.spool, look.account, 30)
+    await accept_many(look.spool, other, 300)
+    own = await look.json("/v1/events?last=20")
+    assert [place(each["cursor"]) for each in own["events"]] == [*range(11, 31)]
+    assert (place(own["after"]), place(own["cursor"])) == (10, 330)
+    everybodys = await look.json("/v1/events?last=3", look.operator())
+    assert [place(each["cursor"]) for each in everybodys["events"]] == [328, 329, 330]
+    all_own = await look.json("/v1/events?last=1000")
+    assert len(all_own["events"]) == 30
+    await accept_many(look.spool, look.account, 2)
+    later = await look.json(f"/v1/events?after={own['cursor']}")
+    assert [place(each["cursor"]) for each in later["events"]] == [331, 332]
+    for query in ("last=0", "last=1001", "last=x", "last=5&after=start"):
+        response = await look.get(f"/v1/events?{query}")
+        assert (response.status_code, response.json()["error"]["where"]) == (400, "last"), query

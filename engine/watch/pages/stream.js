@@ -1,68 +1,36 @@
-// The page's end of the event stream: signs in, keeps one websocket, and goes on from
-// its last cursor after every break, so that a restart of the engine loses nothing.
+// The page's end of the event stream: keeps one websocket and goes on from its last cursor after
+// every break, so that a restart of the engine loses nothing.
 
-import { currentLanguage } from "./words.js";
+import { Refused, ask, post } from "./session.js";
 
-const credentials = {
-  get: () => sessionStorage.getItem("credentials"),
-  set: (key, secret) => sessionStorage.setItem(
-    "credentials", btoa(String.fromCharCode(...new TextEncoder().encode(`${key}:${secret}`)))),
-  clear: () => sessionStorage.clear(),
-};
-
-export class Refused extends Error {}
-
-export async function ask(path, options = {}) {
-  const reply = await fetch(path, {
-    ...options, cache: "no-store", credentials: "omit",
-    headers: {
-      Authorization: `Basic ${credentials.get() ?? ""}`, Accept: "application/json",
-      "Accept-Language": currentLanguage(),
-    },
-  });
-  if (reply.status === 401 || reply.status === 403) throw new Refused();
-  if (!reply.ok) throw new Error(String(reply.status));
-  return reply.json();
-}
-
-// An operator's link carries a token that works once; it buys credentials for this tab.
-export async function redeemOperatorToken() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("token")
-    ?? new URLSearchParams(location.search).get("token");
-  if (!token) return;
-  history.replaceState(null, "", location.pathname);
-  const reply = await fetch("/v1/operator/sessions", {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token }),
-  });
-  if (!reply.ok) throw new Refused();
-  const session = await reply.json();
-  credentials.clear();
-  credentials.set(session.api_key, session.secret_key);
-}
-
-export const signedIn = () => credentials.get() !== null;
-export const signIn = (key, secret) => { credentials.clear(); credentials.set(key, secret); };
-export const signOut = () => credentials.clear();
+const CURSOR = "eilpost-cursor";
+const EVENTS_FIRST = 50; // What the list of events shows at most.
+const WAIT_MS = 500;
+const WAIT_MS_MAX = 4000;
 
 // `show` has connected(), lost(), refused(), totals(value, snapshot),
 // destinations(value, snapshot), events(list) and gap().
 export class Stream {
-  #show; #socket = null; #stopped = false; #waitMs = 500;
+  #show; #socket = null; #stopped = false; #waitMs = WAIT_MS; #isFresh = true;
 
   constructor(show) { this.#show = show; }
 
   async start() {
     while (!this.#stopped) {
       try {
-        const { ticket } = await ask("/v1/stream/tickets", { method: "POST" });
+        const { ticket } = await post("/v1/stream/tickets");
+        if (this.#stopped) return;
         await this.#follow(ticket);
       } catch (error) {
-        if (error instanceof Refused) { this.#show.refused(); return; }
+        if (error instanceof Refused) {
+          if (!this.#stopped) this.#show.refused();
+          return;
+        }
       }
       if (this.#stopped) return;
       this.#show.lost();
       await new Promise((wake) => setTimeout(wake, this.#waitMs * (0.75 + Math.random() / 2)));
-      this.#waitMs = Math.min(this.#waitMs * 2, 4000);
+      this.#waitMs = Math.min(this.#waitMs * 2, WAIT_MS_MAX);
     }
   }
 
@@ -75,15 +43,31 @@ export class Stream {
     this.#socket = socket;
     return new Promise((done) => {
       socket.onopen = () => {
-        this.#waitMs = 500;
+        this.#waitMs = WAIT_MS;
         this.#show.connected();
         socket.send(JSON.stringify({ watch: "totals" }));
         socket.send(JSON.stringify({ watch: "destinations" }));
-        socket.send(JSON.stringify({ subscribe: { after: sessionStorage.getItem("cursor") ?? "now" } }));
+        void this.#subscribe(socket);
       };
-      socket.onmessage = (message) => this.#take(JSON.parse(message.data));
+      socket.onmessage = (message) => { if (!this.#stopped) this.#take(JSON.parse(message.data)); };
       socket.onclose = done;
     });
+  }
+
+  // A page that has just been opened begins with what happened last and goes on from there, so that
+  // nothing is missing in between; after a break it goes on from where it was.
+  async #subscribe(socket) {
+    if (this.#isFresh) {
+      try {
+        const recent = await ask(`/v1/events?last=${EVENTS_FIRST}`);
+        if (this.#stopped) return;
+        sessionStorage.setItem(CURSOR, recent.cursor);
+        this.#show.events(recent.events);
+      } catch { socket.close(); return; }
+      this.#isFresh = false;
+    }
+    const after = sessionStorage.getItem(CURSOR) ?? "now";
+    if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ subscribe: { after } }));
   }
 
   #take(frame) {
@@ -91,7 +75,7 @@ export class Stream {
     if (frame.destinations) this.#show.destinations(frame.destinations, frame.snapshot);
     if (frame.gap) this.#show.gap(frame.gap);
     if (frame.cursor) {
-      sessionStorage.setItem("cursor", frame.cursor);
+      sessionStorage.setItem(CURSOR, frame.cursor);
       if (frame.events.length) this.#show.events(frame.events);
     }
   }

@@ -1,0 +1,70 @@
+// One destination closely: what holds its mail back, what can be done about it, its latest mails.
+
+import { askFirst } from "./dialogs.js";
+import { excuse, fillFacts, make, makeButton, makeTime } from "./dom.js";
+import { ask, post } from "./session.js";
+import { mailItem } from "./story.js";
+import { count, rate, word } from "./words.js";
+
+const MAILS_SHOWN = 20;
+
+// What the panel shows for a destination: {title, nodes}. `open(messageId)` goes on to a mail,
+// `hold(name)` to the form that holds its mail.
+export async function destinationDetail(name, open, hold) {
+  const path = encodeURIComponent(name);
+  try {
+    const [why, listed] = await Promise.all([
+      ask(`/v1/destinations/${path}/explain`), ask(`/v1/messages?limit=${MAILS_SHOWN}&destination=${path}`)]);
+    return { title: word("destination_title")(name), nodes: told(why, listed.messages, open, hold) };
+  } catch (error) {
+    return { title: word("destination_title")(name), nodes: [make("p", excuse(error))] };
+  }
+}
+
+function told(why, mails, open, hold) {
+  const explained = make("div", undefined, "told");
+  const cause = make("p", why.held_by?.text ?? "");
+  cause.id = "destination-why";
+  explained.append(cause, make("p", why.advice));
+  const waiting = why.queued + why.deferred + why.paused;
+  const held = why.held_by;
+  const facts = make("dl", undefined, "facts");
+  fillFacts(facts, [
+    [word("waiting_count"), count(waiting)], [word("since"), held?.since ? makeTime(held.since) : ""],
+    [word("last_reply"), held?.reply], [word("limit"), held?.limit],
+    [word("next_attempt"), why.next_attempt_at ? makeTime(why.next_attempt_at) : ""],
+    [word("rate"), why.rate_per_s ? rate(why.rate_per_s) : ""],
+  ]);
+  const said = make("p");
+  said.role = "status";
+  const deeds = make("div", undefined, "choice");
+  const tryNow = makeButton(word("try_now"), () => retry(why.destination, waiting, said));
+  const holdHere = makeButton(word("hold_here"), () => hold(why.destination));
+  tryNow.disabled = waiting === 0;
+  deeds.append(tryNow, holdHere);
+  const list = make("ul", undefined, "mails");
+  list.append(...mails.map((mail) => mailItem(mail, open)));
+  return [explained, facts, deeds, said, make("h3", word("mails_there")),
+    mails.length ? list : make("p", word("no_mails_there"), "hint")];
+}
+
+async function retry(destination, waiting, said) {
+  const question = `${word("try_now")}: ${destination}, ${word("waiting_there")(count(waiting))}?`;
+  if (await askFirst(question, { yes: word("try_now") }) === null) return;
+  try {
+    said.textContent = word("tried_now")(count(await everyStep("/v1/retry", { destination })));
+  } catch (error) { said.textContent = excuse(error); }
+}
+
+// Go through all mail that fits, a step an answer; return how many there were in all. What was due
+// already and waited for its destination is not "changed", so that is not what people count.
+export async function everyStep(path, body) {
+  let sum = 0;
+  let after = null;
+  do {
+    const step = await post(path, after === null ? body : { ...body, after });
+    sum += Object.values(step.matched).reduce((a, b) => a + b, 0);
+    after = step.after;
+  } while (after !== null);
+  return sum;
+}

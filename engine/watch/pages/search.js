@@ -1,0 +1,110 @@
+// Finding mails by address, id or subject; before the first search, the newest ones.
+
+import { element, excuse, make } from "./dom.js";
+import { Missing, Refused, ask } from "./session.js";
+import { mailItem } from "./story.js";
+import { count, word } from "./words.js";
+
+const FOUND_FIRST = 20;
+const NEWEST_FIRST = 10;
+const KINDS = ["auto", "address", "id", "subject", "destination", "campaign"];
+
+// What a text most likely is; people paste what they have.
+export function kindOf(query) {
+  if (/^\d{1,20}$/.test(query)) return "id";
+  if (/^\S+@\S+$/.test(query)) return "address";
+  return "subject";
+}
+
+export class Search {
+  #open; #refused; #found = null; #after = null; #asked = ""; #isSearch = false; #version = 0;
+
+  constructor({ open, refused }) {
+    this.#open = open;
+    this.#refused = refused;
+    element("search-form").addEventListener("submit", (submitted) => {
+      submitted.preventDefault();
+      const form = new FormData(submitted.target);
+      void this.#answer(() => this.#search(form.get("query").trim(), form.get("kind")));
+    });
+    element("found-more").addEventListener("click", () => void this.#answer(() => this.#more()));
+  }
+
+  // The newest mails, unless somebody has searched already.
+  start() { void this.#answer(() => this.#list(`limit=${NEWEST_FIRST}`, false)); }
+
+  forget() {
+    this.#version += 1;
+    this.#found = this.#after = null;
+    element("search-form").reset();
+    this.#draw();
+  }
+
+  speak() {
+    const chosen = element("search-kind").value || "auto";
+    element("search-kind").replaceChildren(...KINDS.map((kind) => {
+      const option = make("option", word(kind === "auto" ? "search_auto" : kind));
+      option.value = kind;
+      return option;
+    }));
+    element("search-kind").value = chosen;
+    this.#draw();
+  }
+
+  async #answer(act) {
+    element("search-note").textContent = word("loading");
+    const mine = this.#version += 1;
+    try { await act(mine); } catch (error) {
+      if (mine !== this.#version) return;
+      if (error instanceof Refused) { this.#refused(); return; }
+      element("search-note").textContent = excuse(error);
+      return;
+    }
+    if (mine === this.#version) this.#draw();
+  }
+
+  async #search(query, chosen) {
+    if (!query) return;
+    const kind = chosen === "auto" ? kindOf(query) : chosen;
+    if (kind === "id") await this.#one(query);
+    else await this.#list(`limit=${FOUND_FIRST}&${kind}=${encodeURIComponent(kind === "destination" ? query.toLowerCase() : query)}`, true);
+    if (this.#found?.length === 1 && this.#isSearch) this.#open(this.#found[0].message_id);
+  }
+
+  async #one(id) {
+    let found = [];
+    try { found = [await ask(`/v1/messages/${encodeURIComponent(id)}`)]; } catch (error) {
+      if (!(error instanceof Missing)) throw error;
+    }
+    [this.#found, this.#after, this.#isSearch] = [found, null, true];
+  }
+
+  async #list(asked, isSearch) {
+    const mine = this.#version;
+    const page = await ask(`/v1/messages?${asked}`);
+    if (mine !== this.#version) return;
+    [this.#found, this.#after, this.#asked, this.#isSearch] = [page.messages, page.after, asked, isSearch];
+  }
+
+  async #more() {
+    const mine = this.#version;
+    const page = await ask(`/v1/messages?${this.#asked}&after=${encodeURIComponent(this.#after)}`);
+    if (mine !== this.#version) return;
+    this.#found = [...this.#found, ...page.messages];
+    this.#after = page.after;
+  }
+
+  #draw() {
+    element("found").replaceChildren(...(this.#found ?? []).map((mail) => mailItem(mail, this.#open)));
+    element("found-more").hidden = this.#after === null;
+    element("search-note").textContent = this.#note();
+  }
+
+  #note() {
+    if (this.#found === null) return "";
+    const n = this.#found.length;
+    if (!this.#isSearch) return word(n ? "newest" : "no_events");
+    if (n === 0) return word("nothing_found");
+    return this.#after === null ? word("found")(count(n)) : word("at_least")(count(n));
+  }
+}

@@ -1,0 +1,44 @@
+// How long mail took from its acceptance to the receiver's yes, by destination.
+
+import { element, excuse, make, repeat } from "./dom.js";
+import { ask } from "./session.js";
+import { count, duration, word } from "./words.js";
+
+const AGAIN_S = 30;
+const ROWS = 50;
+
+export class Times {
+  #refused; #rows = null; #timer = null; #trouble = "";
+
+  constructor({ refused }) { this.#refused = refused; }
+
+  start() { this.#timer = repeat(AGAIN_S, () => this.#load(), this.#refused); }
+
+  forget() {
+    this.#timer?.stop();
+    this.#timer = this.#rows = null;
+    this.#trouble = "";
+    this.speak();
+  }
+
+  speak() {
+    element("times-note").textContent = this.#trouble || (this.#rows?.length === 0 ? word("times_none") : "");
+    element("times").replaceChildren(...(this.#rows ?? []).map((row) => {
+      const line = make("tr");
+      const name = make("th", row.key);
+      name.scope = "row";
+      line.append(name, make("td", count(row.delivered), "number"),
+        ...["p50_s", "p90_s", "p99_s"].map((field) => make("td", duration(row[field]), "number")));
+      return line;
+    }));
+  }
+
+  async #load() {
+    try {
+      const { rows } = await ask("/v1/statistics/delivery-times?group=destination");
+      this.#rows = rows.sort((a, b) => b.delivered - a.delivered).slice(0, ROWS);
+      this.#trouble = "";
+    } catch (error) { this.#trouble = excuse(error); }
+    this.speak();
+  }
+}

@@ -1,0 +1,143 @@
+"""Finding a mail, and what its story says, in both languages; what waits at one destination."""
+
+from collections.abc import Callable
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from engine.rehearsal.engine_process import EngineProcess
+from tests.watch.browser.browsing import click, send, sign_in, text, wait_for
+
+WORDS = {
+    "en-US,en": {
+        "pending": "sent (pending)",
+        "delivered": "delivered",
+        "why": "The last attempt failed (mailbox full)",
+        "advice": "Ask the recipient to make room",
+        "reason": "mailbox full",
+        "nothing": "No mail matches.",
+        "waits": "Your account",
+    },
+    "de-AT,de": {
+        "pending": "gesendet (ausstehend)",
+        "delivered": "zugestellt",
+        "why": "ist gescheitert",
+        "advice": "Platz zu schaffen",
+        "reason": "Postfach voll",
+        "nothing": "Keine Mail passt.",
+        "waits": "Ihr Konto",
+    },
+}
+
+
+def search(browser: webdriver.Chrome, query: str) -> None:
+    box = browser.find_element(By.NAME, "query")
+    box.clear()
+    box.send_keys(query, Keys.ENTER)
+
+
+@pytest.mark.parametrize("languages", WORDS)
+def test_one_mail_is_found_and_its_story_told(
+    browse: Callable[..., webdriver.Chrome], engine: EngineProcess, languages: str
+) -> None:
+    words, browser = WORDS[languages], browse(languages)
+    credentials = engine.create_account("shop")
+    [message_id] = send(engine, credentials, "later@full.test", Subject="Order 4711 & <more>")
+    sign_in(browser, engine, credentials)
+    wait_for(browser, "totals", lambda: text(browser, '[data-total="pending"] dt'))
+    assert text(browser, '[data-total="pending"] dt') == words["pending"]
+    assert text(browser, '[data-total="delivered"] dt') == words["delivered"]
+    assert text(browser, "#who") == words["waits"]
+
+    search(browser, "later@full.test")
+    wait_for(browser, "story", lambda: words["reason"] in text(browser, "#story-events"))
+    assert text(browser, "#story-title") == "Order 4711 & <more>"
+    assert words["pending"] in text(browser, "#story-now")
+    assert words["why"] in text(browser, "#story-why")
+    assert words["advice"] in text(browser, "#story-advice")
+    assert "<b>mailbox</b> full" in text(browser, "#story-facts")
+    assert browser.switch_to.active_element.get_attribute("id") == "detail-title"
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not browser.find_element(By.ID, "detail").is_displayed()
+    assert browser.switch_to.active_element.get_attribute("name") == "query", "the focus is back"
+
+    search(browser, str(message_id))
+    wait_for(browser, "the id", lambda: browser.find_element(By.ID, "detail").is_displayed())
+    assert "later@full.test" in text(browser, "#found")
+    search(browser, "nobody@else.test")
+    wait_for(browser, "nothing", lambda: text(browser, "#search-note") == words["nothing"])
+
+
+def test_the_language_is_the_browsers_first_that_we_have_until_one_is_chosen(
+    browse: Callable[..., webdriver.Chrome], engine: EngineProcess
+) -> None:
+    def opened(languages: str) -> webdriver.Chrome:
+        browser = browse(languages)
+        browser.get(engine.url)
+        return browser
+
+    assert text(opened("fr,en,de"), "#sign-in-title") == "Sign in"
+    assert text(opened("fr,de,en"), "#sign-in-title") == "Anmelden"
+    browser = opened("fr")
+    assert text(browser, "#sign-in-title") == "Sign in"
+    browser.find_element(By.ID, "language").click()
+    assert text(browser, "#sign-in-title") == "Anmelden"
+    assert browser.execute_script("return document.documentElement.lang") == "de"
+    browser.refresh()
+    assert text(browser, "#sign-in-title") == "Anmelden", "the choice is remembered"
+    credentials = engine.create_account("shop")
+    [message_id] = send(engine, credentials, "later@full.test")
+    sign_in(browser, engine, credentials)
+    search(browser, str(message_id))
+    wait_for(browser, "German", lambda: "ist gescheitert" in text(browser, "#story-why"))
+    browser.find_element(By.ID, "language").click()
+    wait_for(browser, "English", lambda: "The last attempt failed" in text(browser, "#story-why"))
+    assert text(browser, '[data-total="pending"] dt') == "sent (pending)"
+    browser.find_element(By.ID, "sign-out").click()
+    assert text(browser, "#sign-in-title") == "Sign in", "signing out keeps the language"
+
+
+def test_both_languages_say_the_same_things(
+    browser: webdriver.Chrome, engine: EngineProcess
+) -> None:
+    browser.get(engine.url)
+    english, german, used = browser.execute_async_script(
+        """
+        const done = arguments[0];
+        const kinds = (words) => Object.entries(words).flatMap(([name, value]) =>
+          typeof value === "object" ? kinds(value).map((each) => `${name}.${each}`)
+            : [`${name}:${typeof value}`]);
+        const used = [...document.querySelectorAll("[data-word], [data-label]")]
+          .map((each) => each.dataset.word ?? each.dataset.label);
+        Promise.all([import("/assets/words_en.js"), import("/assets/words_de.js")])
+          .then(([en, de]) => done([kinds(en.english), kinds(de.german), used]));
+        """
+    )
+    assert english == german
+    assert set(used) <= {each.partition(":")[0] for each in english}
+
+
+def test_a_destination_is_looked_at_closely_and_tried_now(
+    browser: webdriver.Chrome, engine: EngineProcess
+) -> None:
+    credentials = engine.create_account("shop")
+    send(engine, credentials, "a@down.test", "b@down.test")
+    sign_in(browser, engine, credentials)
+    row = '#waiting tr[data-destination="down.test"]'
+    wait_for(browser, "unreachable", lambda: "unreachable (no connection)" in text(browser, row))
+    before = text(browser, f"{row} td:nth-of-type(5)")
+    click(browser, f"{row} button")
+    wait_for(browser, "why", lambda: "cannot be reached" in text(browser, "#destination-why"))
+    assert "a@down.test" in text(browser, "#detail .mails")
+    browser.find_element(By.CSS_SELECTOR, "#detail-body .choice button").click()
+    browser.find_element(By.ID, "question-yes").click()
+    wait_for(
+        browser, "tried", lambda: "2 mails are tried" in text(browser, "#detail [role=status]")
+    )
+    wait_for(browser, "later", lambda: text(browser, f"{row} td:nth-of-type(5)") != before)
+    click(browser, "#detail .mails button")
+    wait_for(browser, "its mail's story", lambda: "hello" in text(browser, "#story-title"))
+    browser.find_element(By.ID, "detail-back").click()
+    wait_for(browser, "back", lambda: text(browser, "#detail-title") == "Mail to down.test")
