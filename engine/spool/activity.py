@@ -186,6 +186,21 @@ def count_of(row: Counts) -> int:
     return sum(row[BUCKETS:])
 
 
+def percentile_ms(row: Counts, percent: int) -> int:
+    """Return a time that so many of the deliveries were within.
+
+    It is the upper bound of a bucket, and so up to a quarter more than need be; never more than the
+    longest time, which is exact.
+    """
+    rank = -(-count_of(row) * percent // 100)
+    counted = 0
+    for bucket, bound_ms in enumerate(BOUNDS_MS[: len(row) - BUCKETS]):
+        counted += row[BUCKETS + bucket]
+        if counted >= rank:
+            return min(bound_ms, row[LONGEST])
+    return row[LONGEST]
+
+
 def sum_of_times(rows: Iterable[Counts]) -> Counts:
     """Return one row of times for several."""
     total = [0, 0]

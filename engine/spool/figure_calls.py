@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 
@@ -11,6 +12,26 @@ class SeriesPoint:
 
     start_unix_ms: int
     counts: tuple[int, ...]
+
+
+class TimesGroup(Enum):
+    """What a row of times is about."""
+
+    TOTAL = "total"
+    DESTINATION = "destination"
+    ACCOUNT = "account"
+    DAY = "day"
+
+
+@dataclass(frozen=True, slots=True)
+class TimesRow:
+    """Times from acceptance to delivery, as a histogram: see `activity.percentile_ms`.
+
+    `key` is text: a domain, an account's name, "2026-11-24" or "total".
+    """
+
+    key: str
+    times: tuple[int, ...]
 
 
 class FigureCalls(Protocol):
@@ -24,5 +45,20 @@ class FigureCalls(Protocol):
         The range and the step are whole minutes, and the range begins on a step. What is older than
         `activity.MINUTES_KEPT_MS` is only there for steps of whole hours that begin on an hour.
         Steps in which nothing happened are there, too. Without an account: of all accounts.
+        """
+        ...
+
+    async def delivery_times(
+        self,
+        group: TimesGroup,
+        *,
+        account_id: int | None = None,
+        from_unix_ms: int | None = None,
+        to_unix_ms: int | None = None,
+    ) -> Sequence[TimesRow]:
+        """Return how long deliveries took, sorted by key; only what has deliveries is there.
+
+        A range is of acceptance, in whole days in UTC that overlap it. A time counts from
+        acceptance to the receiver's reply, whatever was waited for: a pause, a hold, a retry.
         """
         ...

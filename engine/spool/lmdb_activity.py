@@ -107,6 +107,8 @@ def read_series(
                     row = unpack_record(stored, Counts)
                 except DamagedRecord:
                     continue
+                if not row:
+                    continue  # It was damaged, and the log has nothing of it any more.
                 at = period * period_ms
                 start = at - (at - from_unix_ms) % step_ms
                 counts[start] = activity.with_counts(counts[start], row)

@@ -61,11 +61,11 @@ def read_statistics(
         for campaign, counts in _campaigns_of_envelopes(store, wanted):
             add(campaign, counts)
     elif group in (Group.TOTAL, Group.ACCOUNT) and not has_range:
-        for _, account, _, _, _, counts in _counters(store, ACCOUNT_TOTAL, account_id):
-            add("total" if group is Group.TOTAL else _account_name(store, account), counts)
+        for _, account, _, _, _, counts in counter_rows(store, ACCOUNT_TOTAL, account_id):
+            add("total" if group is Group.TOTAL else account_name(store, account), counts)
     else:
         projection, period_ms = projections.source_of(group, has_range=has_range)
-        for _, account, period, flow, destination, counts in _counters(
+        for _, account, period, flow, destination, counts in counter_rows(
             store, projection, account_id
         ):
             if period_ms and not projections.overlaps(
@@ -85,7 +85,7 @@ def _key_text(
         case Group.DESTINATION:
             return destination
         case Group.ACCOUNT:
-            return _account_name(store, account_id)
+            return account_name(store, account_id)
         case Group.CAMPAIGN:
             return _campaign(store, flow)
         case Group.HOUR:
@@ -183,7 +183,7 @@ def _campaign_destinations_of(
             continue
 
 
-def _counters(
+def counter_rows(
     store: Store, projection: int, account_id: int | None
 ) -> Iterator[tuple[int, int, int, int, str, Counts]]:
     """Yield the parts of each counter's key, and its counts, a thousand rows a transaction."""
@@ -240,7 +240,7 @@ def _campaigns_of_envelopes(store: Store, wanted: EnvelopeFilter) -> Iterator[tu
             return
 
 
-def _account_name(store: Store, account_id: int) -> str:
+def account_name(store: Store, account_id: int) -> str:
     with store.environment.begin() as txn:
         stored = txn.get(U32.pack(account_id), db=store.tables.account)
     try:

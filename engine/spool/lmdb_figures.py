@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from engine.spool import lmdb_activity
-from engine.spool.figure_calls import SeriesPoint
+from engine.spool import lmdb_activity, lmdb_times
+from engine.spool.figure_calls import SeriesPoint, TimesGroup, TimesRow
 
 
 class LmdbFigures:
@@ -17,5 +17,18 @@ class LmdbFigures:
     ) -> Sequence[SeriesPoint]:
         found: list[SeriesPoint] = await self._read(
             lmdb_activity.read_series, from_unix_ms, to_unix_ms, step_ms, account_id
+        )
+        return found
+
+    async def delivery_times(
+        self,
+        group: TimesGroup,
+        *,
+        account_id: int | None = None,
+        from_unix_ms: int | None = None,
+        to_unix_ms: int | None = None,
+    ) -> Sequence[TimesRow]:
+        found: list[TimesRow] = await self._read(
+            lmdb_times.read_times, group, account_id, from_unix_ms, to_unix_ms
         )
         return found

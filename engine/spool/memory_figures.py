@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import trio
 
-from engine.spool import activity
-from engine.spool.activity import EVERYBODY, HOUR, HOUR_MS, MINUTE, MINUTE_MS
-from engine.spool.figure_calls import SeriesPoint
+from engine.spool import activity, projections
+from engine.spool.activity import DAY_MS, EVERYBODY, HOUR, HOUR_MS, MINUTE, MINUTE_MS
+from engine.spool.figure_calls import SeriesPoint, TimesGroup, TimesRow
 from engine.spool.memory_data import MemoryData
 
 
@@ -34,3 +34,26 @@ class MemoryFigures:
                     counts = activity.with_counts(counts, row)
             points.append(SeriesPoint(start, counts))
         return points
+
+    async def delivery_times(
+        self,
+        group: TimesGroup,
+        *,
+        account_id: int | None = None,
+        from_unix_ms: int | None = None,
+        to_unix_ms: int | None = None,
+    ) -> Sequence[TimesRow]:
+        await trio.lowlevel.checkpoint()
+        rows: dict[str, list[tuple[int, ...]]] = {}
+        for (account, day, name), times in self._data.times.items():
+            if account_id in (None, account) and projections.overlaps(
+                day * DAY_MS, DAY_MS, from_unix_ms, to_unix_ms
+            ):
+                key = {
+                    TimesGroup.TOTAL: "total",
+                    TimesGroup.DESTINATION: name,
+                    TimesGroup.ACCOUNT: self._data.account_name(account),
+                    TimesGroup.DAY: projections.day_text(day),
+                }[group]
+                rows.setdefault(key, []).append(times)
+        return [TimesRow(key, activity.sum_of_times(rows[key])) for key in sorted(rows)]

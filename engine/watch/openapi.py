@@ -24,6 +24,7 @@ from engine.intake.accounts_http import (
 from engine.intake.check_http import CheckAnswer, CheckBody
 from engine.intake.send_request import MessageIn
 from engine.intake.suppressions_http import SuppressBody, SuppressionPage, SuppressionView
+from engine.watch.delivery_times import DeliveryTimesPage
 from engine.watch.doctor import SpoolCondition
 from engine.watch.events import EventBatch
 from engine.watch.explain import (
@@ -200,6 +201,12 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Counts of mails by status; also as text/csv.",
         ("group", "from", "to", "account", "format"),
         answer=StatisticsPage,
+    ),
+    ("GET", "/v1/statistics/delivery-times"): Operation(
+        "Percentiles of the time from acceptance to delivery, by `group` destination, account, day "
+        "or total; also as text/csv.",
+        ("group", "from", "to", "account", "format"),
+        answer=DeliveryTimesPage,
     ),
     ("GET", "/v1/statistics/series"): Operation(
         "Events by the time at which they happened, in steps, for a chart; also as text/csv.",

@@ -13,6 +13,7 @@ from engine.config import Config
 from engine.http_server import HttpServer, HttpStatistics, OperatorSessions, Route
 from engine.spool.interface import Spool
 from engine.watch import (
+    delivery_times,
     doctor,
     events,
     explain,
@@ -105,6 +106,7 @@ class Watch:
             *forecast.routes(self._forecaster),
             *holds.HoldsDoor(spool, now_unix_ms=now_unix_ms).routes(),
             *statistics.routes(spool, live, now_unix_ms=now_unix_ms),
+            *delivery_times.routes(spool),
             *series.routes(spool, now_unix_ms=now_unix_ms),
             *events.routes(spool, self.hub),
             *doctor.routes(spool),

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.spool import activity
+from engine.spool.figure_calls import TimesGroup
 from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import (
     Accepted,
@@ -428,6 +429,11 @@ async def _seen(spool: Spool) -> dict[str, Any]:
         "statistics of one": of_one,
         "waiting": [each.fixed.envelope_id for each in await h.all_envelopes(spool, WAITING)],
         "deferred": [each.fixed.envelope_id for each in await h.all_envelopes(spool, DEFERRED)],
+        "times": {each: await spool.delivery_times(each) for each in TimesGroup},
+        "times of one": [
+            await spool.delivery_times(each, account_id=1, from_unix_ms=hour - h.DAY_MS)
+            for each in TimesGroup
+        ],
         "series": await spool.series(hour - h.DAY_MS, hour + h.HOUR_MS, h.HOUR_MS),
         "minutes of one": await spool.series(
             hour, hour + h.HOUR_MS, activity.MINUTE_MS, account_id=1

@@ -7,8 +7,11 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from engine.spool.activity import count_of
+from engine.spool.figure_calls import TimesGroup
 from engine.spool.interface import AcceptRequest, EventFilter, Group, Quota, Rest, Spool
-from engine.spool.lmdb_layout import U64, Tables
+from engine.spool.lmdb_layout import U64, Tables, split_counter_key
+from engine.spool.projections import Projection
 from protocols.records import Account, DestinationRecord, Status, Suppression
 from tests.spool import harness as h
 from tests.spool.harness import Harness
@@ -207,6 +210,46 @@ async def test_a_damaged_counter_is_counted_again(disk_spool: Harness, tmp_path:
             damaged += 1
             [total] = await spool.statistics(Group.TOTAL)
             assert total.counts[0] == 4 + 2 * damaged
+
+
+@pytest.mark.parametrize("place", range(7))
+async def test_damaged_figures_of_what_happened_are_made_anew_from_the_log(
+    disk_spool: Harness, tmp_path: Path, place: int
+) -> None:
+    """A minute, an hour and a day's times, of all and of one; and a destination's day."""
+    await begin(disk_spool)
+    async with disk_spool.open() as spool:
+        first, *others = await h.claim(spool)
+        await h.deliver(spool, [first])
+        spool.give_back(each.fixed.envelope_id for each in others)
+        before = await spool.series(h.START_UNIX_MS, h.START_UNIX_MS + 60_000, 60_000)
+    keys: list[bytes] = []
+
+    def is_next(key: bytes) -> bool:
+        keys.append(key)
+        return len(keys) > place
+
+    is_times = place == 6
+    if is_times:
+        flip(tmp_path, "counter", wanted=is_day)
+    else:
+        flip(tmp_path, "activity", wanted=is_next)
+    async with disk_spool.open() as spool:
+        [mail, *_] = await h.claim(spool)
+        await h.deliver(spool, [mail])
+        await h.accept_many(spool, await account_of(spool), 2)
+        await h.sweep_all(spool)
+        assert spool.spool_statistics().quarantined == 1
+        assert await spool.check_invariants() == []
+        [point] = await spool.series(h.START_UNIX_MS, h.START_UNIX_MS + 60_000, 60_000)
+        assert point.counts[0] == before[0].counts[0] + 2
+        [times] = await spool.delivery_times(TimesGroup.DESTINATION)
+        assert count_of(times.times) == 2
+
+
+def is_day(key: bytes) -> bool:
+    projection, _, _, _, destination = split_counter_key(key)
+    return projection == Projection.DAY_DESTINATION and destination == "one.test"
 
 
 async def test_a_damaged_answer_is_no_answer(disk_spool: Harness, tmp_path: Path) -> None:

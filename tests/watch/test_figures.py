@@ -371,6 +371,7 @@ async def test_answers_have_the_described_fields(look: Look) -> None:
         ("/v1/destinations", "DestinationPage"),
         ("/v1/statistics", "StatisticsPage"),
         ("/v1/statistics/series", "SeriesPage"),
+        ("/v1/statistics/delivery-times", "DeliveryTimesPage"),
     ]:
         assert set(await look.json(path)) == set(schemas[name]["properties"])
 

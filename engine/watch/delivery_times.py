@@ -1,0 +1,75 @@
+"""`/v1/statistics/delivery-times`: how long it took from acceptance to delivery, as percentiles.
+
+A sender's time begins when the mail was taken: a pause by quota, a hold and every retry are in it.
+Days are those of acceptance, as in `/v1/statistics`; so a day's figures grow until its last mail
+has ended. Only what was delivered has a time.
+"""
+
+import msgspec
+
+from engine.http_server import Access, Request, Response, Route
+from engine.spool.activity import FIRST_ATTEMPT, LONGEST, count_of, percentile_ms
+from engine.spool.figure_calls import TimesGroup, TimesRow
+from engine.spool.interface import Spool
+from engine.watch.csv_answers import as_csv, wants_csv
+from engine.watch.messages import asked_account_id
+from engine.watch.queries import Query, refuse
+
+
+class DeliveryTimes(msgspec.Struct, frozen=True):
+    """Seconds from acceptance to delivery. `key` is a domain, a name, a day, or "total".
+
+    Each `p..._s` is an upper bound: so many per cent of the `count` deliveries took no longer. The
+    bounds are a quarter apart, from 10 ms on. `max_s` is exact; `first_attempt` is how many were
+    delivered at their first attempt.
+    """
+
+    key: str
+    count: int
+    first_attempt: int
+    p50_s: float
+    p90_s: float
+    p95_s: float
+    p99_s: float
+    max_s: float
+
+
+class DeliveryTimesPage(msgspec.Struct, frozen=True):
+    rows: list[DeliveryTimes]
+
+
+def routes(spool: Spool) -> list[Route]:
+    async def delivery_times(request: Request) -> Response:
+        query = Query(request, ("group", "from", "to", "account", "format"))
+        is_csv = wants_csv(request, query)
+        name = query.one("group") or TimesGroup.TOTAL.value
+        groups = {each.value: each for each in TimesGroup}
+        group = groups.get(name)
+        if group is None:
+            refuse("group", f"{name[:40]!r} is none of {', '.join(sorted(groups))}.")
+        rows = await spool.delivery_times(
+            group,
+            account_id=await asked_account_id(spool, query, request.identity),
+            from_unix_ms=query.time_unix_ms("from"),
+            to_unix_ms=query.time_unix_ms("to"),
+        )
+        views = [*map(view_of, rows)]
+        if is_csv:
+            return as_csv(DeliveryTimes, views, f"delivery-times-{name}")
+        return Response.json(DeliveryTimesPage(views))
+
+    return [Route("GET", "/v1/statistics/delivery-times", delivery_times, Access.ACCOUNT)]
+
+
+def view_of(row: TimesRow) -> DeliveryTimes:
+    times = row.times
+    return DeliveryTimes(
+        key=row.key,
+        count=count_of(times),
+        first_attempt=times[FIRST_ATTEMPT],
+        p50_s=percentile_ms(times, 50) / 1000,
+        p90_s=percentile_ms(times, 90) / 1000,
+        p95_s=percentile_ms(times, 95) / 1000,
+        p99_s=percentile_ms(times, 99) / 1000,
+        max_s=times[LONGEST] / 1000,
+    )
