@@ -21,7 +21,8 @@ from engine.delivery.learned import Learned
 from engine.rehearsal.behaviour import Behaviour
 from engine.rehearsal.zones import Records
 from engine.shaping.book import RuleBook
-from engine.spool.interface import EnvelopeFilter, Rest, RetryAt
+from engine.spool.interface import Rest, RetryAt
+from engine.spool.listing_calls import EnvelopeFilter
 from protocols.records import FINAL_STATUSES, STATUSES, Envelope, Status
 from protocols.timestamps import parse_time
 from tests.simulation.lives import Life
