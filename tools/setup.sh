@@ -52,7 +52,9 @@ install_packages() {
 setup_programs() {
     command -v dpkg-query >/dev/null || { say "no Debian: some tests will skip"; return 0; }
     local package missing=()
-    for package in chromium chromium-driver curl knot postfix strace swaks; do
+    # The last line is the disk of the power cut.
+    for package in chromium chromium-driver curl knot postfix strace swaks \
+        e2fsprogs fuse3 libnbd-bin nbdkit nbdkit-plugin-python xfsprogs; do
         is_installed "$package" && continue
         if [ "$package" = postfix ] && [ -e /usr/sbin/sendmail ]; then
             # Installing Postfix would remove the mail server that this machine has.

@@ -302,7 +302,8 @@ def _finish(
         closed = sum(books.counts.values())
         while second.heard.final < closed and time.monotonic() < deadline:
             time.sleep(POLL_S)
-        assert second.heard.cursor is not None
+        if second.heard.cursor is None:
+            raise EngineFailed("whoever follows the log from its start hears nothing")
         follower.wait_until_at(second.heard.cursor, max(0.0, deadline - time.monotonic()))
     finally:
         second.stop.set()
