@@ -17,7 +17,7 @@ from engine.clock import Clock
 from engine.config import Config
 from engine.delivery.connection import Connection, TlsContexts
 from engine.delivery.destination import Destination
-from engine.delivery.disposition import Disposition
+from engine.delivery.disposition import SETTLERS, Disposition
 from engine.delivery.holding import Outlook
 from engine.delivery.limits import Limit, TokenBucket, restored_bucket
 from engine.delivery.mail import ContentBudget
@@ -151,7 +151,8 @@ class Delivery:
         await self._shaping_memory.load()
         async with trio.open_nursery() as helpers:
             helpers.start_soon(self._pool.run)
-            helpers.start_soon(self._disposition.run)
+            for _ in range(SETTLERS):
+                helpers.start_soon(self._disposition.run)
             helpers.start_soon(self._throttles.run)
             helpers.start_soon(self._shaping_memory.run)
             task_status.started()

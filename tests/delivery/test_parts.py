@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from engine.clock import VirtualClock
-from engine.delivery.disposition import Disposition, Peer
+from engine.delivery.disposition import SETTLERS, Disposition, Peer
 from engine.delivery.health import BAD_SESSIONS_MIN, THROTTLED_RUN_MAX, Health
 from engine.delivery.limits import ConnectionLimit
 from engine.delivery.meter import Meter
@@ -225,10 +225,29 @@ async def test_results_are_settled_in_batches_and_rests_stand_behind_them(
         assert disposition.room() == 600
         nursery.cancel_scope.cancel()
     assert [(len(results), len(decisions)) for results, decisions in spool.batches] == [
-        (256, 0),
-        (256, 0),
-        (88, 1),
+        (500, 0),
+        (100, 1),
     ]
+    assert spool.spool_statistics().envelopes_open == 0
+
+
+async def test_a_second_settler_keeps_the_spool_busy_and_loses_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    spool, disposition, envelopes = await disposition_for(World())
+    spool.full_times = 1
+    async with trio.open_nursery() as nursery:
+        for _ in range(SETTLERS):
+            nursery.start_soon(disposition.run)
+        disposition.reserve(600)
+        for envelope in envelopes:
+            disposition.report(envelope, Delivered(), Peer())
+        await disposition.wait_until_settled()
+        assert disposition.unsettled == 0
+        # One of the batches was refused and waited a second; the other one did not wait for it.
+        assert sorted(len(results) for results, _ in spool.batches) == [100, 500]
+        await disposition.decide([Rest("one.test", DestinationRecord())])
+        nursery.cancel_scope.cancel()
     assert spool.spool_statistics().envelopes_open == 0
 
 

@@ -92,10 +92,12 @@ async def test_sockets_dns_and_disk(tmp_path: Path) -> None:
                 rand,
                 DnsResolver([f"127.0.0.1:{dns.port}"], own_names=["out.example"]),
             )
-            await nursery.start(delivery.run)
-            with trio.fail_after(20):
-                await settled.wait()
-            delivery.stop()
+            async with trio.open_nursery() as running:
+                await running.start(delivery.run)
+                with trio.fail_after(20):
+                    await settled.wait()
+                # The spool may only be closed when the actors have left their rests there.
+                delivery.stop()
             page = await spool.find(EnvelopeFilter(), None, 1000)
             status = {e.fixed.address: e.state.status for e in page.envelopes}
             record = await spool.destination("deep.route.test")
