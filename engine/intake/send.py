@@ -35,6 +35,7 @@ from engine.spool.interface import (
     QuotaBeyondReach,
     Spool,
     SpoolError,
+    SpoolFailed,
 )
 from protocols.address_suggestions import DomainTypos
 from protocols.records import Account, Status
@@ -246,12 +247,21 @@ class SendDoor:
         return Response.json(error.to_json(self._identifier()), error.status_code)
 
     def _refusal(self, error: SpoolError) -> Response:
-        """Answer for a spool that did not take the mail: nothing of the request is stored."""
+        """Answer for a spool that did not take the mail, or that no longer knows whether it did."""
         if isinstance(error, QuotaBeyondReach):
             text = "The quota of your plan leaves no room for this mail within the longest pause."
             return self._error(SendError("quota-0001", text, status_code=403))
-        text = "The server cannot take mail at the moment. Nothing was accepted; try again later."
-        refused = self._error(SendError("spool-0001", text, status_code=503))
+        if isinstance(error, SpoolFailed):
+            text = (
+                "The server has to stop, and whether this mail was accepted is not known. Repeat "
+                "the same request with the same Idempotency-Key, or look whether it is there."
+            )
+            refused = self._error(SendError("spool-0002", text, status_code=503))
+        else:
+            text = (
+                "The server cannot take mail at the moment. Nothing was accepted; try again later."
+            )
+            refused = self._error(SendError("spool-0001", text, status_code=503))
         refused.headers = [("Retry-After", str(RETRY_AFTER_S))]
         return refused
 

@@ -365,7 +365,7 @@ class RefusingSpool:
     ("error", "status", "code"),
     [
         (SpoolFull("disk"), 503, "spool-0001"),
-        (SpoolFailed("commit"), 503, "spool-0001"),
+        (SpoolFailed("commit"), 503, "spool-0002"),
         (QuotaBeyondReach("60 days"), 403, "quota-0001"),
     ],
 )
