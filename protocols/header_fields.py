@@ -192,6 +192,15 @@ def encoded_words(text: str, *, first_room: int = _ENCODED_WORD_MAX) -> list[str
 
     Q or B, whichever is shorter; a character is never split over two words.
     """
+    whole = text.encode()
+    whole_in_q = "".join(map(_Q_OCTET.__getitem__, whole))
+    room = (first_room - _ENCODED_WORD_FRAME) // 4
+    # Most texts fit in one word; looking at each character takes ten times as long.
+    if len(whole_in_q) * 3 <= len(whole) * 4:
+        if len(whole_in_q) <= room * 4:
+            return [f"=?utf-8?q?{whole_in_q}?="]
+    elif len(whole) <= room * 3:
+        return [f"=?utf-8?b?{_base64(whole)}?="]
     octets = [character.encode() for character in text]
     in_q = ["".join(map(_Q_OCTET.__getitem__, character)) for character in octets]
     if sum(map(len, in_q)) * 3 <= sum(map(len, octets)) * 4:

@@ -12,6 +12,7 @@ are none. `Bcc` has no place in a `Message`, so it cannot leak.
 
 import binascii
 import re
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -113,27 +114,25 @@ class MessageBuilder:
 
     def build(self, message: Message) -> Built:
         """Return the octets of `message`. Raises MimeError or FieldError for what is illegal."""
-        fields: list[bytes] = []
-        if message.received:
-            fields.append(value_field("Received", message.received))
-        fields.append(self._mailboxes("From", (message.from_,)))
+        mailboxes = [self._mailboxes("From", (message.from_,))]
         if message.sender is not None:
-            fields.append(self._mailboxes("Sender", (message.sender,)))
-        for name, mailboxes in (
+            mailboxes.append(self._mailboxes("Sender", (message.sender,)))
+        for name, given in (
             ("To", message.to),
             ("Cc", message.cc),
             ("Reply-To", message.reply_to),
         ):
-            if mailboxes:
-                fields.append(self._mailboxes(name, mailboxes))
-        fields.append(self._text_field("Subject", message.subject))
-        fields.append(f"Date: {message.date}\r\nMessage-ID: {message.message_id}\r\n".encode())
-        fields.extend(value_field(name, value) for name, value in message.extra_fields)
-        fields.append(b"MIME-Version: 1.0\r\n")
-        fields.append(self._body(message))
-        octets = b"".join(fields)
-        if not octets.endswith(b"\r\n"):
-            octets += b"\r\n"
+            if given:
+                mailboxes.append(self._mailboxes(name, given))
+        octets = join_message(
+            received=message.received,
+            mailboxes=mailboxes,
+            subject=self._text_field("Subject", message.subject),
+            date=message.date,
+            message_id=message.message_id,
+            extra_fields=[value_field(name, value) for name, value in message.extra_fields],
+            body=self._body(message),
+        )
         return Built(octets, _has_international_address(message))
 
     def _mailboxes(self, name: str, mailboxes: tuple[Mailbox, ...]) -> bytes:
@@ -166,17 +165,17 @@ class MessageBuilder:
         beside = message.attachments
         if html is not None and message.inline:
             related = [html, *(self._attachment(part) for part in message.inline)]
-            html = _multipart("related", f"=_r_{token}", related, root="text/html")
+            html = multipart("related", f"=_r_{token}", related, root="text/html")
         else:
             # Nothing can refer to them: better shown beside the text than lost.
             beside = message.inline + beside
         if text is not None and html is not None:
-            body = _multipart("alternative", f"=_a_{token}", [text, html])
+            body = multipart("alternative", f"=_a_{token}", [text, html])
         else:
             body = text or html or self._text("plain", "")
         if beside:
             parts = [body, *(self._attachment(part) for part in beside)]
-            body = _multipart("mixed", f"=_m_{token}", parts)
+            body = multipart("mixed", f"=_m_{token}", parts)
         return body
 
     def _free_token(self, message: Message) -> str:
@@ -207,6 +206,43 @@ class MessageBuilder:
         return part
 
 
+def received_over_http(host: str, identifier: str, date: str) -> str:
+    """Return the value of the trace field of a mail that came in over HTTP at `host`.
+
+    RFC 5321 4.4 wants both clauses; a request over HTTP comes from no mail host, and the address of
+    whoever made it is not the recipient's business.
+    """
+    return f"from {host} (HTTP API) by {host} with HTTP id {identifier}; {date}"
+
+
+def join_message(
+    *,
+    received: str,
+    mailboxes: Sequence[bytes],
+    subject: bytes,
+    date: str,
+    message_id: str,
+    extra_fields: Sequence[bytes],
+    body: bytes,
+) -> bytes:
+    """Return a whole message of fields that are made already, in the order that every mail has.
+
+    `received` is the value of the trace field, "" for none; `body` begins with the content fields.
+    """
+    octets = b"".join(
+        (
+            value_field("Received", received) if received else b"",
+            *mailboxes,
+            subject,
+            f"Date: {date}\r\nMessage-ID: {message_id}\r\n".encode(),
+            *extra_fields,
+            b"MIME-Version: 1.0\r\n",
+            body,
+        )
+    )
+    return octets if octets.endswith(b"\r\n") else octets + b"\r\n"
+
+
 def encode_base64(octets: bytes) -> bytes:
     """Return base64 in CRLF lines of 76, without a line end after the last."""
     whole = binascii.b2a_base64(octets, newline=False)
@@ -222,25 +258,34 @@ def _text_part(subtype: str, text: str) -> bytes:
         octets = text.encode()
     except UnicodeEncodeError as error:
         raise MimeError(f"the text has half a surrogate pair at {error.start}") from error
-    if text.isascii() and not _has_long_line(octets) and not _has_controls(octets):
+    if text.isascii() and not has_long_line(octets) and not has_controls(octets):
         encoding, body = b"7bit", octets
     else:
-        high = len(octets) - len(octets.translate(None, _HIGH_OCTETS))
-        # Quoted-printable adds two octets for each encoded one, base64 a third to all.
-        if high * 6 <= len(octets):
-            encoding, body = b"quoted-printable", _encode_quoted_printable(octets)
+        if prefers_quoted_printable(octets):
+            encoding, body = b"quoted-printable", encode_quoted_printable(octets)
         else:
             encoding, body = b"base64", encode_base64(octets.replace(b"\n", b"\r\n"))
     if encoding != b"base64":
         body = body.replace(b"\n", b"\r\n")
-    return b"Content-Type: text/%s; charset=utf-8\r\nContent-Transfer-Encoding: %s\r\n\r\n%s" % (
+    return text_part_head(subtype, encoding) + body
+
+
+def text_part_head(subtype: str, encoding: bytes) -> bytes:
+    """Return the content fields of a text part and the empty line after them."""
+    return b"Content-Type: text/%s; charset=utf-8\r\nContent-Transfer-Encoding: %s\r\n\r\n" % (
         subtype.encode(),
         encoding,
-        body,
     )
 
 
-def _encode_quoted_printable(octets: bytes) -> bytes:
+def prefers_quoted_printable(octets: bytes) -> bool:
+    """Say whether quoted-printable is shorter than base64, about."""
+    high = len(octets) - len(octets.translate(None, _HIGH_OCTETS))
+    # Quoted-printable adds two octets for each encoded one, base64 a third to all.
+    return high * 6 <= len(octets)
+
+
+def encode_quoted_printable(octets: bytes) -> bytes:
     """Return RFC 2045 6.7 lines of at most 76, ending in LF like those of `octets`."""
     lines = binascii.b2a_qp(octets, istext=True).split(b"\n")
     for number, line in enumerate(lines):
@@ -250,12 +295,13 @@ def _encode_quoted_printable(octets: bytes) -> bytes:
     return b"\n".join(lines)
 
 
-def _has_controls(octets: bytes) -> bool:
+def has_controls(octets: bytes) -> bool:
+    """Say whether plain text with LF line ends has what cannot go unencoded: all but tab and LF."""
     # Deleting them and comparing lengths takes a fifth of the time of a regular expression.
     return len(octets.translate(None, _CONTROLS)) != len(octets)
 
 
-def _has_long_line(octets: bytes) -> bool:
+def has_long_line(octets: bytes) -> bool:
     """Say whether some line has more than 998 octets, at the cost of a few searches."""
     start = 0
     while len(octets) - start > LINE_OCTETS_MAX:
@@ -303,11 +349,12 @@ def _is_message(attachment: Attachment) -> bool:
         and content.isascii()
         and b"\0" not in content
         and content.count(b"\r\n") == content.count(b"\r") == content.count(b"\n")
-        and not _has_long_line(content)
+        and not has_long_line(content)
     )
 
 
-def _multipart(subtype: str, boundary: str, parts: list[bytes], *, root: str = "") -> bytes:
+def multipart(subtype: str, boundary: str, parts: list[bytes], *, root: str = "") -> bytes:
+    """Return the content fields, the empty line and the parts; no part may have the boundary."""
     delimiter = f"\r\n--{boundary}\r\n".encode()
     root_type = f';\r\n type="{root}"' if root else ""
     head = f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"{root_type}\r\n'

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from engine.intake.send_check import Draft
 from engine.spool.interface import NewMessage, NewRecipient
 from protocols.header_fields import Mailbox, format_date
-from protocols.mime import Message, MessageBuilder
+from protocols.mime import Message, MessageBuilder, received_over_http
 
 # All messages of one request in memory. A 15 MB attachment in `Globals` is one of 20 MB in each of
 # 50 messages; what exceeds this has to come in several requests.
@@ -34,9 +34,7 @@ class BatchBuilder:
     ) -> None:
         self._random_octets = random_octets
         self._date = format_date(now_unix_ms / 1000)
-        # RFC 5321 4.4 wants both clauses; a request over HTTP comes from no mail host, and the
-        # address of whoever made it is not the recipient's business.
-        self._received = f"from {ehlo_name} (HTTP API) by {ehlo_name} with HTTP id "
+        self._host = ehlo_name
         self._builder = MessageBuilder(random_octets(12).hex())
         self._octets = 0
 
@@ -45,7 +43,7 @@ class BatchBuilder:
         identifier = _uuid4(self._random_octets(16)).hex()
         built = self._builder.build(
             Message(
-                received=f"{self._received}{identifier}; {self._date}",
+                received=received_over_http(self._host, identifier, self._date),
                 from_=draft.from_,
                 sender=draft.sender,
                 to=draft.to,

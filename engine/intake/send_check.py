@@ -28,35 +28,25 @@ from protocols.address_suggestions import DomainTypos
 from protocols.addresses import Address
 from protocols.header_fields import Mailbox, name_fault, text_fault, value_fault
 from protocols.mime import Attachment, is_content_id, is_content_type
+from protocols.sender_fields import (
+    HEADER_CHARACTERS_MAX,
+    HEADERS_MAX,
+    NAME_CHARACTERS_MAX,
+    SUBJECT_CHARACTERS_MAX,
+    may_be_set,
+)
 
 # As documented by Mailjet, so that clients written for it meet no other limits.
 RECIPIENTS_MAX: Final = 50
-SUBJECT_CHARACTERS_MAX: Final = 255
 CAMPAIGN_CHARACTERS_MAX: Final = 255
 URL_TAGS_CHARACTERS_MAX: Final = 256
 ATTACHMENT_OCTETS_MAX: Final = 15 * 1024 * 1024
-# Undocumented there. A name or an identifier of 255 characters is already one that no person reads;
-# a payload travels in every event of its message.
-NAME_CHARACTERS_MAX: Final = 255
+# Undocumented there. An identifier of 255 characters is already one that no person reads; a payload
+# travels in every event of its message.
 CUSTOM_ID_CHARACTERS_MAX: Final = 255
 EVENT_PAYLOAD_CHARACTERS_MAX: Final = 16_384
-# A hundred of each is five times what mail programs show.
+# A hundred is five times what mail programs show.
 ATTACHMENTS_MAX: Final = 100
-HEADERS_MAX: Final = 100
-# Receivers refuse headers somewhere between 32 and 128 kB in all; one value gets the smallest part.
-HEADER_CHARACTERS_MAX: Final = 8_192
-
-# Mailjet's list, and what our own writer is answerable for: a second Content-Type would change how
-# the message is read, Resent-Bcc and Apparently-To would tell of recipients.
-FORBIDDEN_HEADERS: Final = frozenset(
-    (
-        *("from", "sender", "subject", "to", "cc", "bcc", "date", "message-id", "mime-version"),
-        *("return-path", "delivered-to", "received", "apparently-to", "list-id"),
-        *("dkim-signature", "domainkey-status", "domainkey-signature", "received-spf"),
-        *("authentication-results", "user-agent", "x-mailer", "x-feedback-id", "x-csa-complaints"),
-    )
-)
-FORBIDDEN_HEADER_PREFIXES: Final = ("x-mj-", "x-mailjet-", "content-", "resent-", "arc-")
 
 TRACKING_ALLOWED: Final = ("account_default", "disabled", "enabled")
 PRIORITIES: Final = (0, 1, 2, 3)
@@ -320,7 +310,7 @@ def _headers(message: MessageIn, errors: list[SendError]) -> tuple[tuple[str, st
                     name, f"is no header name: at position {fault.position}, {fault.text}"
                 )
             )
-        elif lower in FORBIDDEN_HEADERS or lower.startswith(FORBIDDEN_HEADER_PREFIXES):
+        elif not may_be_set(name):
             errors.append(send_errors.forbidden_header(name, "cannot be set"))
         elif lower == "reply-to" and message.reply_to is not None:
             errors.append(send_errors.forbidden_header(name, "cannot be set beside ReplyTo"))
