@@ -60,13 +60,17 @@ class ContentKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NewRecipient:
-    """One envelope to be. `uuid` has 16 octets; the rest as in `EnvelopeFixed`."""
+    """One envelope to be. `uuid` has 16 octets; the rest as in `EnvelopeFixed`.
+
+    `variables` fill in a template. `subject` is this recipient's own, None for the message's.
+    """
 
     uuid: bytes
     recipient: str
     address: str
     destination: str
     variables: bytes | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ def _new_envelopes(
             recipient.recipient,
             recipient.address,
             recipient.destination,
-            message.subject,
+            message.subject if recipient.subject is None else recipient.subject,
             content_id,
             len(message.content),
             message.needs_8bit,

@@ -56,7 +56,7 @@ class Commit:
                     recipient=recipient.recipient,
                     address=recipient.address,
                     destination=recipient.destination,
-                    subject=message.subject,
+                    subject=message.subject if recipient.subject is None else recipient.subject,
                     content_id=data.content_id_high,
                     content_size=len(message.content),
                     needs_8bit=message.needs_8bit,

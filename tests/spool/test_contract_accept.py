@@ -1,5 +1,7 @@
 """What `accept` promises: whole or not at all, once, and within the quota."""
 
+from dataclasses import replace
+
 import pytest
 import trio
 
@@ -76,19 +78,19 @@ async def test_a_content_of_any_size_comes_back_whole(harness: Harness, size: in
         assert content[content_id].kind is ContentKind.TEMPLATE
 
 
-async def test_variables_of_each_recipient_are_kept_apart(harness: Harness) -> None:
+async def test_variables_and_subject_of_each_recipient_are_kept_apart(harness: Harness) -> None:
     async with harness.open() as spool:
         account = await h.make_account(spool)
         part = h.message("a@one.test", "b@one.test")
         people = [
-            type(each)(each.uuid, each.recipient, each.address, each.destination, each.uuid)
-            for each in part.recipients
+            replace(each, variables=each.uuid, subject=subject)
+            for each, subject in zip(part.recipients, ("Hello a", None), strict=True)
         ]
-        part = type(part)(part.content, people, "", kind=ContentKind.TEMPLATE)
+        part = replace(part, recipients=people, subject="Hello", kind=ContentKind.TEMPLATE)
         await h.accept(spool, account, part)
-        assert [each.fixed.variables for each in await h.claim(spool)] == [
-            each.uuid for each in people
-        ]
+        claimed = await h.claim(spool)
+        assert [each.fixed.variables for each in claimed] == [each.uuid for each in people]
+        assert [each.fixed.subject for each in claimed] == ["Hello a", "Hello"]
 
 
 async def test_a_repeat_gets_the_first_answer_again_for_as_long_as_it_lives(
