@@ -3,12 +3,13 @@
 There is one board for each account that somebody watches, and one for operators.
 All of its watchers share it: it is looked up at most ten times a second, and so
 that a long list does not eat the engine, never for more than a twentieth of the time.
+A list of ten thousand is looked up in pieces, between which deliveries go on.
 A watcher is a version number; it is told what has changed since, once, however
 often it changed in between.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from heapq import nlargest
 from operator import attrgetter
@@ -38,8 +39,9 @@ COST_SHARE: Final = 20.0
 # Connections and rates change without a commit; once a second is enough to see them move.
 QUIET_PERIOD_S: Final = 1.0
 PAGE: Final = 1_000
-# A page cannot show more, and a browser cannot hold it; `/v1/destinations` lists them all.
-DESTINATIONS_MAX: Final = 5_000
+ROWS_AT_ONCE: Final = 500  # Two milliseconds or so.
+# A page holds so many with ease; `/v1/destinations` lists them all.
+DESTINATIONS_MAX: Final = 10_000
 
 Subject = Literal["destinations", "totals"]
 
@@ -52,6 +54,9 @@ class Board:
         self.account_id: Final = account_id
         self.watchers = 0
         self.version = 0
+        # When it may be looked at again: if there is news beyond what it has seen, and if not.
+        self.due_s = self.quiet_s = float("-inf")
+        self.seen_news = 0
         self._changed = trio.Event()
         self._totals: dict[str, int] = {}
         self._rows: dict[str, tuple[int, DestinationView]] = {}
@@ -76,7 +81,7 @@ class Board:
             self._totals = totals
             self._publish()
 
-    def take_rows(self, views: Iterator[DestinationView]) -> None:
+    def take_rows(self, views: Iterable[DestinationView]) -> None:
         version, before = self.version + 1, self._rows
         after: dict[str, tuple[int, DestinationView]] = {}
         for view in views:
@@ -120,8 +125,9 @@ class Boards:
         self._live = live
         self._now_unix_ms = now_unix_ms
         self._boards: dict[tuple[Subject, int | None], Board] = {}
-        self._news = trio.Event()
-        self._watched = trio.Event()
+        self._news = 0
+        self._is_seen = True  # Somebody has looked since `_news` was counted up.
+        self._woken = trio.Event()
         spool.add_listener(self._committed)
 
     @property
@@ -136,9 +142,8 @@ class Boards:
         board = self._boards.get(key)
         if board is None:
             board = self._boards[key] = Board(subject, account_id)
+            self._woken.set()
         board.watchers += 1
-        self._watched.set()
-        self._news.set()
         try:
             yield board
         finally:
@@ -147,43 +152,61 @@ class Boards:
                 del self._boards[key]
 
     async def run(self) -> None:
-        """Keep what is watched current. Runs until cancelled."""
+        """Keep what is watched current. Runs until cancelled.
+
+        Each board has its own pace: totals are cheap and do not wait for a long list, and whoever
+        comes first to a board sees it at once.
+        """
         while True:
-            if not self._boards:
-                self._watched = trio.Event()
-                await self._watched.wait()
-            self._news = trio.Event()
-            began = trio.current_time()
-            for board in list(self._boards.values()):
+            now_s = trio.current_time()
+            boards = list(self._boards.values())
+            due = [each for each in boards if self._due_s(each) <= now_s]
+            if not due:
+                soonest_s = min(map(self._due_s, boards), default=float("inf"))
+                self._woken = trio.Event()
+                with trio.CancelScope(deadline=soonest_s):
+                    await self._woken.wait()
+                continue
+            for board in sorted(due, key=attrgetter("subject"), reverse=True):
+                began_s = trio.current_time()
+                board.seen_news, self._is_seen = self._news, True
                 await self._refresh(board)
-            cost_s = trio.current_time() - began
-            await trio.sleep(max(PERIOD_S, cost_s * COST_SHARE))
-            with trio.move_on_after(QUIET_PERIOD_S):
-                await self._news.wait()
+                ended_s = trio.current_time()
+                board.due_s = ended_s + max(PERIOD_S, (ended_s - began_s) * COST_SHARE)
+                board.quiet_s = max(board.due_s, ended_s + QUIET_PERIOD_S)
+
+    def _due_s(self, board: Board) -> float:
+        return board.quiet_s if board.seen_news == self._news else board.due_s
 
     def _committed(self, notice: CommitNotice) -> None:
-        if notice.events or notice.due_destinations:
-            self._news.set()
+        # What nobody has looked at yet is no less news for one commit more.
+        if self._is_seen and (notice.events or notice.due_destinations):
+            self._news += 1
+            self._is_seen = False
+            self._woken.set()
 
     async def _refresh(self, board: Board) -> None:
         account_id = board.account_id
         if board.subject == "totals":
-            [row] = await self._spool.statistics(Group.TOTAL, account_id=account_id)
-            board.take_totals(dict(zip(map(str, STATUSES), row.counts, strict=True)))
+            [total] = await self._spool.statistics(Group.TOTAL, account_id=account_id)
+            board.take_totals(dict(zip(map(str, STATUSES), total.counts, strict=True)))
             return
         rows = await self._rows(board)
         live, now_unix_ms = self._live(), self._now_unix_ms()
-        is_operator = account_id is None
-        board.take_rows(
-            destination_view(
-                row,
-                live.get(row.destination),
-                now_unix_ms,
-                hold=hold_of_row(self._spool, row),
-                is_operator=is_operator,
+        views: list[DestinationView] = []
+        for number, row in enumerate(rows):
+            if number % ROWS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            views.append(
+                destination_view(
+                    row,
+                    live.get(row.destination),
+                    now_unix_ms,
+                    hold=hold_of_row(self._spool, row),
+                    is_operator=account_id is None,
+                )
             )
-            for row in rows
-        )
+        board.take_rows(views)
 
     async def _rows(self, board: Board) -> list[DestinationRow]:
         """The destinations that are worth a place: those that were waited for and are told to be

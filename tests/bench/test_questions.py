@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from bench.chromium import has_chromium
+
 pytestmark = pytest.mark.slow
 
 TINY = {
@@ -22,6 +24,7 @@ TINY = {
     "isolation": ["throttled=300", "messages=980", "rounds=1"],
     "latency": ["per_second=300", "seconds=1", "subscribers=3"],
     "memory": ["queued=3000", "destinations=50", "seconds=1"],
+    "page": ["queued=3000", "destinations=300", "loads=2"],
 }
 
 
@@ -36,6 +39,8 @@ def answer(name: str, sizes: list[str], directory: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", list(TINY))
 def test_the_answer_has_its_figures(name: str, tmp_path: Path) -> None:
+    if name == "page" and not has_chromium():
+        pytest.skip("needs Debian packages chromium and chromium-driver")
     told = answer(name, TINY[name], tmp_path)
     assert told["question"].endswith("?")
     assert told["command"].startswith(f"python -m bench {name}")
@@ -50,6 +55,7 @@ def test_the_answer_has_its_figures(name: str, tmp_path: Path) -> None:
         "isolation": {"alone", "beside the bad ones", "kept"},
         "latency": {"p50", "p99", "CPU of the engine"},
         "memory": {"private memory, highest", "from start after kill -9 to the first delivery"},
+        "page": {"first paint, median", "totals shown, median", "waiting mail shown, slowest"},
     }
     assert figures.keys() >= expected.get(name, {"rate", "CPU of the engine"})
 

@@ -139,3 +139,21 @@ async def test_of_very_many_destinations_the_fullest_are_shown(
         await hear_until_row(listener, "d7.test", queued=0)
         await accept_many(look.spool, look.account, 9, at="d0.test")
         await hear_until_row(listener, "d0.test", queued=10)
+
+
+async def test_who_comes_to_a_long_list_does_not_wait_for_its_pace(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if one look had been so costly that the next one is an hour away."""
+    monkeypatch.setattr(boards, "PERIOD_S", 3_600.0)
+    other = await make_account(look.spool, "other")
+    await accept_many(look.spool, look.account, 2)
+    await accept_many(look.spool, other, 1)
+    async with look.stream() as first, look.stream("other") as second:
+        await first.say({"watch": "destinations"})
+        assert (await first.hear())["destinations"][0]["queued"] == 2
+        await accept_many(look.spool, look.account, 1)
+        await first.say({"watch": "totals"})
+        assert (await first.hear())["totals"]["queued"] == 3
+        await second.say({"watch": "destinations"})
+        assert (await second.hear())["destinations"][0]["queued"] == 1

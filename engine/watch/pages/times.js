@@ -4,8 +4,9 @@ import { element, excuse, make, repeat } from "./dom.js";
 import { ask } from "./session.js";
 import { count, duration, word } from "./words.js";
 
-const AGAIN_S = 30;
+const AGAIN_S = 60;
 const ROWS = 50;
+const DAYS = 30;
 
 export class Times {
   #refused; #rows = null; #timer = null; #trouble = "";
@@ -22,12 +23,13 @@ export class Times {
   }
 
   speak() {
-    element("times-note").textContent = this.#trouble || (this.#rows?.length === 0 ? word("times_none") : "");
+    element("times-note").textContent = this.#trouble
+      || (this.#rows === null ? "" : word(this.#rows.length ? "times_hint" : "times_none"));
     element("times").replaceChildren(...(this.#rows ?? []).map((row) => {
       const line = make("tr");
       const name = make("th", row.key);
       name.scope = "row";
-      line.append(name, make("td", count(row.delivered), "number"),
+      line.append(name, make("td", count(row.count), "number"),
         ...["p50_s", "p90_s", "p99_s"].map((field) => make("td", duration(row[field]), "number")));
       return line;
     }));
@@ -35,8 +37,9 @@ export class Times {
 
   async #load() {
     try {
-      const { rows } = await ask("/v1/statistics/delivery-times?group=destination");
-      this.#rows = rows.sort((a, b) => b.delivered - a.delivered).slice(0, ROWS);
+      const from = new Date(Date.now() - DAYS * 86_400_000).toISOString();
+      const { rows } = await ask(`/v1/statistics/delivery-times?group=destination&from=${encodeURIComponent(from)}`);
+      this.#rows = rows.sort((a, b) => b.count - a.count).slice(0, ROWS);
       this.#trouble = "";
     } catch (error) { this.#trouble = excuse(error); }
     this.speak();

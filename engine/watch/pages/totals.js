@@ -7,12 +7,18 @@ const RATE_WINDOW_MS = 5000;
 const STATUSES = ["queued", "paused", "deferred", "delivered", "soft_bounced", "hard_bounced", "blocked", "cancelled"];
 
 let totals = {};
+let isKnown = false;
 let history = []; // [when, all that was ever accepted, all that was delivered]
 
-export function takeTotals(value) { totals = { ...totals, ...value }; }
+export function takeTotals(value) {
+  totals = { ...totals, ...value };
+  if (!isKnown) performance.mark("eilpost-totals");
+  isKnown = true;
+}
 
 export function forgetTotals() {
   totals = {};
+  isKnown = false;
   history = [];
   element("totals").replaceChildren();
 }
@@ -21,8 +27,8 @@ const sum = (...names) => names.reduce((all, name) => all + (totals[name] ?? 0),
 
 function ratesPerSecond() {
   const now = performance.now();
-  // Before the first frame nothing is known, and a jump from nothing to a million is no rate.
-  if (totals.delivered !== undefined) history.push([now, sum(...STATUSES), sum("delivered")]);
+  // A jump from nothing to a million, when the first frame comes, is no rate.
+  if (isKnown) history.push([now, sum(...STATUSES), sum("delivered")]);
   history = history.filter(([at]) => now - at <= RATE_WINDOW_MS);
   const [first, last] = [history[0], history.at(-1)];
   if (!first || last[0] <= first[0]) return [0, 0];
@@ -47,10 +53,9 @@ export function drawTotals() {
       tile.append(make("dt"), make("dd"));
       return tile;
     }));
-    if (totals.delivered !== undefined) performance.mark("eilpost-totals");
   }
   tiles.forEach(([name, value], place) => {
     setText(list.children[place].firstChild, word(name));
-    setText(list.children[place].lastChild, value);
+    setText(list.children[place].lastChild, isKnown ? value : "–");
   });
 }

@@ -131,6 +131,7 @@ export class WaitingTable {
     // Lines that stay where they are are not touched: moving one takes its focus and selection.
     if (lines.length === body.children.length && lines.every((line, place) => body.children[place] === line)) return;
     body.replaceChildren(...lines);
+    if (lines.length) performance.mark("eilpost-waiting");
   }
 
   #newLine(name) {

@@ -84,6 +84,7 @@ export const german = {
   give_filter: "Sagen Sie, welche Mail: Füllen Sie mindestens ein Feld aus.",
   // Times to delivery
   times: "Dauer bis zur Zustellung", times_half: "Hälfte in", times_most: "90 % in", times_nearly_all: "99 % in",
+  times_hint: "Von der Annahme bis zum Ja des Empfängers, für Mail der letzten 30 Tage.",
   times_count: "Zugestellt", times_none: "In diesem Zeitraum wurde nichts zugestellt.",
   causes: { throttled: "durch eine Antwort gedrosselt", "named wait": "die Antwort nannte eine Zeit", undo: "zurückgenommen", pin: "festgehalten", unpin: "gelöst" },
   actors: { engine: "Programm", operator: "Betreiber" },

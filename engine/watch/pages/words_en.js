@@ -85,6 +85,7 @@ export const english = {
   give_filter: "Say which mail: fill in at least one field.",
   // Times to delivery
   times: "Time to delivery", times_half: "Half within", times_most: "90 % within", times_nearly_all: "99 % within",
+  times_hint: "From acceptance to the receiver's yes, for mail of the last 30 days.",
   times_count: "Delivered", times_none: "Nothing was delivered in this period.",
   causes: { throttled: "throttled by a reply", "named wait": "the reply named a time", undo: "taken back", pin: "pinned", unpin: "unpinned" },
   actors: { engine: "engine", operator: "operator" },

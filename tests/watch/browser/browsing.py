@@ -1,9 +1,7 @@
 """Driving the page as a person would, with Debian's Chromium."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
@@ -38,31 +36,6 @@ class Receiver:
                 return "421 4.7.0 slow.test: <i>too many</i> messages, slow down"
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 ok"
-
-
-def has_chromium() -> bool:
-    return shutil.which("chromium") is not None and shutil.which("chromedriver") is not None
-
-
-def open_browser(profile: Path, *, languages: str, size: str) -> webdriver.Chrome:
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--window-size={size}",
-        f"--user-data-dir={profile}",
-    ):
-        options.add_argument(argument)
-    options.add_experimental_option("prefs", {"intl.accept_languages": languages})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
 
 
 def send(

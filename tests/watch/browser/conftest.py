@@ -7,8 +7,9 @@ import pytest
 from aiosmtpd.controller import Controller
 from selenium import webdriver
 
+from bench.chromium import has_chromium, open_browser
 from engine.rehearsal.engine_process import EngineProcess, free_port
-from tests.watch.browser.browsing import Receiver, has_chromium, open_browser
+from tests.watch.browser.browsing import Receiver
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,101 @@
+"""How soon does the dashboard show something at 1,000,000 messages?
+
+The receiver is out of reach, so that everything waits. One browser, signed in, loads the page again
+and again, as after pressing reload: times run from the navigation to the browser's first paint with
+content, to the first totals, and to the table of waiting mail. The engine and the browser share the
+machine.
+"""
+
+import statistics
+import time
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from bench import rig
+from bench.children import NameServer
+from bench.chromium import has_chromium, open_browser
+from bench.report import Report
+from engine.rehearsal.engine_process import Credentials, EngineFailed, EngineProcess, free_port
+
+SIZES = {"queued": (1_000_000,), "destinations": (10_000,), "loads": (9,)}
+
+RECIPIENTS_PER_CONTENT = 100
+OCTETS = 400
+# The marks that the page sets, beside what the browser measures itself.
+MOMENTS = {
+    "first-contentful-paint": "first paint",
+    "eilpost-totals": "totals shown",
+    "eilpost-waiting": "waiting mail shown",
+}
+PATIENCE_S = 60.0
+POLL_S = 0.05
+LOOK = """
+return Object.fromEntries([...performance.getEntriesByType("paint"),
+  ...performance.getEntriesByType("mark")].map((each) => [each.name, each.startTime]));
+"""
+
+
+def answer(sizes: dict[str, list[int]], directory: Path, report: Report) -> None:
+    if not has_chromium():
+        raise EngineFailed("needs Debian packages chromium and chromium-driver")
+    for case in rig.cases(sizes):
+        _measure(directory, report, **case)
+
+
+def _measure(directory: Path, report: Report, queued: int, destinations: int, loads: int) -> None:
+    case = f"{queued} queued, {destinations} destinations, {loads} loads"
+    place = directory / f"page-{queued}-{destinations}"
+    dead = f'[[route]]\ndomain = "*"\nnext_hop = "127.0.0.1:{free_port()}"\n'
+    with NameServer({"good": ("127.0.0.1", 1)}) as name_server:
+        engine, credentials = rig.new_engine(place, rig.settings(name_server, 25, dead))
+        report.limits = rig.limits_of(engine)
+        rig.prefill(
+            engine,
+            messages=queued,
+            destinations=destinations,
+            octets=OCTETS,
+            recipients=RECIPIENTS_PER_CONTENT,
+        )
+        engine.start()
+        try:
+            engine.wait_until_ready()
+            browser = open_browser(directory / "profile", languages="en", size="1280,900")
+            try:
+                seen = _load(browser, engine, credentials, loads)
+            finally:
+                browser.quit()
+        finally:
+            engine.kill()
+    rig.remove(place)
+    for mark, name in MOMENTS.items():
+        times_ms = [each[mark] for each in seen]
+        report.add(case, f"{name}, median", statistics.median(times_ms), "ms")
+        report.add(case, f"{name}, slowest", max(times_ms), "ms")
+
+
+def _load(
+    browser: webdriver.Chrome, engine: EngineProcess, credentials: Credentials, loads: int
+) -> list[dict[str, float]]:
+    """Return the moments of each load, in milliseconds from its navigation."""
+    browser.get(engine.url)
+    browser.find_element(By.NAME, "key").send_keys(credentials.api_key)
+    browser.find_element(By.NAME, "secret").send_keys(credentials.secret_key)
+    browser.find_element(By.CSS_SELECTOR, "#sign-in-form button").click()
+    seen = []
+    for _ in range(loads):
+        browser.refresh()
+        seen.append(_wait_until_shown(browser))
+    return seen
+
+
+def _wait_until_shown(browser: webdriver.Chrome) -> dict[str, float]:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        moments: dict[str, float] = browser.execute_script(LOOK)
+        if moments.keys() >= MOMENTS.keys():
+            return moments
+        if time.monotonic() > deadline:
+            raise EngineFailed(f"the page shows only {sorted(moments)} after {PATIENCE_S:.0f} s")
+        time.sleep(POLL_S)
