@@ -3,10 +3,12 @@
 A child process, so that what filling costs is not counted for the engine. Each
 envelope has an address of its own. With `--recipients` above one a content is
 shared by so many envelopes at as many destinations, so that a million fit on a
-disk; they still travel alone.
+disk; they still travel alone. With `--days` they were accepted over as many days,
+up to now, and with `--delivered` so many of a hundred are delivered already.
 """
 
 import argparse
+import hashlib
 import random
 from collections.abc import Iterator
 from itertools import islice
@@ -15,21 +17,25 @@ from pathlib import Path
 import trio
 
 from bench.name_server import ZONE
-from engine.clock import SystemClock
+from engine.clock import Clock, SystemClock
 from engine.config import load_config
 from engine.spool import open_spool
 from engine.spool.interface import (
     Accepted,
     AcceptRequest,
+    AttemptResult,
     NewMessage,
     NewRecipient,
+    Spool,
     SpoolSettings,
 )
-from protocols.records import Account
+from protocols.records import Account, ApiKey, Status
 
 # What intake's largest batches come to; the writer joins several into a commit.
 ENVELOPES_PER_REQUEST = 100
 REQUESTS_AT_ONCE = 10
+
+DAY_MS = 86_400_000
 
 
 def content_of(octets: int) -> bytes:
@@ -80,18 +86,66 @@ def requests(account: Account, contents: Iterator[NewMessage]) -> Iterator[Accep
         yield AcceptRequest(account, gathered)
 
 
+class Pace:
+    """Wall time that walks from `days` ago to now while `count` envelopes are laid in."""
+
+    def __init__(self, days: int, count: int) -> None:
+        self._real: Clock = SystemClock()
+        self._behind_ms = float(days * DAY_MS)
+        self._step_ms = self._behind_ms / count
+
+    def now_unix_ms(self) -> int:
+        return self._real.now_unix_ms() - int(self._behind_ms)
+
+    def go_on(self, count: int) -> None:
+        self._behind_ms = max(0.0, self._behind_ms - count * self._step_ms)
+
+
+async def deliver(spool: Spool, accepted: Accepted, percent: int, rand: random.Random) -> None:
+    """Settle so many of a hundred as delivered, after times like those of real receivers."""
+    now_unix_ms = spool.now_unix_ms()
+    await spool.settle(
+        [
+            AttemptResult(
+                each.envelope_id,
+                1,
+                Status.DELIVERED,
+                now_unix_ms + int(1000 * rand.lognormvariate(0.5, 1.5)),
+                reply="250 2.0.0 Ok",
+                mx_host="mx.bench.test",
+            )
+            for each in accepted.envelopes
+            if rand.randrange(100) < percent
+        ]
+    )
+
+
+async def account_of(spool: Spool, options: argparse.Namespace) -> Account:
+    """Return the account, having made it if its key is given: then in the past, as all else.
+
+    What is made now would keep the spool's time, which never steps back, at now.
+    """
+    if options.api_key:
+        secret = hashlib.sha256(options.secret_key.encode()).digest()
+        now_unix_ms = spool.now_unix_ms()
+        key = ApiKey(options.api_key, 0, secret, now_unix_ms)
+        return await spool.create_account(Account(0, options.account, "", now_unix_ms), key)
+    return next(each for each in await spool.accounts() if each.name == options.account)
+
+
 async def fill(options: argparse.Namespace) -> int:
     config = load_config(options.config)
     accepted = 0
+    pace, rand = Pace(options.days, options.messages), random.Random(1)
     async with open_spool(
         config.spool.url,
         config.data_dir,
         settings=SpoolSettings(),
-        clock=SystemClock(),
+        clock=pace,
         run_blocking=trio.to_thread.run_sync,
         random=random.Random(1),
     ) as spool:
-        account = next(a for a in await spool.accounts() if a.name == options.account)
+        account = await account_of(spool, options)
         source = requests(
             account,
             messages(
@@ -108,6 +162,9 @@ async def fill(options: argparse.Namespace) -> int:
                 if not isinstance(answer, Accepted):
                     raise SystemExit(f"the spool refused: {answer}")
                 accepted += len(answer.envelopes)
+                if options.delivered:
+                    await deliver(spool, answer, options.delivered, rand)
+                pace.go_on(len(answer.envelopes))
     return accepted
 
 
@@ -121,6 +178,10 @@ def main() -> None:
     parser.add_argument("--octets", type=int, required=True)
     parser.add_argument("--group", default="good")
     parser.add_argument("--first", type=int, default=0, help="the first recipient's number")
+    parser.add_argument("--days", type=int, default=0, help="accepted over the last so many")
+    parser.add_argument("--delivered", type=int, default=0, help="so many of a hundred")
+    parser.add_argument("--api-key", default="", help="make the account, with this key")
+    parser.add_argument("--secret-key", default="")
     print(trio.run(fill, parser.parse_args()))
 
 

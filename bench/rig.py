@@ -80,10 +80,15 @@ def limits_of(engine: EngineProcess) -> str:
     return "defaults, and " + " ".join(line for line in lines if line)
 
 
+def bare_engine(directory: Path, toml: str) -> EngineProcess:
+    """Make a directory with a configuration; start nothing."""
+    directory.mkdir(parents=True)
+    return EngineProcess(directory, toml)
+
+
 def new_engine(directory: Path, toml: str) -> tuple[EngineProcess, Credentials]:
     """Make a directory with a configuration, a spool and an account; start nothing."""
-    directory.mkdir(parents=True)
-    engine = EngineProcess(directory, toml)
+    engine = bare_engine(directory, toml)
     return engine, engine.create_account(ACCOUNT)
 
 
@@ -96,16 +101,27 @@ def prefill(
     group: str = "good",
     recipients: int = 1,
     first: int = 0,
+    days: int = 0,
+    delivered: int = 0,
+    credentials: Credentials | None = None,
 ) -> float:
-    """Lay a queue into the stopped engine's spool; return the seconds it took."""
+    """Lay a queue into the stopped engine's spool; return the seconds it took.
+
+    With `credentials` the account is made as well, which going back some `days` needs.
+    """
     sizes = {
         "messages": messages,
         "destinations": destinations,
         "octets": octets,
         "recipients": recipients,
         "first": first,
+        "days": days,
+        "delivered": delivered,
     }
     arguments = [f"--{name}={value}" for name, value in sizes.items()]
+    if credentials is not None:
+        keys = (credentials.api_key, credentials.secret_key)
+        arguments += [f"--api-key={keys[0]}", f"--secret-key={keys[1]}"]
     command = [sys.executable, "-m", "bench.prefill", f"--config={engine.config_path}"]
     started = time.monotonic()
     done = subprocess.run(

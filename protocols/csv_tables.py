@@ -15,11 +15,12 @@ CSV_TYPE: Final = "text/csv; charset=utf-8; header=present"
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
-def csv_octets(heading: Sequence[str], rows: Iterable[Sequence[str | int]]) -> bytes:
-    """Return a whole CSV in UTF-8, its heading first. Numbers are written as they are."""
+def csv_octets(heading: Sequence[str] | None, rows: Iterable[Sequence[str | int]]) -> bytes:
+    """Return a CSV in UTF-8, its heading first if it has one. Numbers are written as they are."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(heading)
+    if heading is not None:
+        writer.writerow(heading)
     writer.writerows([_guarded(cell) for cell in row] for row in rows)
     return text.getvalue().encode()
 

@@ -179,15 +179,19 @@ class HttpClient:
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, object]:
         """Raises OSError when the connection fails; the next request opens another."""
+        status, kind, octets = self.exchange(method, path, body)
+        return status, json.loads(octets) if "json" in kind else octets.decode()
+
+    def exchange(self, method: str, path: str, body: bytes | None = None) -> tuple[int, str, bytes]:
+        """Return status, content type and body as they came. Raises OSError like `request`."""
         try:
             self._connection.request(method, path, body, self._headers)
             response = self._connection.getresponse()
-            text = response.read()
+            octets = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise ConnectionError(str(error)) from error
-        kind = response.getheader("Content-Type", "")
-        return response.status, json.loads(text) if "json" in kind else text.decode()
+        return response.status, response.getheader("Content-Type", ""), octets
 
     def get(self, path: str) -> dict[str, object]:
         """Return the object at `path`. Raises EngineFailed for anything but a 200 with one."""

@@ -55,10 +55,13 @@ class FigureCalls(Protocol):
         account_id: int | None = None,
         from_unix_ms: int | None = None,
         to_unix_ms: int | None = None,
+        after: str | None = None,
+        limit: int | None = None,
     ) -> Sequence[TimesRow]:
         """Return how long deliveries took, sorted by key; only what has deliveries is there.
 
         A range is of acceptance, in whole days in UTC that overlap it. A time counts from
         acceptance to the receiver's reply, whatever was waited for: a pause, a hold, a retry.
+        `after` and `limit` are of keys: rows behind that one, so many at most.
         """
         ...

@@ -421,11 +421,14 @@ class Spool(AccountCalls, HoldCalls, NoteCalls, ListingCalls, FigureCalls, Proto
         account_id: int | None = None,
         from_unix_ms: int | None = None,
         to_unix_ms: int | None = None,
+        after: str | None = None,
+        limit: int | None = None,
     ) -> list[StatisticsRow]:
         """Return counts by status, sorted by key; `Group.TOTAL` has one row, "total", always.
 
         A range is of acceptance, in whole periods that overlap it: hours, and days where
         `group` is a destination. Campaigns in a range are counted over the envelopes kept.
+        `after` and `limit` are of keys: rows behind that one, so many at most.
         """
         ...
 

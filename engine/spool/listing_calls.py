@@ -1,10 +1,13 @@
 """Listings of envelopes: which ones are shown, and the page that shows them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from protocols.records import Envelope, Status
+
+NOT_ASCII: Final = re.compile(rb"[\x80-\xff]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,13 @@ class ListingCalls(Protocol):
 
 def subject_contains(subject: str, text: str) -> bool:
     """Say whether a text is in a subject, whatever the case of its letters."""
-    if text.isascii():
-        # As octets, so that a store may look for it in a record without taking that apart.
-        return text.lower().encode() in subject.encode("utf-8", "surrogatepass").lower()
-    return text.lower() in subject.lower()
+    octets = subject.encode("utf-8", "surrogatepass").lower()
+    if not all(piece in octets for piece in ascii_pieces(text)):
+        return False
+    return text.isascii() or text.lower() in subject.lower()
+
+
+def ascii_pieces(text: str) -> list[bytes]:
+    """Return those parts of a text that a store can look for without taking records apart."""
+    octets = text.encode("utf-8", "surrogatepass").lower()
+    return [piece for piece in NOT_ASCII.split(octets) if piece]

@@ -27,8 +27,10 @@ class LmdbFigures:
         account_id: int | None = None,
         from_unix_ms: int | None = None,
         to_unix_ms: int | None = None,
+        after: str | None = None,
+        limit: int | None = None,
     ) -> Sequence[TimesRow]:
         found: list[TimesRow] = await self._read(
-            lmdb_times.read_times, group, account_id, from_unix_ms, to_unix_ms
+            lmdb_times.read_times, group, account_id, from_unix_ms, to_unix_ms, after, limit
         )
         return found

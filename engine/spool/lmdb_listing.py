@@ -10,8 +10,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from engine.spool import stamps
-from engine.spool.listing_calls import EnvelopeFilter, EnvelopePage
-from engine.spool.lmdb_counts import counted_accounts
+from engine.spool.listing_calls import EnvelopeFilter, EnvelopePage, ascii_pieces
+from engine.spool.lmdb_by_destination import counted_accounts
 from engine.spool.lmdb_environment import Store
 from engine.spool.lmdb_layout import (
     ACCOUNT_TOTAL,
@@ -27,7 +27,7 @@ from engine.spool.lmdb_layout import (
 from engine.spool.lmdb_reading import SCAN_ROWS, Damage
 from engine.spool.projections import STATUS_INDEX, Projection
 from engine.spool.transitions import QUEUE_STATUSES
-from protocols.records import DamagedRecord, Envelope, unpack_envelope, unpack_record
+from protocols.records import DamagedRecord, Envelope, unpack_brief, unpack_envelope, unpack_record
 
 if TYPE_CHECKING:
     import lmdb
@@ -81,6 +81,7 @@ class _Looking:
         self.damage: Damage = []
         self._table = store.tables.envelope
         self._wanted = wanted
+        self._statuses = wanted.statuses
         self._limit = limit
         self._most = most
         self._is_more = False
@@ -88,21 +89,22 @@ class _Looking:
         self._needles = [
             text.encode("utf-8", "surrogatepass") for text in texts if text is not None
         ]
-        subject = wanted.subject
-        self._lower = subject.lower().encode() if subject and subject.isascii() else b""
+        self._pieces = ascii_pieces(wanted.subject or "")
 
     def is_full_after(self, txn: "lmdb.Transaction[bytes]", envelope_id: int) -> bool:
         """Look at one envelope; return whether this page needs no further one."""
         key = U64.pack(envelope_id)
         stored = txn.get(key, db=self._table)
         # A record without the text in it is not one of them: cheaper than to decode it.
-        if (
-            stored is None
-            or not all(needle in stored for needle in self._needles)
-            or self._lower not in stored.lower()
-        ):
+        if stored is None or not all(needle in stored for needle in self._needles):
             return False
+        if self._pieces:
+            lower = stored.lower()
+            if not all(piece in lower for piece in self._pieces):
+                return False
         try:
+            if self._statuses is not None and unpack_brief(stored)[1] not in self._statuses:
+                return False
             envelope = unpack_envelope(stored)[0]
         except DamagedRecord:
             self.damage.append(("envelope", key))

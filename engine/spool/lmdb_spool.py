@@ -68,8 +68,8 @@ READING_MAX: Final = 4
 
 RELEASE_ROWS_MAX: Final = 500
 
-# A listing that has looked at so many rows, half a second's worth, says where to go on.
-FIND_ROWS_MAX: Final = 250_000
+# A listing that has looked at so many rows, some tenths of a second's worth, says where to go on.
+FIND_ROWS_MAX: Final = 100_000
 
 T = TypeVar("T")
 
@@ -327,9 +327,17 @@ class LmdbSpool(LmdbAccountCalls, LmdbHoldCalls, LmdbNotes, LmdbFigures):
         account_id: int | None = None,
         from_unix_ms: int | None = None,
         to_unix_ms: int | None = None,
+        after: str | None = None,
+        limit: int | None = None,
     ) -> list[StatisticsRow]:
         return await self._read(
-            lmdb_counts.read_statistics, group, account_id, from_unix_ms, to_unix_ms
+            lmdb_counts.read_statistics,
+            group,
+            account_id,
+            from_unix_ms,
+            to_unix_ms,
+            after,
+            limit,
         )
 
     async def ahead(

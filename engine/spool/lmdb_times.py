@@ -5,16 +5,17 @@ in the table `activity`.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from engine.spool import projections
 from engine.spool.activity import DAY_MS, DAY_TIMES, EVERYBODY, sum_of_times
 from engine.spool.figure_calls import TimesGroup, TimesRow
+from engine.spool.lmdb_by_destination import EVERY_DAY, days_of, rows_by_destination
 from engine.spool.lmdb_counters import TIMES
-from engine.spool.lmdb_counts import account_name, counter_rows
+from engine.spool.lmdb_counts import account_name
 from engine.spool.lmdb_environment import Store
 from engine.spool.lmdb_layout import ACTIVITY, activity_key
-from engine.spool.projections import Projection
 from protocols.records import DamagedRecord, unpack_record
 
 if TYPE_CHECKING:
@@ -29,22 +30,36 @@ def read_times(
     account_id: int | None,
     from_unix_ms: int | None,
     to_unix_ms: int | None,
+    after: str | None,
+    limit: int | None,
 ) -> list[TimesRow]:
     """Return how long deliveries took; see `FigureCalls.delivery_times`."""
-    rows: dict[str, list[Counts]] = {}
     if group is TimesGroup.DESTINATION:
-        for _, _, day, _, name, row in counter_rows(store, Projection.DAY_DESTINATION, account_id):
-            if row[TIMES:] and projections.overlaps(day * DAY_MS, DAY_MS, from_unix_ms, to_unix_ms):
-                rows.setdefault(name, []).append(row[TIMES:])
-    else:
-        wanted = account_id
-        if wanted is None and group is not TimesGroup.ACCOUNT:
-            wanted = EVERYBODY
-        with store.environment.begin() as txn:
-            for day, account, row in _days(txn, store, wanted):
-                if projections.overlaps(day * DAY_MS, DAY_MS, from_unix_ms, to_unix_ms):
-                    rows.setdefault(_key_text(store, group, day, account), []).append(row)
-    return [TimesRow(key, sum_of_times(rows[key])) for key in sorted(rows)]
+        return [*islice(_by_destination(store, account_id, from_unix_ms, to_unix_ms, after), limit)]
+    wanted = account_id
+    if wanted is None and group is not TimesGroup.ACCOUNT:
+        wanted = EVERYBODY
+    rows: dict[str, list[Counts]] = {}
+    with store.environment.begin() as txn:
+        for day, account, row in _days(txn, store, wanted):
+            if projections.overlaps(day * DAY_MS, DAY_MS, from_unix_ms, to_unix_ms):
+                rows.setdefault(_key_text(store, group, day, account), []).append(row)
+    keys = sorted(key for key in rows if after is None or key > after)
+    return [TimesRow(key, sum_of_times(rows[key])) for key in keys[:limit]]
+
+
+def _by_destination(
+    store: Store,
+    account_id: int | None,
+    from_unix_ms: int | None,
+    to_unix_ms: int | None,
+    after: str | None,
+) -> Iterator[TimesRow]:
+    days = days_of(from_unix_ms, to_unix_ms) or EVERY_DAY
+    for name, rows in rows_by_destination(store, account_id, days, after or ""):
+        found = [row[TIMES:] for row in rows if len(row) > TIMES]
+        if found:
+            yield TimesRow(name, sum_of_times(found))
 
 
 def _key_text(store: Store, group: TimesGroup, day: int, account_id: int) -> str:

@@ -376,9 +376,12 @@ class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes, MemoryFigures):
         account_id: int | None = None,
         from_unix_ms: int | None = None,
         to_unix_ms: int | None = None,
+        after: str | None = None,
+        limit: int | None = None,
     ) -> list[StatisticsRow]:
         await trio.lowlevel.checkpoint()
-        return counted(self._data, group, account_id, from_unix_ms, to_unix_ms)
+        rows = counted(self._data, group, account_id, from_unix_ms, to_unix_ms)
+        return [row for row in rows if after is None or row.key > after][:limit]
 
     async def ahead(
         self, envelope: Envelope, position: WindowPosition, looked_at_max: int

@@ -42,6 +42,8 @@ class MemoryFigures:
         account_id: int | None = None,
         from_unix_ms: int | None = None,
         to_unix_ms: int | None = None,
+        after: str | None = None,
+        limit: int | None = None,
     ) -> Sequence[TimesRow]:
         await trio.lowlevel.checkpoint()
         rows: dict[str, list[tuple[int, ...]]] = {}
@@ -56,4 +58,5 @@ class MemoryFigures:
                     TimesGroup.DAY: projections.day_text(day),
                 }[group]
                 rows.setdefault(key, []).append(times)
-        return [TimesRow(key, activity.sum_of_times(rows[key])) for key in sorted(rows)]
+        keys = sorted(key for key in rows if after is None or key > after)
+        return [TimesRow(key, activity.sum_of_times(rows[key])) for key in keys[:limit]]

@@ -11,9 +11,9 @@ from engine.http_server import Access, Request, Response, Route
 from engine.spool.activity import FIRST_ATTEMPT, LONGEST, count_of, percentile_ms
 from engine.spool.figure_calls import TimesGroup, TimesRow
 from engine.spool.interface import Spool
-from engine.watch.csv_answers import as_csv, wants_csv
 from engine.watch.messages import asked_account_id
 from engine.watch.queries import Query, refuse
+from engine.watch.tables import part_of, table_answer, wants_csv
 
 
 class DeliveryTimes(msgspec.Struct, frozen=True):
@@ -35,28 +35,32 @@ class DeliveryTimes(msgspec.Struct, frozen=True):
 
 
 class DeliveryTimesPage(msgspec.Struct, frozen=True):
+    """All rows, or with a `limit` some of them and where to go on."""
+
     rows: list[DeliveryTimes]
+    after: str | None
 
 
 def routes(spool: Spool) -> list[Route]:
     async def delivery_times(request: Request) -> Response:
-        query = Query(request, ("group", "from", "to", "account", "format"))
+        query = Query(request, ("group", "from", "to", "account", "after", "limit", "format"))
         is_csv = wants_csv(request, query)
         name = query.one("group") or TimesGroup.TOTAL.value
         groups = {each.value: each for each in TimesGroup}
         group = groups.get(name)
         if group is None:
             refuse("group", f"{name[:40]!r} is none of {', '.join(sorted(groups))}.")
+        after, limit = part_of(query)
         rows = await spool.delivery_times(
             group,
             account_id=await asked_account_id(spool, query, request.identity),
             from_unix_ms=query.time_unix_ms("from"),
             to_unix_ms=query.time_unix_ms("to"),
+            after=after,
+            limit=None if limit is None else limit + 1,
         )
-        views = [*map(view_of, rows)]
-        if is_csv:
-            return as_csv(DeliveryTimes, views, f"delivery-times-{name}")
-        return Response.json(DeliveryTimesPage(views))
+        csv_name = f"delivery-times-{name}" if is_csv else None
+        return await table_answer(rows, view_of, DeliveryTimes, limit=limit, csv_name=csv_name)
 
     return [Route("GET", "/v1/statistics/delivery-times", delivery_times, Access.ACCOUNT)]
 

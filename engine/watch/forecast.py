@@ -187,6 +187,8 @@ class Forecaster:
             campaign=name or None,
         )
         page = await self._spool.find(wanted, None, 1)
+        while page.after is not None and not page.envelopes:
+            page = await self._spool.find(wanted, page.after, 1)
         return max((each.state.due_unix_ms for each in page.envelopes), default=0)
 
     def _view(self, row: DestinationRow, found: Estimate) -> DestinationForecast:

@@ -199,13 +199,13 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("GET", "/v1/statistics"): Operation(
         "Counts of mails by status; also as text/csv.",
-        ("group", "from", "to", "account", "format"),
+        ("group", "from", "to", "account", "after", "limit", "format"),
         answer=StatisticsPage,
     ),
     ("GET", "/v1/statistics/delivery-times"): Operation(
         "Percentiles of the time from acceptance to delivery, by `group` destination, account, day "
         "or total; also as text/csv.",
-        ("group", "from", "to", "account", "format"),
+        ("group", "from", "to", "account", "after", "limit", "format"),
         answer=DeliveryTimesPage,
     ),
     ("GET", "/v1/statistics/series"): Operation(

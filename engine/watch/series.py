@@ -13,9 +13,10 @@ import msgspec
 from engine.http_server import Access, Request, Response, Route
 from engine.spool.activity import ACTIVITIES, HOUR_MS, MINUTES_KEPT_MS
 from engine.spool.interface import Spool
-from engine.watch.csv_answers import as_csv, wants_csv
 from engine.watch.messages import asked_account_id
 from engine.watch.queries import Query, refuse
+from engine.watch.tables import csv_answer, wants_csv
+from protocols.csv_tables import csv_octets
 from protocols.timestamps import time_text
 
 STEP_DEFAULT_S: Final = 60
@@ -60,7 +61,8 @@ def routes(spool: Spool, *, now_unix_ms: Callable[[], int]) -> list[Route]:
         points = await spool.series(start, end, step, account_id=account_id)
         steps = [SeriesStep(time_text(each.start_unix_ms), *each.counts) for each in points]
         if is_csv:
-            return as_csv(SeriesStep, steps, "series")
+            rows = csv_octets(None, [*map(msgspec.structs.astuple, steps)])
+            return csv_answer(SeriesStep, [rows], "series")
         return Response.json(SeriesPage(time_text(start), time_text(end), step // 1000, steps))
 
     return [Route("GET", "/v1/statistics/series", series, Access.ACCOUNT)]

@@ -7,7 +7,6 @@ import msgspec
 
 from engine.http_server import Access, Request, Response, Route
 from engine.spool.interface import Group, Spool, StatisticsRow
-from engine.watch.csv_answers import as_csv, wants_csv
 from engine.watch.destinations import (
     DestinationView,
     LiveDestinations,
@@ -16,6 +15,7 @@ from engine.watch.destinations import (
 )
 from engine.watch.messages import account_id_of, asked_account_id
 from engine.watch.queries import Query, refuse
+from engine.watch.tables import part_of, table_answer, wants_csv
 from protocols.records import STATUSES, Status
 
 GROUPS: Final = frozenset(each.value for each in Group)
@@ -42,7 +42,10 @@ class CountsView(msgspec.Struct, frozen=True):
 
 
 class StatisticsPage(msgspec.Struct, frozen=True):
+    """All rows, or with a `limit` some of them and where to go on."""
+
     rows: list[CountsView]
+    after: str | None
 
 
 def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], int]) -> list[Route]:
@@ -75,19 +78,22 @@ def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], in
         return Response.json(DestinationPage(views, rows[-1].destination if is_full else None))
 
     async def statistics(request: Request) -> Response:
-        query = Query(request, ("group", "from", "to", "account", "format"))
+        query = Query(request, ("group", "from", "to", "account", "after", "limit", "format"))
         is_csv = wants_csv(request, query)
         group = query.one("group") or Group.TOTAL.value
         if group not in GROUPS:
             refuse("group", f"{group[:40]!r} is none of {', '.join(sorted(GROUPS))}.")
+        after, limit = part_of(query)
         rows = await spool.statistics(
             Group(group),
             account_id=await asked_account_id(spool, query, request.identity),
             from_unix_ms=query.time_unix_ms("from"),
             to_unix_ms=query.time_unix_ms("to"),
+            after=after,
+            limit=None if limit is None else limit + 1,
         )
-        views = [*map(counts_view, rows)]
-        return as_csv(CountsView, views, group) if is_csv else Response.json(StatisticsPage(views))
+        csv_name = group if is_csv else None
+        return await table_answer(rows, counts_view, CountsView, limit=limit, csv_name=csv_name)
 
     return [
         Route("GET", "/v1/destinations", list_destinations, Access.ACCOUNT),

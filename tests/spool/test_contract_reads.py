@@ -85,7 +85,7 @@ async def test_statistics_group_by_everything_they_are_asked_for(harness: Harnes
     async with harness.open() as spool:
         await two_accounts_over_two_days(harness, spool)
 
-        async def rows(group: Group, **fields: int) -> dict[str, tuple[int, ...]]:
+        async def rows(group: Group, **fields: Any) -> dict[str, tuple[int, ...]]:
             found = await spool.statistics(group, **fields)
             assert [row.key for row in found] == sorted(row.key for row in found)
             # Queued, paused and delivered; nothing else happens here.

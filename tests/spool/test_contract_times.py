@@ -1,5 +1,7 @@
 """Times from acceptance to delivery: exact counts, honest percentiles, on every adapter."""
 
+from typing import Any
+
 import pytest
 
 from engine.spool.activity import (
@@ -17,7 +19,7 @@ from tests.spool import harness as h
 from tests.spool.harness import Harness
 
 
-async def times_by(spool: Spool, group: TimesGroup, **fields: int) -> dict[str, tuple[int, ...]]:
+async def times_by(spool: Spool, group: TimesGroup, **fields: Any) -> dict[str, tuple[int, ...]]:
     """Return count, those at the first attempt and the longest, by key."""
     rows = await spool.delivery_times(group, **fields)
     assert [row.key for row in rows] == sorted(row.key for row in rows)
@@ -81,7 +83,7 @@ async def test_times_by_group_account_and_range(harness: Harness) -> None:
         await h.accept_many(spool, acme, 1, at="three.test")
         first_day = {"to_unix_ms": h.START_UNIX_MS - h.START_UNIX_MS % h.DAY_MS + h.DAY_MS}
 
-        async def counts(group: TimesGroup, **fields: int) -> dict[str, int]:
+        async def counts(group: TimesGroup, **fields: Any) -> dict[str, int]:
             return {key: row[0] for key, row in (await times_by(spool, group, **fields)).items()}
 
         assert await counts(TimesGroup.DESTINATION) == {"one.test": 5, "two.test": 4}

@@ -1,5 +1,7 @@
 """Destinations, statistics, events by HTTP, health, metrics, sessions, and what describes them."""
 
+import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,45 @@ async def test_statistics(look: Look) -> None:
         response = await look.get(f"/v1/statistics?{query}")
         assert response.status_code == 400
         assert response.json()["error"]["where"] == where
+
+
+async def test_statistics_page_by_key(look: Look) -> None:
+    for name in ("c.test", "a.test", "b.test"):
+        await accept_many(look.spool, look.account, 1, at=name)
+    await accept_many(look.spool, look.account, 1, at="a.test", campaign="spring")
+
+    async def keys(group: str) -> list[str]:
+        seen: list[str] = []
+        query = f"group={group}&limit=1"
+        for _ in range(10):
+            page = await look.json(f"/v1/statistics?{query}")
+            seen += [row["key"] for row in page["rows"]]
+            if page["after"] is None:
+                return seen
+            query = f"group={group}&limit=1&after={page['after']}"
+        raise AssertionError(seen)
+
+    assert await keys("destination") == ["a.test", "b.test", "c.test"]
+    assert await keys("campaign") == ["", "spring"]
+    assert await keys("total") == ["total"]
+    assert (await look.json("/v1/statistics?group=destination"))["after"] is None
+    for query, where in [("after=x", "after"), ("limit=0", "limit"), ("limit=1001", "limit")]:
+        response = await look.get(f"/v1/statistics?{query}")
+        assert response.status_code == 400
+        assert response.json()["error"]["where"] == where
+
+
+@pytest.mark.slow
+async def test_a_long_table_is_whole_in_both_forms(look: Look) -> None:
+    names = sorted(f"d{number}.test" for number in range(1234))
+    for name in names:
+        await accept_many(look.spool, look.account, 1, at=name)
+    rows = (await look.json("/v1/statistics?group=destination"))["rows"]
+    assert [row["key"] for row in rows] == names
+    assert {row["queued"] for row in rows} == {1}
+    response = await look.get("/v1/statistics?group=destination&format=csv")
+    lines = [*csv.DictReader(io.StringIO(response.text))]
+    assert lines == [{name: str(value) for name, value in row.items()} for row in rows]
 
 
 async def test_events_page_through_the_log(look: Look) -> None:

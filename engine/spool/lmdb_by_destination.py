@@ -1,0 +1,127 @@
+"""The counters of one account's destinations, in the order of their names, as far as asked for.
+
+Each destination has one row of where its mail stands and one for each day of acceptance, beside
+rows of campaigns: whoever wants some of them seeks past the others. Reads go in short transactions.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+
+from engine.spool.lmdb_environment import Store
+from engine.spool.lmdb_layout import (
+    ACCOUNT_TOTAL,
+    COUNTER_HEAD,
+    COUNTER_TAIL,
+    counter_group,
+    counters_after,
+    split_counter_key,
+)
+from engine.spool.projections import DAY_MS, Projection
+from protocols.records import DamagedRecord, unpack_record
+
+if TYPE_CHECKING:
+    import lmdb
+
+Counts = tuple[int, ...]
+
+# As elsewhere: what scans a lot does so in short transactions.
+NAMES_MAX: Final = 1000
+
+EVERY_DAY: Final = (0, 2**32 - 1)
+
+
+def rows_by_destination(
+    store: Store, account_id: int | None, days: tuple[int, int] | None, after: str = ""
+) -> Iterator[tuple[str, list[Counts]]]:
+    """Yield the names after `after` that have rows, each with its rows of all accounts asked for.
+
+    Those are the rows of where mail stands now, or those of the days from the first of `days` to
+    its second, with the times to delivery behind the counts.
+    """
+    while True:
+        with store.environment.begin() as txn:
+            ids = [account_id] if account_id is not None else [*counted_accounts(txn, store)]
+            streams = [_rows_of(txn, store, each, days, after) for each in ids]
+            merged = streams[0] if len(streams) == 1 else heapq.merge(*streams)
+            names: list[tuple[str, list[Counts]]] = []
+            for name, same in groupby(merged, key=itemgetter(0)):
+                names.append((name, [row for _, rows in same for row in rows]))
+                if len(names) == NAMES_MAX:
+                    break
+        yield from names
+        if len(names) < NAMES_MAX:
+            return
+        after = names[-1][0]
+
+
+def days_of(from_unix_ms: int | None, to_unix_ms: int | None) -> tuple[int, int] | None:
+    """Return the first and the last day that overlap a range; None if it is open at both ends."""
+    if from_unix_ms is None and to_unix_ms is None:
+        return None
+    first = 0 if from_unix_ms is None else max(0, from_unix_ms // DAY_MS)
+    last = EVERY_DAY[1] if to_unix_ms is None else (to_unix_ms - 1) // DAY_MS
+    return first, min(last, EVERY_DAY[1])
+
+
+def counted_accounts(txn: "lmdb.Transaction[bytes]", store: Store) -> Iterator[int]:
+    """Yield the accounts that have counters: one seek each."""
+    account_id = 0
+    with txn.cursor(store.tables.counter) as cursor:
+        while cursor.set_range(counter_group(ACCOUNT_TOTAL, account_id)):
+            projection, account_id, *_ = split_counter_key(cursor.key())
+            if projection != ACCOUNT_TOTAL:
+                return
+            yield account_id
+            account_id += 1
+
+
+def _rows_of(
+    txn: "lmdb.Transaction[bytes]",
+    store: Store,
+    account_id: int,
+    days: tuple[int, int] | None,
+    after: str,
+) -> Iterator[tuple[str, Sequence[Counts]]]:
+    prefix = counter_group(Projection.DESTINATION, account_id)
+    start, end = COUNTER_HEAD.size, -COUNTER_TAIL.size
+    with txn.cursor(store.tables.counter) as cursor:
+        is_there = cursor.set_range(counters_after(account_id, after) if after else prefix)
+        while is_there:
+            # The first of a destination's rows is the one of where its mail stands now.
+            key, stored = cursor.item()
+            if not key.startswith(prefix):
+                return
+            head = key[:end]  # with the octet 0 behind the name
+            name = key[start : end - 1].decode("ascii")
+            found = [stored] if days is None else _days_here(cursor, head, *days)
+            if rows := _readable(found):
+                yield name, rows
+            is_there = cursor.set_range(head[:-1] + b"\1")
+
+
+def _days_here(cursor: "lmdb.Cursor[bytes]", head: bytes, first: int, last: int) -> list[bytes]:
+    found: list[bytes] = []
+    stop = head + COUNTER_TAIL.pack(Projection.DAY_DESTINATION, max(0, last), 2**32 - 1)
+    is_there = last >= first and cursor.set_range(
+        head + COUNTER_TAIL.pack(Projection.DAY_DESTINATION, first, 0)
+    )
+    while is_there:
+        key, stored = cursor.item()
+        if key > stop:
+            break
+        found.append(stored)
+        is_there = cursor.next()
+    return found
+
+
+def _readable(found: Sequence[bytes]) -> list[Counts]:
+    rows = []
+    for stored in found:
+        try:
+            rows.append(unpack_record(stored, Counts))
+        except DamagedRecord:
+            continue
+    return rows
