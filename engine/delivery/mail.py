@@ -1,23 +1,24 @@
 """The mail that one destination's actor holds: claimed, ready, in flight.
 
 Owns the window: what was claimed from the spool, whose content is in memory, which
-envelopes share a transaction, and which are with a server. Content in memory is bounded
-over all destinations. Knows no limit, no connection and no outcome.
+envelopes share a transaction, and which are with a server. Knows no limit, no connection
+and no outcome; what a content becomes on its way out is `filling`'s.
 """
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import trio
 
 from engine.clock import Clock
+from engine.delivery.content_room import LOAD_BYTES, ContentBudget, ContentRoom, Share
+from engine.delivery.filling import Sendable, Unsendable, address_fault, is_filled, size_in_memory
 from engine.delivery.holding import Place
-from engine.spool.interface import Content, ContentKind, Finish, Spool, WindowPosition
-from protocols.commands import is_wire_address
-from protocols.records import Envelope, EnvelopeFixed, Reason, Status
+from engine.spool.interface import Content, Finish, Spool, WindowPosition
+from protocols.records import Envelope, Reason, Status
 from protocols.transactions import Transaction
 
 # RFC 5321 4.5.3.1.8 promises room for 100; half of it leaves servers that count otherwise
@@ -25,104 +26,13 @@ from protocols.transactions import Transaction
 RECIPIENTS_PER_TRANSACTION_MAX: Final = 50
 # Between two looks into the held mails of a destination, of some milliseconds each.
 LOOK_ON_S: Final = 0.01
-# One hop into a thread fetches this much: a hundred mails of 10 kB, so that the hop is cheap.
-LOAD_BYTES: Final = 1024 * 1024
-# All content in memory for delivery. Two thousand actors with fifty mails each would be a
-# gigabyte without it.
-CONTENT_BYTES_MAX: Final = 96 * 1024 * 1024
-# Contents that are a load of their own get a third of it: such mail is rare and may take turns.
-LARGE_SHARE: Final = 3
-
-
-@dataclass(eq=False, slots=True)
-class Share:
-    """Room for so many octets of content; `granted` is called if it had to be waited for."""
-
-    octets: int
-    granted: Callable[[], None]
-    is_granted: bool = False
-
-
-class ContentRoom:
-    """Octets of content that may be in memory; who finds none left is served in order."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._free = bytes_max
-        self._waiting: deque[Share] = deque()
-
-    @property
-    def used(self) -> int:
-        return self._bytes_max - self._free
-
-    @property
-    def free(self) -> int:
-        return self._free
-
-    def ask(self, size: int, granted: Callable[[], None]) -> Share:
-        """Return room for `size` octets, which may be granted only later.
-
-        Its octets are to be given back, or it is withdrawn while it waits.
-        """
-        # What is larger than the whole budget travels alone.
-        share = Share(min(size, self._bytes_max), granted)
-        if not self._waiting and share.octets <= self._free:
-            self._free -= share.octets
-            share.is_granted = True
-        else:
-            self._waiting.append(share)
-        return share
-
-    def withdraw(self, share: Share) -> None:
-        """Make no use of `share`, granted or not."""
-        if share.is_granted:
-            self.give_back(share.octets)
-        else:
-            self._waiting.remove(share)
-            self._grant()
-
-    def give_back(self, size: int) -> None:
-        self._free += size
-        self._grant()
-
-    def _grant(self) -> None:
-        while self._waiting and self._waiting[0].octets <= self._free:
-            share = self._waiting.popleft()
-            self._free -= share.octets
-            share.is_granted = True
-            share.granted()
-
-
-class ContentBudget:
-    """All content in memory for delivery, in two rooms.
-
-    A receiver that takes nothing keeps what is in memory for it. So no destination gets more than
-    it leaves free: one that stalls has half of a room, nine have nine tenths. Contents larger than
-    a usual load have a room of their own, where a few can take all of it.
-    """
-
-    def __init__(self, bytes_max: int = CONTENT_BYTES_MAX) -> None:
-        self._usual = ContentRoom(bytes_max - bytes_max // LARGE_SHARE)
-        self._large = ContentRoom(bytes_max // LARGE_SHARE)
-
-    @property
-    def used(self) -> int:
-        return self._usual.used + self._large.used
-
-    def room_for(self, size: int) -> ContentRoom:
-        """Return where a load of `size` octets has its place."""
-        return self._large if size > LOAD_BYTES else self._usual
-
-    def may_ask(self, size: int, *, held: int) -> bool:
-        """Say whether a destination that holds `held` octets may ask for `size` more now."""
-        return not held or held < self.room_for(size).free
 
 
 @dataclass(eq=False, slots=True)
 class _Group:
     """Envelopes that share reverse path and content; `left` have no outcome yet."""
 
-    octets: bytes
+    mail: Sendable
     room: ContentRoom
     reserved_bytes: int
     waiting: deque[Envelope] = field(default_factory=deque)
@@ -247,7 +157,7 @@ class DestinationMail:
             return True
         if not self._claimed:
             return False
-        size = self._claimed[0].fixed.content_size
+        size = size_in_memory(self._claimed[0].fixed)
         return not self._is_waited_for(self._budget.room_for(size)) and self._budget.may_ask(
             size, held=self._held_bytes
         )
@@ -285,27 +195,58 @@ class DestinationMail:
             self._spool.give_back([each.fixed.envelope_id for each in batch])
             self.look_again()
             return finishes
-        sendable: dict[tuple[int, str, bool, bool], _Group] = {}
-        for envelope in batch:
+        left = self._group(batch, contents, room, taken, finishes)
+        if left > 0:
+            room.give_back(left)
+        else:
+            room.exceed(-left)
+        return finishes
+
+    def _group(
+        self,
+        batch: list[Envelope],
+        contents: Mapping[int, Content],
+        room: ContentRoom,
+        taken: int,
+        finishes: list[Finish],
+    ) -> int:
+        """Make what was loaded ready to be handed out; return how much of `taken` is left.
+
+        That is below 0 if templates filled in take more than was thought. What would be far more is
+        not filled in yet.
+        """
+        now_unix_ms = self._clock.now_unix_ms()
+        groups: dict[tuple[int, str, bool, bool], _Group] = {}
+        for number, envelope in enumerate(batch):
+            if taken < -LOAD_BYTES:
+                self._claimed.extendleft(reversed(batch[number:]))
+                break
             fixed = envelope.fixed
-            octets = _octets(contents.get(fixed.content_id))
-            fault = _fault(fixed, octets)
-            if octets is None or fault:
-                finishes.append(_finish(envelope, now_unix_ms, Reason.OTHER, fault))
+            fault = address_fault(fixed)
+            if fault is not None:
+                finishes.append(_finish(envelope, now_unix_ms, Reason.OTHER, fault.reply))
                 continue
             key = (fixed.content_id, fixed.reverse_path, fixed.needs_8bit, fixed.needs_utf8)
-            group = sendable.get(key)
+            group = groups.get(key)
             if group is None:
-                group = sendable[key] = _Group(octets, room, min(len(octets), taken))
+                mail = self._budget.templates.sendable(fixed, contents.get(fixed.content_id))
+                if isinstance(mail, Unsendable):
+                    finishes.append(_finish(envelope, now_unix_ms, Reason.OTHER, mail.reply))
+                    continue
+                reserved_bytes = len(mail.octets)
+                if not is_filled(fixed):
+                    # What is larger than all there is was granted all there is.
+                    reserved_bytes = max(0, min(reserved_bytes, taken))
+                group = _Group(mail, room, reserved_bytes)
                 taken -= group.reserved_bytes
                 self._held_bytes += group.reserved_bytes
                 self._groups.append(group)
+                if not is_filled(fixed):
+                    groups[key] = group
             group.waiting.append(envelope)
             group.left += 1
             self.ready += 1
-        if taken:
-            room.give_back(taken)
-        return finishes
+        return taken
 
     def unpark(self) -> None:
         """Wait for no room any more, and leave what was granted to others."""
@@ -324,7 +265,7 @@ class DestinationMail:
             self._claimed = deque(
                 sorted(
                     self._claimed,
-                    key=lambda each: self._is_waited_for(room_for(each.fixed.content_size)),
+                    key=lambda each: self._is_waited_for(room_for(size_in_memory(each.fixed))),
                 )
             )
 
@@ -341,11 +282,11 @@ class DestinationMail:
                 reply = envelope.state.reply
                 finishes.append(_finish(envelope, now_unix_ms, Reason.EXPIRED, reply))
                 continue
-            if fixed.content_id not in seen:
-                if batch and size + fixed.content_size > LOAD_BYTES:
+            if is_filled(fixed) or fixed.content_id not in seen:
+                if batch and size + size_in_memory(fixed) > LOAD_BYTES:
                     break
                 seen.add(fixed.content_id)
-                size += fixed.content_size
+                size += size_in_memory(fixed)
             self._claimed.popleft()
             batch.append(envelope)
         return batch, size
@@ -403,7 +344,11 @@ class DestinationMail:
             self._groups.popleft()
         self.ready -= count
         return Transaction(
-            fixed.reverse_path, recipients, group.octets, fixed.needs_8bit, fixed.needs_utf8
+            fixed.reverse_path,
+            recipients,
+            group.mail.octets,
+            group.mail.needs_8bit,
+            group.mail.needs_utf8,
         )
 
     def land(self, envelope_id: int) -> Envelope:
@@ -457,25 +402,6 @@ class DestinationMail:
         if group.left == 0:
             self._held_bytes -= group.reserved_bytes
             group.room.give_back(group.reserved_bytes)
-
-
-def _fault(fixed: EnvelopeFixed, octets: bytes | None) -> str:
-    """Return why an envelope cannot be sent to anybody, "" if it can.
-
-    Intake accepts no such mail. But whoever wrote it, one bad record must not end the process
-    each time its turn comes.
-    """
-    if octets is None:
-        return "554 5.3.0 (the stored content is damaged, or of a kind not yet delivered)"
-    if not is_wire_address(fixed.recipient):
-        return "553 5.1.3 (the stored recipient is no address)"
-    if fixed.reverse_path and not is_wire_address(fixed.reverse_path):
-        return "553 5.1.7 (the stored reverse path is no address)"
-    return ""
-
-
-def _octets(content: Content | None) -> bytes | None:
-    return content.octets if content is not None and content.kind is ContentKind.OCTETS else None
 
 
 def _finish(envelope: Envelope, at_unix_ms: int, reason: Reason, reply: str) -> Finish:

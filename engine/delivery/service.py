@@ -16,11 +16,11 @@ import trio
 from engine.clock import Clock
 from engine.config import Config
 from engine.delivery.connection import Connection, TlsContexts
+from engine.delivery.content_room import ContentBudget
 from engine.delivery.destination import Destination
 from engine.delivery.disposition import SETTLERS, Disposition
 from engine.delivery.holding import Outlook
 from engine.delivery.limits import Limit, TokenBucket, restored_bucket
-from engine.delivery.mail import ContentBudget
 from engine.delivery.pool import Pool
 from engine.delivery.resolver import DnsResolver, Resolver
 from engine.delivery.retry import RetrySchedule

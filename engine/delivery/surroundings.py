@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.clock import Clock
+from engine.delivery.content_room import ContentBudget
 from engine.delivery.disposition import Disposition
-from engine.delivery.mail import ContentBudget
 from engine.delivery.pool import Pool
 from engine.delivery.routes import Router
 from engine.delivery.throttles import Throttles

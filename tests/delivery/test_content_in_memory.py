@@ -3,7 +3,8 @@
 import trio
 from trio.testing import MockClock
 
-from engine.delivery.mail import LOAD_BYTES, ContentBudget, ContentRoom, DestinationMail, Share
+from engine.delivery.content_room import LOAD_BYTES, ContentBudget, ContentRoom, Share
+from engine.delivery.mail import DestinationMail
 from protocols.records import Reason, Status
 from tests.delivery.world import START_UNIX_MS, World
 

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from engine.delivery.mail import LOAD_BYTES, ContentBudget
+from engine.delivery.content_room import LOAD_BYTES, ContentBudget
 from engine.rehearsal.behaviour import Action, Behaviour, Mischief, Stage
 from protocols.records import Reason, Status
 from tests.delivery.world import World, config

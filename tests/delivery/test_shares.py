@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from engine.config import Rule
 from engine.config_values import DomainPattern, Rate
-from engine.delivery.mail import LOAD_BYTES, ContentBudget
+from engine.delivery.content_room import LOAD_BYTES, ContentBudget
 from engine.delivery.scheduler import Scheduler
 from engine.rehearsal.behaviour import Action, Behaviour, Mischief, Stage
 from engine.rehearsal.zones import Records
