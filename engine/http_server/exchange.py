@@ -204,6 +204,8 @@ def encoded(
         headers.append((name.encode("latin-1"), value.encode("latin-1")))
     if not cache_said:
         headers.append((b"cache-control", b"no-store"))
+    if status >= 400 and services.settings.contact:
+        headers.append((b"x-support-contact", services.settings.contact.encode()))
     if close:
         headers.append((b"connection", b"close"))
     start = h11.Response(status_code=status, headers=headers, reason=REASONS.get(status, b""))

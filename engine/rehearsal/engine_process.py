@@ -173,9 +173,9 @@ class HttpClient:
 
     def __init__(self, port: int, credentials: Credentials | None = None) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        self._headers = {"Content-Type": "application/json"}
+        self.headers = {"Content-Type": "application/json"}
         if credentials is not None:
-            self._headers["Authorization"] = credentials.authorization
+            self.headers["Authorization"] = credentials.authorization
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, object]:
         """Raises OSError when the connection fails; the next request opens another."""
@@ -185,7 +185,7 @@ class HttpClient:
     def exchange(self, method: str, path: str, body: bytes | None = None) -> tuple[int, str, bytes]:
         """Return status, content type and body as they came. Raises OSError like `request`."""
         try:
-            self._connection.request(method, path, body, self._headers)
+            self._connection.request(method, path, body, self.headers)
             response = self._connection.getresponse()
             octets = response.read()
         except (OSError, http.client.HTTPException) as error:
