@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import msgpack
 import msgspec
 
+from protocols.languages import Language
 from protocols.records import Event, Status
 from protocols.timestamps import time_text, time_text_or_none
 
@@ -113,9 +114,13 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Tell the state of `subject` now, and then what changes of it."""
+    """Tell the state of `subject` now, and then what changes of it.
+
+    Without a language texts are in the stream's.
+    """
 
     subject: Literal["destinations", "totals"]
+    language: Language | None = None
 
 
 class _Filter(msgspec.Struct, forbid_unknown_fields=True):
@@ -134,6 +139,7 @@ class _Subscribe(msgspec.Struct, forbid_unknown_fields=True):
 class _ClientFrame(msgspec.Struct, forbid_unknown_fields=True):
     subscribe: _Subscribe | msgspec.UnsetType = msgspec.UNSET
     watch: Literal["destinations", "totals"] | msgspec.UnsetType = msgspec.UNSET
+    language: Language | None = None
 
 
 def client_frame(untyped: Any) -> Subscribe | Watch:
@@ -145,7 +151,7 @@ def client_frame(untyped: Any) -> Subscribe | Watch:
     if isinstance(frame.watch, str):
         if frame.subscribe is not msgspec.UNSET:
             raise FrameError("bad_frame", "One frame asks for one thing: subscribe or watch.")
-        return Watch(frame.watch)
+        return Watch(frame.watch, frame.language)
     if isinstance(frame.subscribe, msgspec.UnsetType):
         raise FrameError("bad_frame", 'A frame is {"subscribe": {...}} or {"watch": ...}.')
     asked = frame.subscribe

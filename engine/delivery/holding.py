@@ -351,7 +351,7 @@ def _refusing(outlook: Outlook, ahead: int, now_unix_ms: int) -> tuple[Limit | N
         limit = _last_to_allow(buckets, ahead + 1, now_unix_ms)
         if limit is not None:
             return limit, since_unix_ms
-    return binding_limit(outlook.path, now_unix_ms)[0], since_unix_ms or now_unix_ms
+    return binding_limit(outlook.path, now_unix_ms)[0], since_unix_ms
 
 
 def _last_to_allow(path: Sequence[Limit], messages: int, now_unix_ms: int) -> Limit | None:

@@ -1,5 +1,7 @@
 """`/v1/shaping`: an operator's way to take over rules, and to see and overrule what was learned."""
 
+import math
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -7,13 +9,16 @@ import msgspec
 from engine.clock import Clock
 from engine.config import ConfigError
 from engine.config_values import Rate
-from engine.delivery.learned import text_of
+from engine.delivery.learned import Learned, text_of
 from engine.delivery.service import Delivery
 from engine.delivery.shaping_memory import NothingToDo, StepRecord
 from engine.http_server import Access, HttpError, Request, Response, Route
 from protocols.timestamps import time_text
 
 STEPS_SHOWN: Final = 100
+LIMIT_MAX: Final = 1_000
+# Beyond the number of any step.
+STEP_MAX: Final = 2**53
 
 
 class SiteBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -37,8 +42,25 @@ class ReloadView(msgspec.Struct, frozen=True):
     reactions: int
 
 
+class LimitsView(msgspec.Struct, frozen=True):
+    """What was learned of a site, as it held at one moment; null is no limit.
+
+    Nothing goes at all until `suspended_until`.
+    """
+
+    rate_per_s: float | None
+    connections: int | None
+    suspended_until: str | None
+    pinned: bool
+
+
 class StepView(msgspec.Struct, frozen=True):
-    """One step: what held before and after it, and the reply that caused it."""
+    """One step: what held before and after it, in words and in numbers, and the reply behind it.
+
+    `who` is "engine" or "operator". `cause` is "throttled", "named wait", the place of a reaction's
+    rule (file:line), or what an operator did. `can_undo`: it is the site's next to be undone.
+    `pinned` is whether the site is pinned now.
+    """
 
     step: int
     at: str
@@ -47,14 +69,19 @@ class StepView(msgspec.Struct, frozen=True):
     cause: str
     before: str
     after: str
+    limits_before: LimitsView
+    limits_after: LimitsView
     reply: str
     undone: bool
+    can_undo: bool
+    pinned: bool
 
 
 class AuditPage(msgspec.Struct, frozen=True):
-    """The last steps first."""
+    """The last steps first; ask again with `after` until it is null."""
 
     audit: list[StepView]
+    after: str | None
 
 
 class ShapingDoor:
@@ -85,17 +112,22 @@ class ShapingDoor:
     async def audit(self, request: Request) -> Response:
         """The last steps; `?site=` takes a site or a domain, `?limit=` 1 to 1,000."""
         query = dict(request.query)
-        limit = query.get("limit", str(STEPS_SHOWN))
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:5]) <= 1000):
-            raise HttpError(400, "bad_query", "limit: expected 1 to 1,000.", "limit")
+        if unknown := query.keys() - {"site", "limit", "after"}:
+            name = min(unknown)
+            raise HttpError(400, "bad_query", f"{name}: there is no such parameter.", name)
+        limit = _number(query, "limit", STEPS_SHOWN, LIMIT_MAX)
+        after = _number(query, "after", STEP_MAX, STEP_MAX)
         site = await self._site(query["site"]) if "site" in query else None
-        steps = self._memory.steps(site)[: int(limit)]
-        return Response.json(AuditPage([self._view(step) for step in steps]))
+        steps = [step for step in self._memory.steps(site) if step.seq < after]
+        can_undo = self._memory.undoable()
+        shown = [self._view(step, can_undo) for step in steps[:limit]]
+        is_more = len(steps) > limit
+        return Response.json(AuditPage(shown, str(shown[-1].step) if is_more else None))
 
     async def undo(self, request: Request) -> Response:
         site = await self._site(_decoded(request, SiteBody).site)
         try:
-            return Response.json(self._view(self._memory.undo(site)))
+            return self._answer(self._memory.undo(site))
         except NothingToDo as error:
             raise HttpError(409, "nothing_to_undo", f"{error}.", "site") from error
 
@@ -111,12 +143,12 @@ class ShapingDoor:
             raise HttpError(400, "bad_request", f"rate: {error}.", "rate") from error
         site = await self._site(body.site)
         step = self._memory.pin(site, rate=rate, connections=body.connections)
-        return Response.json(self._view(step))
+        return self._answer(step)
 
     async def unpin(self, request: Request) -> Response:
         site = await self._site(_decoded(request, SiteBody).site)
         try:
-            return Response.json(self._view(self._memory.unpin(site)))
+            return self._answer(self._memory.unpin(site))
         except NothingToDo as error:
             raise HttpError(409, "not_pinned", f"{error}.", "site") from error
 
@@ -126,7 +158,10 @@ class ShapingDoor:
         except NothingToDo as error:
             raise HttpError(404, "not_found", f"{error}.", "site") from error
 
-    def _view(self, step: StepRecord) -> StepView:
+    def _answer(self, step: StepRecord) -> Response:
+        return Response.json(self._view(step, self._memory.undoable()))
+
+    def _view(self, step: StepRecord, can_undo: Collection[int]) -> StepView:
         return StepView(
             step=step.seq,
             at=time_text(step.at_unix_ms),
@@ -135,9 +170,33 @@ class ShapingDoor:
             cause=step.cause,
             before=text_of(step.before, step.at_unix_ms),
             after=text_of(step.after, step.at_unix_ms),
+            limits_before=_limits(step.before, step.at_unix_ms),
+            limits_after=_limits(step.after, step.at_unix_ms),
             reply=step.reply,
             undone=step.is_undone,
+            can_undo=step.seq in can_undo,
+            pinned=self._memory.is_pinned(step.site),
         )
+
+
+def _limits(learned: Learned, at_unix_ms: int) -> LimitsView:
+    rate, until_unix_ms = learned.rate_at(at_unix_ms), learned.suspended_until(at_unix_ms)
+    return LimitsView(
+        rate_per_s=None if math.isinf(rate) else round(rate, 6),
+        connections=learned.connections_at(at_unix_ms),
+        suspended_until=time_text(until_unix_ms) if until_unix_ms > at_unix_ms else None,
+        pinned=learned.pinned_unix_ms > 0,
+    )
+
+
+def _number(query: dict[str, str], name: str, default: int, most: int) -> int:
+    text = query.get(name)
+    if text is None:
+        return default
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
+    if not 1 <= number <= most:
+        raise HttpError(400, "bad_query", f"{name}: expected 1 to {most:,}.", name)
+    return number
 
 
 def _decoded(request: Request, kind: Any) -> Any:

@@ -119,13 +119,27 @@ class ShapingMemory:
 
     def undo(self, site: str) -> StepRecord:
         """Take back the last automatic step at a site. Raises NothingToDo."""
-        for place in range(len(self._steps) - 1, -1, -1):
-            step = self._steps[place]
-            if step.site == site and step.who == "engine" and not step.is_undone:
-                self._steps[place] = undone = msgspec.structs.replace(step, is_undone=True)
-                self._unsaved[_step_name(undone)] = pack_record(undone)
-                return self._set(site, step.before, f"undo of step {step.seq}", step.reply)
-        raise NothingToDo(f"no step of the engine's own at {site} is left to undo")
+        can_undo = self.undoable()
+        step = next((each for each in self.steps(site) if each.seq in can_undo), None)
+        if step is None:
+            raise NothingToDo(f"no step of the engine's own at {site} is left to undo")
+        undone = msgspec.structs.replace(step, is_undone=True)
+        self._steps[self._steps.index(step)] = undone
+        self._unsaved[_step_name(undone)] = pack_record(undone)
+        return self._set(site, step.before, f"undo of step {step.seq}", step.reply)
+
+    def undoable(self) -> frozenset[int]:
+        """Return the numbers of the steps to undo next: of each site the last automatic one."""
+        last = {
+            step.site: step.seq
+            for step in self._steps
+            if step.who == "engine" and not step.is_undone
+        }
+        return frozenset(last.values())
+
+    def is_pinned(self, site: str) -> bool:
+        throttle = self._of_throttles().known(site)
+        return throttle is not None and throttle.learned.pinned_unix_ms > 0
 
     def pin(self, site: str, *, rate: Rate | None, connections: int | None) -> StepRecord:
         """Let a site stay as it is, or at these limits, until it is unpinned."""

@@ -1,7 +1,7 @@
 """One destination as people see it: how much waits, in which state it is, and what holds it.
 
-Put together from three sources: counts and the remembered record (spool), and the
-live actor (delivery's statistics). A pure function of them and the time.
+Put together from counts and the remembered record (spool), the live actor (delivery's statistics),
+and what explain says to hold it. A pure function of them and the time.
 """
 
 import re
@@ -13,7 +13,6 @@ import msgspec
 from engine.delivery.holding import UNREACHABLE_CAUSES
 from engine.spool.hold_calls import NO_END_UNIX_MS, Hold
 from engine.spool.interface import DestinationRow, Spool
-from engine.watch.explain_words import cause_text
 from protocols.records import STATUSES, DestinationRecord, Status
 from protocols.timestamps import time_text, time_text_or_none
 
@@ -75,10 +74,11 @@ def destination_view(
     live: LiveDestination | None,
     now_unix_ms: int,
     *,
+    held_by: HeldBy | None,
     hold: Hold | None = None,
     is_operator: bool = False,
 ) -> DestinationView:
-    """`hold` is what `hold_of_row` found.
+    """`held_by` is what explain says of it, `hold` what `hold_of_row` found.
 
     An account is told of replies without the names of mailboxes in them.
     """
@@ -90,10 +90,9 @@ def destination_view(
     next_unix_ms = row.wake_unix_ms
     if next_unix_ms is not None and cause:
         next_unix_ms = max(next_unix_ms, record.not_before_unix_ms)
-    held_by = held_by_destination(row.destination, record, cause) if cause else None
     since_unix_ms = record.since_unix_ms if cause else 0
     if hold is not None:
-        held_by, since_unix_ms = held_by_hold(row.destination, hold), hold.since_unix_ms
+        since_unix_ms = hold.since_unix_ms
         if next_unix_ms is not None:
             next_unix_ms = max(next_unix_ms, hold.end_unix_ms)
     return DestinationView(
@@ -136,19 +135,6 @@ def cause_now(record: DestinationRecord, live: LiveDestination | None, now_unix_
     return record.cause if record.failures or record.not_before_unix_ms > now_unix_ms else ""
 
 
-def held_by_destination(destination: str, record: DestinationRecord, cause: str) -> HeldBy:
-    return HeldBy(
-        code=cause,
-        scope="destination",
-        key=destination,
-        since=time_text_or_none(record.since_unix_ms),
-        limit=None,
-        reply=record.reply,
-        reason=record.reason.value if record.reason else None,
-        text=cause_text("en", cause, key=destination, reason=record.reason, many=True),
-    )
-
-
 def hold_of_row(spool: Spool, row: DestinationRow) -> Hold | None:
     """What holds all mail of a destination: it as such, or each flow that has some there."""
     destination, site = row.destination, row.record.site
@@ -160,18 +146,12 @@ def hold_of_row(spool: Spool, row: DestinationRow) -> Hold | None:
     return hold
 
 
-def held_by_hold(destination: str, hold: Hold) -> HeldBy:
-    is_of_site = hold.wanted.is_of_destination and hold.wanted.destination is None
-    return HeldBy(
-        code="hold",
-        scope="site" if is_of_site else "destination",
-        key=(hold.wanted.site or "") if is_of_site else destination,
-        since=time_text(hold.since_unix_ms),
-        limit=None,
-        reply="",
-        reason=None,
-        text=cause_text("en", "hold", key=destination, reason=None, many=True),
-    )
+def just_before(name: str) -> str:
+    """A text that sorts before `name` with no domain name in between.
+
+    Names are ASCII letters, digits, dots, hyphens and underscores, all of them before DEL.
+    """
+    return f"{name[:-1]}{chr(ord(name[-1]) - 1)}\x7f" if name else ""
 
 
 def _state(cause: str, live: LiveDestination | None, *, is_empty: bool) -> str:

@@ -30,15 +30,16 @@ from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch import explain_words
 from engine.watch.destinations import (
     PLACE_OF,
+    DestinationView,
     HeldBy,
     LiveDestinations,
     destination_view,
     hold_of_row,
+    just_before,
     without_mailboxes,
 )
 from engine.watch.messages import WAITING, account_id_of, visible_envelope
 from engine.watch.queries import Query, not_found, refuse
-from engine.watch.statistics import just_before
 from protocols.languages import Language, preferred_language
 from protocols.records import (
     FINAL_STATUSES,
@@ -246,7 +247,7 @@ class Explainer:
         )
         if not rows or rows[0].destination != name:
             return None
-        return self.row(rows[0], language, identity.account)
+        return self.row(rows[0], language, reader_of(identity))
 
     async def campaign(
         self, name: str, identity: Identity, language: Language
@@ -262,7 +263,7 @@ class Explainer:
                 sums[status] += row.counts[PLACE_OF[status]]
             if not waiting_in(row):
                 continue
-            held = self.held(row, identity.account)
+            held = self.held(row, reader_of(identity))
             assert held is not None, "what waits is held by something"
             by_code[held.code] = by_code.get(held.code, 0) + waiting_in(row)
             fullest.append(row)
@@ -270,7 +271,7 @@ class Explainer:
                 fullest = _fullest(fullest)
         if not is_known:
             return None
-        told = [self.row(row, language, identity.account) for row in _fullest(fullest)]
+        told = [self.row(row, language, reader_of(identity)) for row in _fullest(fullest)]
         queued, deferred, paused = sums.values()
         return CampaignExplanation(name, queued, deferred, paused, by_code, told)
 
@@ -278,10 +279,8 @@ class Explainer:
         self, row: DestinationRow, language: Language, account: Account | None
     ) -> DestinationExplanation:
         """Explain what waits at one destination."""
-        now_unix_ms, waiting = self._now_unix_ms(), waiting_in(row)
-        live, hold = self._live().get(row.destination), hold_of_row(self._spool, row)
-        view = destination_view(row, live, now_unix_ms, hold=hold)
         held = self.held(row, account)
+        view = self._view(row, held, language, account)
         advice = explain_words.nothing_waits(language)
         if held is not None:
             advice = explain_words.waiting_advice(
@@ -297,10 +296,34 @@ class Explainer:
             queued=view.queued,
             deferred=view.deferred,
             paused=view.paused,
-            held_by=held_by_view(held, language, ahead=waiting, many=True) if held else None,
+            held_by=view.held_by,
             next_attempt_at=view.next_attempt_at,
             rate_per_s=view.rate_per_s,
             advice=advice,
+        )
+
+    def view(
+        self, row: DestinationRow, language: Language, account: Account | None
+    ) -> DestinationView:
+        """One destination as `account` sees it; None is an operator."""
+        return self._view(row, self.held(row, account), language, account)
+
+    def _view(
+        self, row: DestinationRow, held: Holding | None, language: Language, account: Account | None
+    ) -> DestinationView:
+        held_by = None
+        if held is not None:
+            waiting = waiting_in(row)
+            held_by = held_by_view(
+                held, language, ahead=waiting, many=True, is_operator=account is None
+            )
+        return destination_view(
+            row,
+            self._live().get(row.destination),
+            self._now_unix_ms(),
+            held_by=held_by,
+            hold=hold_of_row(self._spool, row),
+            is_operator=account is None,
         )
 
     def held(self, row: DestinationRow, account: Account | None) -> Holding | None:
@@ -376,15 +399,18 @@ def hold_gate(hold: Hold | None, account: str) -> Gate | None:
     return Gate("hold", scope, key, until_unix_ms, hold.since_unix_ms, note=hold.why)
 
 
-def held_by_view(held: Holding, language: Language, *, ahead: int, many: bool = False) -> HeldBy:
+def held_by_view(
+    held: Holding, language: Language, *, ahead: int, many: bool = False, is_operator: bool = False
+) -> HeldBy:
+    # Only a mail's own reply is sure to be about its sender's recipient.
+    is_own = held.scope == "envelope" and not many
     return HeldBy(
         code=held.code,
         scope=held.scope,
         key=held.key,
         since=time_text_or_none(held.since_unix_ms),
         limit=held.limit or None,
-        # Only a mail's own reply is sure to be about its sender's recipient.
-        reply=held.reply if held.scope == "envelope" else without_mailboxes(held.reply),
+        reply=held.reply if is_own or is_operator else without_mailboxes(held.reply),
         reason=held.reason.value if held.reason else None,
         text=explain_words.cause_text(
             language,
@@ -440,6 +466,11 @@ def routes(explainer: Explainer, spool: Spool) -> list[Route]:
         Route("GET", "/v1/campaigns/{id}/explain", explain_campaign, Access.ACCOUNT),
         Route("GET", "/v1/explain", explain_address, Access.ACCOUNT),
     ]
+
+
+def reader_of(identity: Identity) -> Account | None:
+    """Return whose mail a reader sees; None is everybody's, an operator's."""
+    return None if identity.operator else identity.account
 
 
 def language_of(request: Request) -> Language:

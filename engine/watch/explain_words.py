@@ -70,11 +70,14 @@ CAUSES: Final[Mapping[Language, Words]] = {
         "waiting_turn.next": "Nothing is in the way: it is the next one to {key}.",
         "waiting_turn.many": "Nothing is in the way: mails to {key} go one by one, {ahead} still.",
         "waiting_turn.engine": "It is due and waits for its destination to be taken up.",
+        "waiting_turn.engine.many": "Mails are due and wait for the destination to be taken up.",
         "rate_limit": "No more than {limit} may go to {key}. Mails before it: {ahead}.",
         "rate_limit.many": "No more than {limit} may go to {key}. Mails waiting for it: {ahead}.",
         "rate_limit.unlimited": "{key} was throttled and is taken up again by itself.",
         "rate_limit.suspended": "{key} asked for a pause; after it mail goes on by itself.",
         "rate_limit.egress": "No more than {limit} may leave from here.",
+        "rate_limit.account": "No more than {limit} may go for the account {key}.",
+        "rate_limit.campaign": "No more than {limit} may go for the campaign {key}.",
         "connection_limit": "{key} has all connections that it may have: {limit}.",
         "connection_limit.site": (
             "The mail servers {key} have all the connections that they may have."
@@ -101,11 +104,14 @@ CAUSES: Final[Mapping[Language, Words]] = {
         "waiting_turn.next": "Nichts ist im Weg: Sie ist die nächste an {key}.",
         "waiting_turn.many": "Nichts ist im Weg: Mails an {key} gehen nacheinander, noch {ahead}.",
         "waiting_turn.engine": "Sie ist fällig und wartet, bis ihr Ziel an die Reihe kommt.",
+        "waiting_turn.engine.many": "Mails sind fällig und warten, bis das Ziel drankommt.",
         "rate_limit": "An {key} dürfen höchstens {limit} gehen. Mails vor ihr: {ahead}.",
         "rate_limit.many": "An {key} dürfen höchstens {limit} gehen. Mails, die warten: {ahead}.",
         "rate_limit.unlimited": "{key} war gedrosselt und kommt von selbst wieder an die Reihe.",
         "rate_limit.suspended": "{key} bat um eine Pause; danach geht es von selbst weiter.",
         "rate_limit.egress": "Von hier dürfen höchstens {limit} hinausgehen.",
+        "rate_limit.account": "Für das Konto {key} dürfen höchstens {limit} hinausgehen.",
+        "rate_limit.campaign": "Für die Kampagne {key} dürfen höchstens {limit} hinausgehen.",
         "connection_limit": "{key} hat alle Verbindungen, die erlaubt sind: {limit}.",
         "connection_limit.site": "Die Mailserver {key} haben alle Verbindungen, die erlaubt sind.",
         "connection_limit.engine": "Alle Verbindungen des Programms sind belegt: {limit}.",
@@ -347,8 +353,10 @@ def cause_text(
     variant = scope
     if code == "rate_limit" and limit in ("", SUSPENDED):
         variant = limit or "unlimited"
-    elif code == "rate_limit" and scope == "egress":
+    elif code == "rate_limit" and scope in ("egress", "account", "campaign"):
         variant = scope
+    elif many and f"{code}.{scope}.many" in words:
+        variant = f"{scope}.many"
     elif many and f"{code}.many" in words:
         variant = "many"
     elif scope == "destination" and code == "waiting_turn" and not ahead:

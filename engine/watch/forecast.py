@@ -18,12 +18,11 @@ from engine.http_server import Access, Identity, Request, Response, Route
 from engine.spool.interface import DestinationRow, Spool
 from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch import explain_words
-from engine.watch.destinations import PLACE_OF, LiveDestinations
+from engine.watch.destinations import PLACE_OF, LiveDestinations, just_before
 from engine.watch.explain import PAGE, ROWS_AT_ONCE, Delivering, Explainer, language_of
 from engine.watch.forecasting import Estimate, Waiting, estimate
 from engine.watch.messages import account_id_of
 from engine.watch.queries import not_found
-from engine.watch.statistics import just_before
 from protocols.languages import Language
 from protocols.records import FINAL_STATUSES, Status
 from protocols.timestamps import time_text, time_text_or_none

@@ -142,6 +142,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "format": ("Instead of `Accept`.", {"enum": ["json", "csv"]}),
     "reason": ("Why, for the engine's log.", TEXT),
     "ticket": ("From /v1/stream/tickets, in place of credentials.", TEXT),
+    "lang": ("The language of texts about destinations.", {"enum": ["en", "de"], "default": "en"}),
 }
 EVENT_FILTERS: Final = ("account", "campaign", "destination", "message_id", "status")
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
@@ -220,7 +221,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("GET", "/v1/stream"): Operation(
         "The event stream, a websocket with subprotocol eilpost.v1+json or eilpost.v1+msgpack.",
-        ("ticket",),
+        ("ticket", "lang"),
     ),
     ("POST", "/v1/stream/tickets"): Operation("A ticket for the stream.", answer=Ticket),
     ("POST", "/v1/operator/sessions"): Operation(
@@ -280,7 +281,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("GET", "/v1/shaping/audit"): Operation(
         "What was learned from receivers' replies, step by step, the last one first.",
-        ("site", "limit"),
+        ("site", "after", "limit"),
         answer=AuditPage,
     ),
     ("POST", "/v1/shaping/undo"): Operation(

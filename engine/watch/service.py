@@ -60,7 +60,6 @@ class Watch:
         self.is_ready = False
         self.hub: Final = EventHub(spool)
         self._spool = spool
-        self.boards: Final = Boards(spool, live, now_unix_ms=now_unix_ms)
         self._tickets = Tickets(now_unix_ms=now_unix_ms, secret_text=secret_text)
         self._public_url = config.public_url
         self._contact = config.contact
@@ -73,6 +72,7 @@ class Watch:
             now_unix_ms=now_unix_ms,
             delivering=delivering or explain.NothingDelivered(),
         )
+        self.boards: Final = Boards(spool, self._explainer)
         self._forecaster = forecast.Forecaster(
             spool,
             config,
@@ -105,7 +105,7 @@ class Watch:
             *explain.routes(self._explainer, spool),
             *forecast.routes(self._forecaster),
             *holds.HoldsDoor(spool, now_unix_ms=now_unix_ms).routes(),
-            *statistics.routes(spool, live, now_unix_ms=now_unix_ms),
+            *statistics.routes(spool, self._explainer),
             *delivery_times.routes(spool),
             *series.routes(spool, now_unix_ms=now_unix_ms),
             *events.routes(spool, self.hub),

@@ -1,18 +1,13 @@
 """`/v1/destinations` and `/v1/statistics`: how much is where, and in which state."""
 
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from engine.http_server import Access, Request, Response, Route
 from engine.spool.interface import Group, Spool, StatisticsRow
-from engine.watch.destinations import (
-    DestinationView,
-    LiveDestinations,
-    destination_view,
-    hold_of_row,
-)
+from engine.watch.destinations import DestinationView, just_before
+from engine.watch.explain import Explainer, language_of, reader_of
 from engine.watch.messages import account_id_of, asked_account_id
 from engine.watch.queries import Query, refuse
 from engine.watch.tables import part_of, table_answer, wants_csv
@@ -48,7 +43,7 @@ class StatisticsPage(msgspec.Struct, frozen=True):
     after: str | None
 
 
-def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], int]) -> list[Route]:
+def routes(spool: Spool, explainer: Explainer) -> list[Route]:
     """Destinations, one by one, and counts."""
 
     async def list_destinations(request: Request) -> Response:
@@ -62,20 +57,11 @@ def routes(spool: Spool, live: LiveDestinations, *, now_unix_ms: Callable[[], in
         rows = await spool.destinations(account_id=account_id, after=after, limit=limit)
         if named is not None:
             rows = [row for row in rows if row.destination == named.lower()]
-        states, now = live(), now_unix_ms()
-        is_operator = request.identity.operator
-        views = [
-            destination_view(
-                row,
-                states.get(row.destination),
-                now,
-                hold=hold_of_row(spool, row),
-                is_operator=is_operator,
-            )
-            for row in rows
-        ]
+        account, language = reader_of(request.identity), language_of(request)
+        views = [explainer.view(row, language, account) for row in rows]
         is_full = named is None and len(rows) == limit
-        return Response.json(DestinationPage(views, rows[-1].destination if is_full else None))
+        page = DestinationPage(views, rows[-1].destination if is_full else None)
+        return Response.json(page, headers=(("vary", "accept-language"),))
 
     async def statistics(request: Request) -> Response:
         query = Query(request, ("group", "from", "to", "account", "after", "limit", "format"))
@@ -115,11 +101,3 @@ def counts_view(row: StatisticsRow) -> CountsView:
         cancelled=counts[Status.CANCELLED],
         total=sum(row.counts),
     )
-
-
-def just_before(name: str) -> str:
-    """A text that sorts before `name` with no domain name in between.
-
-    Names are ASCII letters, digits, dots, hyphens and underscores, all of them before DEL.
-    """
-    return f"{name[:-1]}{chr(ord(name[-1]) - 1)}\x7f" if name else ""

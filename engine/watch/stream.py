@@ -29,6 +29,7 @@ from engine.watch.boards import Boards
 from engine.watch.hub import EventHub
 from engine.watch.subscriber import Subscriber
 from engine.watch.tickets import Tickets
+from protocols.languages import Language, preferred_language
 from protocols.stream_frames import SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK
 from protocols.timestamps import time_text
 
@@ -127,6 +128,12 @@ def _admitted(services: StreamServices, request: Request) -> Identity:
     return identity
 
 
+def _language_of(request: Request) -> Language:
+    """Return the language of texts on boards: `?lang=de`, else English."""
+    named = next((value for name, value in request.query if name == "lang"), None)
+    return preferred_language(named)
+
+
 def _proposed_subprotocols(request: Request) -> list[str]:
     values = [value for name, value in request.headers if name == b"sec-websocket-protocol"]
     return [each.strip() for each in b",".join(values).decode("latin-1").split(",") if each.strip()]
@@ -163,6 +170,7 @@ async def _run_websocket(services: StreamServices, request: Request, stream: Rep
                     spool=services.spool,
                     hub=services.hub,
                     boards=services.boards,
+                    language=_language_of(request),
                 )
                 await subscriber.run()
             except ConnectionClosed:

@@ -17,7 +17,9 @@ from engine.http_server import Identity, ReplayStream
 from engine.spool.interface import EventFilter, Spool
 from engine.watch.admittance import Admittance, Dismissal
 from engine.watch.boards import Boards, Subject
+from engine.watch.explain import reader_of
 from engine.watch.hub import EventHub, Place, place_of
+from protocols.languages import Language
 from protocols.stream_frames import (
     FrameError,
     Frames,
@@ -71,6 +73,7 @@ class Subscriber:
         spool: Spool,
         hub: EventHub,
         boards: Boards,
+        language: Language,
     ) -> None:
         self._websocket = websocket
         self._stream = stream
@@ -79,6 +82,7 @@ class Subscriber:
         self._spool = spool
         self._hub = hub
         self._boards = boards
+        self._language = language
         self._subscription: _Subscription | None = None
         self._subscribed = trio.Event()
         self._watching: set[Subject] = set()
@@ -93,10 +97,11 @@ class Subscriber:
             writers.start_soon(self._write_errors, errors_to_send)
             writers.start_soon(self._ping)
 
-            def watch(subject: Subject) -> None:
-                if subject not in self._watching:
-                    self._watching.add(subject)
-                    writers.start_soon(self._write_board, subject)
+            def watch(asked: Watch) -> None:
+                if asked.subject not in self._watching:
+                    self._watching.add(asked.subject)
+                    language = asked.language or self._language
+                    writers.start_soon(self._write_board, asked.subject, language)
 
             try:
                 await self._read(errors, watch)
@@ -104,7 +109,7 @@ class Subscriber:
                 writers.cancel_scope.cancel()
 
     async def _read(
-        self, errors: trio.MemorySendChannel[bytes], watch: Callable[[Subject], None]
+        self, errors: trio.MemorySendChannel[bytes], watch: Callable[[Watch], None]
     ) -> None:
         while True:
             message = await self._websocket.get_message()
@@ -112,7 +117,7 @@ class Subscriber:
             try:
                 asked = self._frames.parse(message)
                 if isinstance(asked, Watch):
-                    watch(asked.subject)
+                    watch(asked)
                 else:
                     self._subscribe(asked)
             except FrameError as error:
@@ -128,8 +133,8 @@ class Subscriber:
         place = place_of(self._spool, self._hub.head_seq, asked.after)
         if self._subscription is not None:
             self._subscription.replace()
-        account = self._identity.account
-        account_id = None if self._identity.operator or account is None else account.account_id
+        account = reader_of(self._identity)
+        account_id = None if account is None else account.account_id
         self._subscription = _Subscription(place, event_filter(asked.wanted, account_id))
         self._subscribed.set()
 
@@ -161,11 +166,9 @@ class Subscriber:
                 if not subscription.is_replaced:
                     subscription.waiting = trio.CancelScope()
 
-    async def _write_board(self, subject: Subject) -> None:
-        account = self._identity.account
-        account_id = None if self._identity.operator or account is None else account.account_id
+    async def _write_board(self, subject: Subject, language: Language) -> None:
         version = 0
-        with self._boards.watched(subject, account_id) as board:
+        with self._boards.watched(subject, reader_of(self._identity), language) as board:
             while True:
                 await board.wait_beyond(version)
                 frame, version = (

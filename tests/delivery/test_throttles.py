@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -45,7 +46,7 @@ def assert_within(times_s: list[float], rate: Rate) -> None:
 async def asked(delivery: Delivery, world: World, route: str, **body: object) -> dict[str, object]:
     door = ShapingDoor(delivery, world.clock)
     handler = {each.pattern: each.handler for each in door.routes()}[f"/v1/shaping/{route}"]
-    query = f"site={body['site']}" if route == "audit" and body else ""
+    query = urlencode(body) if route == "audit" else ""
     octets = b"" if route == "audit" else json.dumps(body).encode()
     response = await handler(Request("", route, query, (), body=octets))
     answer: dict[str, object] = json.loads(response.body)
@@ -145,6 +146,18 @@ async def test_a_throttling_receiver_is_heard_and_the_trail_says_so(
         assert (first["site"], first["who"], first["cause"]) == (MX, "engine", "throttled")
         assert first["reply"] == "421 4.7.0 Too many messages, slow down"
         assert first["before"] == "no limit"
+        none = {"rate_per_s": None, "connections": None, "suspended_until": None, "pinned": False}
+        assert first["limits_before"] == none
+        assert 0 < first["limits_after"]["rate_per_s"] < 100
+        assert [step["can_undo"] for step in steps] == [True] + [False] * (len(steps) - 1)
+        paged: list[object] = []
+        after: dict[str, object] = {}
+        while len(paged) < len(steps):
+            page = await asked(delivery, world, "audit", limit=1, **after)
+            assert isinstance(page["audit"], list)
+            paged += page["audit"]
+            after = {"after": page["after"]}
+        assert (paged, after) == (steps, {"after": None})
         learned = delivery._throttles.site(MX).learned
         assert 0 < learned.rate_at(world.clock.now_unix_ms()) < 100
     world.open_spool()
@@ -170,7 +183,7 @@ async def test_what_is_no_throttle_teaches_nothing(
     await world.send([f"r{n}@{name}.test" for n in range(5) for name in ("a", "full", "grey")])
     async with world.delivering() as delivery:
         await trio.sleep(60)
-        assert await asked(delivery, world, "audit") == {"audit": []}
+        assert await asked(delivery, world, "audit") == {"audit": [], "after": None}
 
 
 async def test_a_reaction_suspends_a_site_and_undo_lets_it_go_on(
@@ -195,6 +208,7 @@ async def test_a_reaction_suspends_a_site_and_undo_lets_it_go_on(
         assert (await world.record("b.test")).cause == "rate_limit"
         step = await asked(delivery, world, "undo", site="b.test")
         assert (step["site"], step["who"], step["after"]) == (MX, "operator", "no limit")
+        assert step["pinned"] is step["can_undo"] is False
         await trio.sleep(60)
         assert len(receiver.acceptances) > taken
         with pytest.raises(HttpError, match="not pinned"):
@@ -235,7 +249,7 @@ async def test_notes_that_cannot_be_read_are_forgotten(autojump_clock: MockClock
     await world.send(["r@a.test"])
     async with world.delivering() as delivery:
         await world.settle_down()
-        assert await asked(delivery, world, "audit") == {"audit": []}
+        assert await asked(delivery, world, "audit") == {"audit": [], "after": None}
     assert await world.spool.notes("shaping/") == []
 
 

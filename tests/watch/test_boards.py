@@ -82,6 +82,21 @@ async def test_a_destination_in_back_off_says_why(look: Look) -> None:
         assert row["held_by"]["scope"] == "destination"
 
 
+@pytest.mark.slow
+async def test_texts_are_in_the_language_of_the_stream_or_of_the_request(look: Look) -> None:
+    await accept_many(look.spool, look.account, 1)
+    texts = []
+    for query, asked in (("", {}), ("?lang=de", {}), ("?lang=de", {"language": "en"})):
+        async with look.stream(query=query) as listener:
+            await listener.say({"watch": "destinations", **asked})
+            [row] = (await listener.hear())["destinations"]
+            texts.append(row["held_by"]["text"].split()[1])
+    assert texts == ["are", "sind", "are"]
+    async with look.stream() as listener:
+        await listener.say({"watch": "destinations", "language": "fr"})
+        assert (await listener.hear())["error"]["code"] == "bad_frame"
+
+
 async def test_each_sees_its_own_counts(look: Look) -> None:
     other = await make_account(look.spool, "other")
     await accept_many(look.spool, look.account, 2)

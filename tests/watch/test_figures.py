@@ -67,7 +67,8 @@ async def test_a_destinations_states(look: Look) -> None:
 
     idle = await row()
     assert (idle["queued"], idle["deferred"], idle["paused"]) == (3, 1, 1)
-    assert (idle["state"], idle["held_by"], idle["since"]) == ("idle", None, None)
+    assert (idle["state"], idle["since"]) == ("idle", None)
+    assert (idle["held_by"]["code"], idle["held_by"]["scope"]) == ("waiting_turn", "engine")
     look.live["one.test"] = LiveOne("throttled", "mx.one.test", 2, 0.5)
     live = await row()
     assert (live["state"], live["site"]) == ("throttled", "mx.one.test")
@@ -99,6 +100,16 @@ async def test_a_destinations_states(look: Look) -> None:
         "text": held["held_by"]["text"],
     }
     assert held["held_by"]["text"]
+    explained = await look.json("/v1/destinations/one.test/explain")
+    assert explained["held_by"] == held["held_by"]
+    german = await look.ask(
+        "GET", "/v1/destinations", headers={"Accept-Language": "de-AT, en;q=0.5"}
+    )
+    assert german.headers["vary"] == "accept-language"
+    [row_in_german] = german.json()["destinations"]
+    text = row_in_german["held_by"].pop("text")
+    assert text.startswith("Die Mailserver von one.test")
+    assert row_in_german["held_by"] == {k: v for k, v in held["held_by"].items() if k != "text"}
 
 
 async def test_where_nothing_waits_nothing_is_held(look: Look) -> None:
