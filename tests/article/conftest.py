@@ -18,8 +18,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not item.path.is_relative_to(here):
             continue
         item.add_marker(pytest.mark.slow)
-        if {"browse", "browser"} & set(getattr(item, "fixturenames", ())) and not has_chromium():
-            item.add_marker(pytest.mark.skip("needs Debian packages chromium and chromium-driver"))
+        if {"browse", "browser"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(
+                pytest.mark.skipif(
+                    not has_chromium(), reason="needs Debian packages chromium and chromium-driver"
+                )
+            )
 
 
 @pytest.fixture
