@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "shaping": "Show, check and overrule how fast mail goes to whom.",
     "top": "Watch counts, rates and the fullest destinations, live.",
     "queue": "List destinations with waiting mail, and why it waits.",
+    "statistics": "Count mails by where they stand, and say how long delivery took.",
     "explain": "Say what holds a mail back, and when it will move.",
     "forecast": "Say when a campaign will be through.",
     "suspend": "Hold mail back: of an account, a campaign, a destination and more.",
