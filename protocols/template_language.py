@@ -34,8 +34,10 @@ _BRACES: Final = re.compile(
     rf"\{{\{{\s*+(?:{_QUOTED}\s*+|(?:(var|url)\s*+:\s*+)?{_REST})\}}\}}", re.DOTALL
 )
 _BRACKETS: Final = re.compile(rf"\[\[\s*+(var|url)\s*+:\s*+{_REST}\]\]", re.DOTALL)
+_BRACKETS_BEGIN: Final = r"\[\[\s*+(?:var|url|data|mj)\s*+:"
+_OPENING_BRACKETS: Final = re.compile(_BRACKETS_BEGIN)
 _OPENING: Final = re.compile(
-    r"\{\{|\[\[\s*+(?:var|url|data|mj)\s*+:"
+    rf"\{{\{{|{_BRACKETS_BEGIN}"
     r"|\{%-?\s*+(?:if|elseif|else|endif|for|endfor|set|raw|endraw)\b"
 )
 _VARIABLE_NAME: Final = re.compile(_NAME)
@@ -101,6 +103,23 @@ class Text(msgspec.Struct, frozen=True):
             found.append(escape(percent_encoded(value) if each.is_url else value))
         return found
 
+    def characters_inserted(self, find: Callable[[str], str | None]) -> int:
+        """Return how long the values are together before they are escaped, missing ones as none."""
+        return sum(
+            len((find(each.name) if each.name else None) or each.default or "")
+            for each in self.placeholders
+        )
+
+    def forgiving(self) -> "Text":
+        """Return the same text with nothing in place of what has neither a value nor a default."""
+        return Text(
+            self.literals,
+            tuple(
+                msgspec.structs.replace(each, default=each.default or "")
+                for each in self.placeholders
+            ),
+        )
+
     def with_values(self, values: list[str]) -> str:
         """Return the text with these at its placeholders."""
         if not values:
@@ -111,8 +130,11 @@ class Text(msgspec.Struct, frozen=True):
         return "".join(parts)
 
 
-def parse_text(text: str) -> Text | list[TextFault]:
-    """Return the text cut at its placeholders, or what is wrong with it."""
+def parse_text(text: str, *, brackets_only: bool = False) -> Text | list[TextFault]:
+    """Return the text cut at its placeholders, or what is wrong with it.
+
+    With `brackets_only` braces mean nothing: that is what the older form was before the language.
+    """
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     literals: list[str] = []
@@ -120,7 +142,8 @@ def parse_text(text: str) -> Text | list[TextFault]:
     faults: list[TextFault] = []
     end = 0
     places = _Places(text)
-    opening = _OPENING.search(text)
+    search = (_OPENING_BRACKETS if brackets_only else _OPENING).search
+    opening = search(text)
     while opening is not None and len(faults) < FAULTS_MAX:
         start = opening.start()
         braces = _BRACES.match(text, start)
@@ -131,7 +154,7 @@ def parse_text(text: str) -> Text | list[TextFault]:
             return [*faults, TextFault(line, column, more)]
         if match is None or match[match.re.groups - 1] in _NAMESPACES:
             faults.append(TextFault(line, column, _diagnosis(text, start)))
-            opening = _OPENING.search(text, opening.end())
+            opening = search(text, opening.end())
             continue
         *literal, namespace, name, default = match.groups()
         if name is None:
@@ -141,7 +164,7 @@ def parse_text(text: str) -> Text | list[TextFault]:
             default = _ESCAPED.sub(r"\1", default)
         placeholders.append(Placeholder(name, default, namespace == "url", line, column))
         end = match.end()
-        opening = _OPENING.search(text, end)
+        opening = search(text, end)
     if faults:
         return faults
     literals.append(text[end:])

@@ -45,16 +45,15 @@ class TextPart:
     def name(self) -> str:
         return "html" if self._subtype == "html" else "text"
 
-    def values(self, find: Callable[[str], str | None]) -> list[str]:
-        """Return what stands at each placeholder, with LF line ends. Raises MissingVariable."""
+    def fill(self, find: Callable[[str], str | None]) -> bytes:
+        """Return content fields, an empty line and the encoded text, with CRLF line ends.
+
+        Raises MissingVariable.
+        """
         values = self.text.values(find, escape_html if self._subtype == "html" else _as_it_is)
         for number, value in enumerate(values):
             if "\r" in value:
                 values[number] = value.replace("\r\n", "\n").replace("\r", "\n")
-        return values
-
-    def fill(self, values: list[str]) -> bytes:
-        """Return content fields, an empty line and the encoded text, with CRLF line ends."""
         if self._is_plain:
             octets = self._filled_plain(values)
             if octets is not None:

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from protocols.addresses import Address
+from protocols.commands import is_wire_address
 from protocols.header_fields import (
     FieldError,
     Mailbox,
@@ -48,10 +49,10 @@ from protocols.variables import pack_variables
 
 # Pictures are linked or attached, not written: the longest letters have a tenth of it.
 TEMPLATE_OCTETS_MAX: Final = 1024 * 1024
-# What a template may become, before its transfer encoding. It bounds what long values can do.
+# What a template may become, before escaping and encoding. It bounds what long values can do.
 FILLED_CHARACTERS_MAX: Final = 4 * 1024 * 1024
 FAULTS_MAX: Final = 50
-# Four octets of UTF-8, each percent-encoded; HTML needs half of it.
+# Four octets of UTF-8, each percent-encoded.
 ESCAPED_CHARACTERS_MAX: Final = 12
 # No field has a fault for its length if it is shorter as a whole.
 WORD_CHARACTERS_SAFE: Final = 900
@@ -82,8 +83,8 @@ class TemplateSource(msgspec.Struct, frozen=True, kw_only=True):
 class TemplateFault(msgspec.Struct, frozen=True):
     """What is wrong with a template: in which part, and there at which line and column, from 1.
 
-    `part` is "from_name", "reply_to_name", "subject", "text", "html", "headers[NAME]", or "" for
-    the whole; its fault has the place 0, 0.
+    `part` is "from", "from_name", "reply_to", "reply_to_name", "subject", "text", "html" or
+    "headers[NAME]", or "" for the whole, where line and column are 0.
     """
 
     part: str
@@ -149,6 +150,8 @@ def read_template(stored: bytes) -> "Template":
         raise DamagedTemplate(f"the template does not decode: {error}") from error
     except TemplateError as error:
         raise DamagedTemplate(f"the template cannot be read: {error}") from error
+    if value_fault(received_over_http(found.host, "", "")) is not None:
+        raise DamagedTemplate("the template's host is none")
     return Template(found.source, found.host)
 
 
@@ -213,12 +216,11 @@ class Template:
                 return str(MissingVariable(name))
         longest = max(map(len, variables.values()), default=0)
         longest = max(longest, len(recipient.as_given), self._longest_default)
-        # Escaping makes twelve characters of one at most. If that fits wherever a value can stand,
-        # which is the rule, nothing has to be filled in to know.
+        # If the longest value fits wherever one can stand, which is the rule, nothing has to be
+        # filled in to know.
         find = _finder(variables, recipient)
         if (
-            ESCAPED_CHARACTERS_MAX * longest * len(self._placeholders) + self._characters
-            <= FILLED_CHARACTERS_MAX
+            longest * len(self._placeholders) + self._characters <= FILLED_CHARACTERS_MAX
             and len(variables.get(DISPLAY_NAME, "")) <= NAME_CHARACTERS_MAX
             and all(each.surely_fits(find) for each in self._fields)
         ):
@@ -250,7 +252,7 @@ class Template:
         and digits that no author of a template or a list can know. `date` is that of acceptance.
         """
         find = _finder(variables, recipient)
-        display_name = _for_field(variables.get(DISPLAY_NAME, ""))
+        display_name = for_field(variables.get(DISPLAY_NAME, ""))
         if len(display_name) > NAME_CHARACTERS_MAX:
             raise FillError(f'"{DISPLAY_NAME}" has more than {NAME_CHARACTERS_MAX} characters')
         mailboxes = [
@@ -271,17 +273,19 @@ class Template:
         return Filled(octets, self._needs_utf8 or recipient.needs_utf8)
 
     def _body(self, find: Callable[[str], str | None], identifier: str) -> bytes:
-        try:
-            values = [part.values(find) for part in self._parts]
-        except MissingVariable as error:
-            raise FillError(str(error)) from error
-        characters = self._characters + sum(len(each) for one in values for each in one)
+        # Counted before anything is made: a thousand places may want the same long value.
+        characters = self._characters + sum(
+            part.text.characters_inserted(find) for part in self._parts
+        )
         if characters > FILLED_CHARACTERS_MAX:
             raise FillError(
                 f"the mail would have {characters} characters of text, and at most "
                 f"{FILLED_CHARACTERS_MAX} are sent"
             )
-        filled = [part.fill(each) for part, each in zip(self._parts, values, strict=True)]
+        try:
+            filled = [part.fill(find) for part in self._parts]
+        except MissingVariable as error:
+            raise FillError(str(error)) from error
         if len(filled) == 1:
             return filled[0]
         return multipart("alternative", f"=_a_{identifier}", filled)
@@ -311,17 +315,22 @@ class _FieldText:
         """Return what stands in the field. Raises FillError."""
         if not self.text.placeholders:
             return self.text.literals[0]
+        # Counted first: what is far too long is not made.
+        self._check_length(self._characters + self.text.characters_inserted(find))
         try:
-            values = self.text.values(find, percent_encoded if self.is_url else _for_field)
+            values = self.text.values(find, percent_encoded if self.is_url else for_field)
         except MissingVariable as error:
             raise FillError(f"{self.part}: {error}") from error
         filled = self.text.with_values(values)
-        if len(filled) > self._characters_max:
+        self._check_length(len(filled))
+        return filled
+
+    def _check_length(self, characters: int) -> None:
+        if characters > self._characters_max:
             raise FillError(
-                f"{self.part}: it would have {len(filled)} characters, and at most "
+                f"{self.part}: it would have {characters} characters, and at most "
                 f"{self._characters_max} are allowed"
             )
-        return filled
 
 
 class _MailboxField:
@@ -369,7 +378,8 @@ def _finder(variables: Mapping[str, str], recipient: Address) -> Callable[[str],
     return find
 
 
-def _for_field(value: str) -> str:
+def for_field(value: str) -> str:
+    """Return `value` as it may stand in a header field: one line, without controls."""
     return _UNFIT_FOR_FIELDS.sub(" ", value).strip()
 
 
@@ -381,6 +391,9 @@ def _parsed(text: str) -> Text:
 
 def _check_source(source: TemplateSource) -> None:
     faults: list[TemplateFault] = []
+    for part, mailbox in (("from", source.from_), ("reply_to", source.reply_to)):
+        if mailbox is not None and not is_wire_address(mailbox.address.wire, utf8=True):
+            faults.append(TemplateFault(part, 1, 1, "this is no address"))
     if not (source.text or source.html):
         faults.append(TemplateFault("", 0, 0, "a template needs a text or an html part"))
     size = len(source.text.encode(errors="replace")) + len(source.html.encode(errors="replace"))

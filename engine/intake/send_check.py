@@ -6,7 +6,7 @@ The one exception is tracking, which changes nothing in what the recipient reads
 nothing is tracked, and the answer says so in `Warnings`. These also say which accepted recipients
 look like typing errors.
 
-Nothing here builds or stores.
+How texts are filled in is `send_texts`'s. Nothing here builds or stores.
 """
 
 import binascii
@@ -24,6 +24,7 @@ from engine.intake.send_request import (
     EmailIn,
     MessageIn,
 )
+from engine.intake.send_texts import texts_of
 from protocols.address_suggestions import DomainTypos
 from protocols.addresses import Address
 from protocols.header_fields import Mailbox, name_fault, text_fault, value_fault
@@ -32,7 +33,6 @@ from protocols.sender_fields import (
     HEADER_CHARACTERS_MAX,
     HEADERS_MAX,
     NAME_CHARACTERS_MAX,
-    SUBJECT_CHARACTERS_MAX,
     may_be_set,
 )
 
@@ -118,7 +118,8 @@ class MessageChecker:
         ):
             errors.append(send_errors.too_many_recipients(RECIPIENTS_MAX))
         reply_to = self._mailbox(message.reply_to, "ReplyTo", errors)
-        _check_texts(message, errors)
+        warnings = list(_tracking_warnings(message))
+        texts = texts_of(message, errors, warnings)
         attachments = self._files(message.attachments, "Attachments", errors)
         inline = self._files(message.inlined_attachments, "InlinedAttachments", errors)
         if sum(len(part.content) for part in attachments + inline) > ATTACHMENT_OCTETS_MAX:
@@ -138,9 +139,9 @@ class MessageChecker:
             cc=cc,
             bcc=bcc,
             reply_to=reply_to,
-            subject=message.subject or "",
-            text=message.text_part or None,
-            html=message.html_part or None,
+            subject=texts.subject,
+            text=texts.text,
+            html=texts.html,
             attachments=attachments,
             inline=inline,
             extra_fields=extra_fields,
@@ -151,7 +152,7 @@ class MessageChecker:
                 PRIORITY_DEFAULT if message.priority is None else message.priority
             ],
             warnings=(
-                *_tracking_warnings(message),
+                *warnings,
                 *self._typo_warnings(("To", to), ("Cc", cc), ("Bcc", bcc)),
             ),
         )
@@ -227,16 +228,6 @@ class MessageChecker:
 
 
 AttachmentKey = tuple[str | None, ...]
-
-
-def _check_texts(message: MessageIn, errors: list[SendError]) -> None:
-    subject = message.subject or ""
-    if len(subject) > SUBJECT_CHARACTERS_MAX:
-        errors.append(send_errors.too_long(SUBJECT_CHARACTERS_MAX, "Subject"))
-    elif (fault := text_fault(subject)) is not None:
-        errors.append(send_errors.bad_text(fault, "Subject"))
-    if not (message.text_part or message.html_part or message.template_id is not None):
-        errors.append(send_errors.NO_CONTENT)
 
 
 def _file(given: AttachmentIn, path: str, *, inline: bool) -> Attachment | list[SendError]:
@@ -353,18 +344,6 @@ def _check_options(message: MessageIn, errors: list[SendError]) -> None:
         errors.append(
             send_errors.not_available("StatisticsContactsListID", "Statistics by contact list")
         )
-    _check_template(message, errors)
-
-
-def _check_template(message: MessageIn, errors: list[SendError]) -> None:
-    if message.template_id is not None:
-        errors.append(send_errors.no_template("TemplateID"))
-    if message.template_language:
-        errors.append(send_errors.no_template("TemplateLanguage"))
-    elif message.template_error_reporting is not None or message.template_error_deliver:
-        errors.append(send_errors.template_error_without_language())
-    if message.variables:
-        errors.append(send_errors.no_template("Variables"))
 
 
 def _tracking_warnings(message: MessageIn) -> Iterator[SendWarning]:

@@ -10,6 +10,7 @@ import msgspec
 
 from protocols.addresses import AddressFault
 from protocols.header_fields import FieldFault
+from protocols.template_language import Placeholder, TextFault
 
 # An echoed value is a help to find it, not an archive: 64 kB of address would come back otherwise.
 SHOWN_CHARACTERS_MAX: Final = 254
@@ -157,8 +158,42 @@ def not_tracked(path: str) -> SendWarning:
 def no_template(path: str) -> SendError:
     return SendError(
         "send-0010",
-        "There is no such template for this API key: templates are not available on this server.",
+        "There is no such template for this API key: none are stored on this server. The texts of "
+        'the message are filled in with "TemplateLanguage" and "Variables".',
         (path,),
+    )
+
+
+def bad_template(fault: TextFault, path: str) -> SendError:
+    """A placeholder that cannot be read, with its line and column."""
+    return SendError(
+        "mj-0005",
+        f"Value is invalid. At line {fault.line}, column {fault.column}: {fault.text}.",
+        (path,),
+    )
+
+
+def missing_variable(placeholder: Placeholder, path: str, *, is_compound: bool) -> SendError:
+    """A placeholder without a default for which there is no value that could be written."""
+    name = placeholder.name
+    what = "is an array or an object" if is_compound else "is missing"
+    return SendError(
+        "mj-0003",
+        f"Missing mandatory property. In {path}, at line {placeholder.line}, column "
+        f'{placeholder.column}, the variable "{name}" has no default, and in Variables it {what}.',
+        (f"Variables.{name}", path),
+    )
+
+
+def left_empty(name: str, path: str) -> SendWarning:
+    return SendWarning(
+        path, f'The variable "{name}" has no value and no default: nothing stands in its place.'
+    )
+
+
+def errors_are_in_the_answer(path: str) -> SendWarning:
+    return SendWarning(
+        path, "Accepted without effect: a message with an error in it is refused in this answer."
     )
 
 

@@ -174,11 +174,6 @@ def test_white_space_in_base64_counts_for_nothing(text: str) -> None:
         ({"TextPart": ABSENT}, [("send-0003", ("TextPart", "HTMLPart", "TemplateID"))]),
         ({"TextPart": ""}, [("send-0003", ("TextPart", "HTMLPart", "TemplateID"))]),
         ({"TextPart": ABSENT, "TemplateID": 1}, [("send-0010", ("TemplateID",))]),
-        (
-            {"TemplateLanguage": True, "Variables": {"a": 1}},
-            [("send-0010", ("TemplateLanguage",)), ("send-0010", ("Variables",))],
-        ),
-        ({"Variables": {"a": {"b": []}}}, [("send-0010", ("Variables",))]),
         ({"TemplateErrorDeliver": True}, [("send-0016", ("TemplateLanguage",))]),
         (
             {"TemplateErrorReporting": {"Email": "a@x.test"}},
