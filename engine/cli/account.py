@@ -66,7 +66,7 @@ def list_accounts(as_json: bool) -> None:
                     *(account["account"], account["plan"], account["time_zone"]),
                     "disabled" if account["disabled"] else "enabled",
                     account["created_at"],
-                    " ".join(account["api_keys"]),
+                    ", ".join(map(_key_text, account["keys"])),
                 )
                 for account in accounts
             ),
@@ -130,7 +130,11 @@ def rotate(name: str, keep_old_for: int, as_json: bool) -> None:
     """Make new keys for the account NAME.
 
     Prints them; the secret key is shown this once."""
-    _print_keys(_post(_route(name, "keys"), {"keep_old_for_s": keep_old_for}), as_json)
+    made = _post(_route(name, "keys"), {"keep_old_for_s": keep_old_for})
+    _print_keys(made, as_json)
+    if not as_json:
+        end_at = made["old_keys_end_at"]
+        click.echo(f"The keys so far go on until {end_at}." if end_at else "The keys so far ended.")
 
 
 @command.command
@@ -167,6 +171,10 @@ def _post(route: str, body: object) -> dict[str, Any]:
     with failures(EngineStopped, EngineRefused), engine(load()) as asked:
         answer: dict[str, Any] = asked.post(route, body)
         return answer
+
+
+def _key_text(key: dict[str, Any]) -> str:
+    return key["api_key"] if key["ends_at"] is None else f"{key['api_key']} until {key['ends_at']}"
 
 
 def _plan_text(plan: str | None) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Annotated, Final, TypeVar
 
 import msgspec
+from msgspec.structs import asdict
 
 from engine.clock import Clock
 from engine.config import Config
@@ -16,7 +17,7 @@ from engine.intake.accounts import AccountRefused, check_plan, create_account, n
 from engine.spool.account_calls import AccountChange
 from engine.spool.interface import Spool, SpoolError, SpoolFailed, SpoolFull
 from protocols.records import Account, ApiKey
-from protocols.timestamps import time_text
+from protocols.timestamps import time_text, time_text_or_none
 
 # Whoever has not changed the key of a program within a quarter has forgotten that program.
 KEEP_OLD_S_MAX: Final = 90 * 86_400
@@ -50,13 +51,30 @@ class AccountKeys(msgspec.Struct, frozen=True):
     secret_key: str
 
 
+class RotatedKeys(AccountKeys, frozen=True):
+    """New credentials, and until when the keys so far go on; null: they have ended."""
+
+    old_keys_end_at: str | None
+
+
+class KeyView(msgspec.Struct, frozen=True):
+    """A key that opens the account; `ends_at` is null if it has no end."""
+
+    api_key: str
+    created_at: str
+    ends_at: str | None
+
+
 class AccountView(msgspec.Struct, frozen=True):
+    """An account, with its keys from the oldest on; `api_keys` are their names alone."""
+
     account: str
     plan: str | None
     time_zone: str
     disabled: bool
     created_at: str
     api_keys: list[str]
+    keys: list[KeyView]
 
 
 class PlanView(AccountView, frozen=True):
@@ -115,7 +133,7 @@ class AccountsDoor:
                 now_unix_ms=self._clock.now_unix_ms(),
                 random_octets=self._random_octets,
             )
-        return _keys_shown(made.account, made.api_key, made.secret_key)
+        return Response.json(_keys(made.account, made.api_key, made.secret_key), 201)
 
     async def list(self, request: Request) -> Response:
         """List all accounts by name; there are few, so they come in one page."""
@@ -140,7 +158,7 @@ class AccountsDoor:
             changed = await self._spool.change_account(account.account_id, AccountChange(plan=plan))
             rebooked = await self._spool.rebook(account.account_id, quota_of(changed, self._config))
         view = self._view(changed, await self._spool.api_keys())
-        return Response.json(PlanView(**msgspec.structs.asdict(view), rebooked=rebooked))
+        return Response.json(PlanView(**asdict(view), rebooked=rebooked))
 
     async def disable(self, request: Request) -> Response:
         """Refuse an account's credentials from now on; the mail that it has handed in goes on."""
@@ -157,9 +175,12 @@ class AccountsDoor:
         key, secret = new_key(
             account.account_id, now_unix_ms=now_unix_ms, random_octets=self._random_octets
         )
+        old_keys_end_unix_ms = now_unix_ms + keep_old_ms if keep_old_ms else 0
         with refusals("account_refused", 400, "account"):
-            await self._spool.rotate_keys(key, now_unix_ms + keep_old_ms if keep_old_ms else 0)
-        return _keys_shown(account, key.api_key, secret)
+            await self._spool.rotate_keys(key, old_keys_end_unix_ms)
+        made = _keys(account, key.api_key, secret)
+        end_at = time_text_or_none(old_keys_end_unix_ms)
+        return Response.json(RotatedKeys(**asdict(made), old_keys_end_at=end_at), 201)
 
     async def _changed(self, request: Request, change: AccountChange) -> Response:
         account = await account_named(self._spool, request.params["name"])
@@ -171,17 +192,21 @@ class AccountsDoor:
 
     def _view(self, account: Account, keys: Sequence[ApiKey]) -> AccountView:
         now_unix_ms = self._clock.now_unix_ms()
+        own = [
+            KeyView(
+                key.api_key, time_text(key.created_unix_ms), time_text_or_none(key.ends_unix_ms)
+            )
+            for key in keys
+            if key.account_id == account.account_id and not 0 < key.ends_unix_ms <= now_unix_ms
+        ]
         return AccountView(
             account.name,
             account.plan or None,
             account.time_zone,
             account.disabled,
             time_text(account.created_unix_ms),
-            [
-                key.api_key
-                for key in keys
-                if key.account_id == account.account_id and not 0 < key.ends_unix_ms <= now_unix_ms
-            ],
+            [key.api_key for key in own],
+            own,
         )
 
 
@@ -214,6 +239,5 @@ def refusals(code: str, status: int, where: str) -> Iterator[None]:
         raise HttpError(status, code, str(error), where) from error
 
 
-def _keys_shown(account: Account, api_key: str, secret_key: str) -> Response:
-    keys = AccountKeys(account.name, account.plan or None, account.time_zone, api_key, secret_key)
-    return Response.json(keys, 201)
+def _keys(account: Account, api_key: str, secret_key: str) -> AccountKeys:
+    return AccountKeys(account.name, account.plan or None, account.time_zone, api_key, secret_key)

@@ -20,6 +20,7 @@ from engine.intake.accounts_http import (
     PlanBody,
     PlanView,
     RotateBody,
+    RotatedKeys,
 )
 from engine.intake.check_http import CheckAnswer, CheckBody
 from engine.intake.send_request import MessageIn
@@ -258,7 +259,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v1/accounts/{name}/keys"): Operation(
         "Make new keys for an account; the old ones end at once or after a while.",
         body=RotateBody,
-        answer=AccountKeys,
+        answer=RotatedKeys,
         status="201",
     ),
     ("GET", "/v1/suppressions"): Operation(

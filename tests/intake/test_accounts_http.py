@@ -123,7 +123,14 @@ async def test_new_keys_end_the_old_ones(door: Any, tmp_path: Path) -> None:
         status, kept = await change(control, "sender/keys", {"keep_old_for_s": 3600})
         assert (status, kept["account"]) == (201, "sender")
         assert (await opened.post(ONE_MAIL)).status == 200
+        _, shown = await operate(control, "GET", path="/v1/accounts/sender")
+        ends = [(key["api_key"], key["ends_at"]) for key in shown["keys"]]
+        assert ends == [
+            (opened.sender.api_key, kept["old_keys_end_at"]),
+            (kept["api_key"], None),
+        ]
         status, last = await change(control, "sender/keys")
+        assert last["old_keys_end_at"] is None
         assert (await opened.post(ONE_MAIL)).status == 401
         for made, expected in ((kept, 401), (last, 200)):
             opened.sender = NewAccount(opened.sender.account, made["api_key"], made["secret_key"])

@@ -57,7 +57,7 @@ async def test_a_thousand_requests_at_the_same_time_get_the_place_of_two_hundred
         # Over the nights of 2026 in which the clocks go forward and back again.
         ("Europe/Berlin", 1_774_609_200_000),
         ("Europe/Berlin", 1_792_753_200_000),
-        # The fourth day begins at one o'clock: midnight is skipped.
+        # The third day begins at one o'clock: midnight is skipped.
         ("Africa/Cairo", 1_776_834_000_000),
     ],
 )
