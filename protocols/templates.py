@@ -193,6 +193,7 @@ class Template:
         # The variables that every recipient must have, and those with a default wherever they are.
         self.required = frozenset(required) - {ADDRESS}
         self.optional = names - self.required - {ADDRESS}
+        self._stored_names = self.required | self.optional | {DISPLAY_NAME}
 
     def column_faults(self, columns: Collection[str]) -> list[TemplateFault]:
         """Say which required variables a list with these columns does not have, once for each."""
@@ -236,8 +237,8 @@ class Template:
 
         Raises VariablesError if they are above a limit.
         """
-        used = self.required | self.optional | {DISPLAY_NAME}
-        return pack_variables({n: value for n, value in variables.items() if n in used and value})
+        names = self._stored_names
+        return pack_variables({n: value for n, value in variables.items() if n in names and value})
 
     def subject(self, variables: Mapping[str, str], recipient: Address) -> str:
         """Return the subject as `recipient` reads it. Raises FillError."""
@@ -380,7 +381,9 @@ def _finder(variables: Mapping[str, str], recipient: Address) -> Callable[[str],
 
 def for_field(value: str) -> str:
     """Return `value` as it may stand in a header field: one line, without controls."""
-    return _UNFIT_FOR_FIELDS.sub(" ", value).strip()
+    if not value.isprintable():
+        value = _UNFIT_FOR_FIELDS.sub(" ", value)
+    return value.strip()
 
 
 def _parsed(text: str) -> Text:
