@@ -99,8 +99,8 @@ export class Chart {
     if (!uPlot || isOther) { this.#plot?.destroy(); this.#plot = null; }
     if (figures && !uPlot) this.#drawMissing();
     if (!uPlot) return;
-    if (this.#plot) this.#plot.setData(figures.columns);
-    else this.#plot = new uPlot(this.#options(uPlot, figures), figures.columns, element("chart"));
+    if (this.#plot) this.#plot.setData(plotted(figures));
+    else this.#plot = new uPlot(this.#options(uPlot, figures), plotted(figures), element("chart"));
   }
 
   #drawWords(figures) {
@@ -169,13 +169,19 @@ export class Chart {
   #drawCursor(plot) {
     const { columns, sums, step } = this.#figures ?? {};
     if (!columns) return;
-    const at = plot.cursor.idx;
+    const at = plot.cursor.idx === null || plot.cursor.idx === undefined ? null
+      : Math.min(plot.cursor.idx, columns[0].length - 1);
     LINES.forEach((name, place) => {
-      const value = at === null || at === undefined ? sums[name] : columns[place + 1][at];
+      const value = at === null ? sums[name] : columns[place + 1][at];
       setText(element("chart-legend").children[place].lastChild, count(value));
     });
-    setText(element("chart-note"), at === null || at === undefined ? this.#trouble : stepTime(columns[0][at], step));
+    setText(element("chart-note"), at === null ? this.#trouble : stepTime(columns[0][at], step));
   }
+}
+
+// The last step ends where the next one would begin, so that it is as wide as the others.
+function plotted({ columns, step }) {
+  return columns.map((values, place) => [...values, place ? values.at(-1) : values.at(-1) + step]);
 }
 
 // The steps as uPlot wants them: a column of times in seconds, then one for each line.

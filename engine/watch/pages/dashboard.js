@@ -9,7 +9,7 @@ import { element, setText } from "./dom.js";
 import { drawEvents, forgetEvents, speakEvents, takeEvents } from "./happenings.js";
 import { Holds } from "./holds.js";
 import { Search } from "./search.js";
-import { isOperator, redeemOperatorToken, signIn, signOut, signedIn } from "./session.js";
+import { Refused, hasOperatorToken, isOperator, redeemOperatorToken, signIn, signOut, signedIn } from "./session.js";
 import { storyOf } from "./story.js";
 import { Stream } from "./stream.js";
 import { Throttles } from "./throttles.js";
@@ -125,8 +125,20 @@ element("language").addEventListener("click", () => { switchLanguage(); speak();
 element("sign-out").addEventListener("click", leave);
 setInterval(() => { if (stream) plan(); }, CLOCK_MS);
 
+// An operator's link that is opened in a tab that has the page already changes its fragment only.
+async function enterWithToken() {
+  if (!hasOperatorToken()) return;
+  if (stream) leave();
+  try {
+    await redeemOperatorToken();
+    enter();
+  } catch (error) {
+    element("sign-in-error").textContent = error instanceof Refused ? word("bad_token") : word("no_engine");
+  }
+}
+
 wireDetail();
 speak();
-redeemOperatorToken()
-  .catch(() => { element("sign-in-error").textContent = word("bad_token"); })
-  .finally(() => { if (signedIn()) enter(); });
+window.addEventListener("hashchange", () => void enterWithToken());
+if (hasOperatorToken()) void enterWithToken();
+else if (signedIn()) enter();

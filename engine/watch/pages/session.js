@@ -54,11 +54,15 @@ export async function ask(path, options = {}) {
 
 export const post = (path, json) => ask(path, { method: "POST", json });
 
-// An operator's link carries a token that works once; it buys credentials for this tab.
+const operatorToken = () => new URLSearchParams(location.hash.slice(1)).get("token")
+  ?? new URLSearchParams(location.search).get("token");
+
+export const hasOperatorToken = () => Boolean(operatorToken());
+
+// An operator's link carries a token that works once; it buys credentials for this tab. The token
+// leaves the address bar before anything else happens.
 export async function redeemOperatorToken() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("token")
-    ?? new URLSearchParams(location.search).get("token");
-  if (!token) return;
+  const token = operatorToken();
   history.replaceState(null, "", location.pathname);
   const reply = await fetch("/v1/operator/sessions", {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token }),

@@ -15,7 +15,7 @@ PATIENCE_S = 30
 
 
 class Receiver:
-    """Takes everybody but `later@`, who has to wait, and `nobody@`, who is not there.
+    """Takes everybody but `later...@`, who has to wait, and `nobody@`, who is not there.
 
     At `slow.test` it wants less after the first few.
     """
@@ -26,7 +26,7 @@ class Receiver:
     async def handle_RCPT(
         self, server: Any, session: Any, envelope: Any, address: str, rcpt_options: list[str]
     ) -> str:
-        if address.startswith("later@"):
+        if address.startswith("later"):
             return "452 4.2.2 <b>mailbox</b> full"
         if address.startswith("nobody@"):
             return "550 5.1.1 no such user"
