@@ -193,6 +193,7 @@ class Template:
         # The variables that every recipient must have, and those with a default wherever they are.
         self.required = frozenset(required) - {ADDRESS}
         self.optional = names - self.required - {ADDRESS}
+        self._required_in_order = sorted(self.required)
         self._stored_names = self.required | self.optional | {DISPLAY_NAME}
 
     def column_faults(self, columns: Collection[str]) -> list[TemplateFault]:
@@ -212,7 +213,7 @@ class Template:
 
     def check(self, variables: Mapping[str, str], recipient: Address) -> str:
         """Return why the template cannot be filled for `recipient`, "" if it can."""
-        for name in self.required:
+        for name in self._required_in_order:
             if not variables.get(name):
                 return str(MissingVariable(name))
         longest = max(map(len, variables.values()), default=0)
@@ -250,7 +251,7 @@ class Template:
         """Return the mail for `recipient`. Raises FillError.
 
         `identifier` names the envelope in Message-ID and Received and is in the boundary: letters
-        and digits that no author of a template or a list can know. `date` is that of acceptance.
+        and digits. `date` is that of acceptance.
         """
         find = _finder(variables, recipient)
         display_name = for_field(variables.get(DISPLAY_NAME, ""))
@@ -289,7 +290,13 @@ class Template:
             raise FillError(str(error)) from error
         if len(filled) == 1:
             return filled[0]
-        return multipart("alternative", f"=_a_{identifier}", filled)
+        boundary = f"=_a_{identifier}"
+        number = 0
+        # Nobody can have known it, unless identifiers were made from what is known.
+        while any(boundary.encode() in part for part in filled):
+            number += 1
+            boundary = f"=_a_{identifier}.{number}"
+        return multipart("alternative", boundary, filled)
 
 
 class _FieldText:

@@ -14,7 +14,7 @@ from protocols.addresses import Address
 from protocols.commands import is_wire_address
 from protocols.header_fields import format_date
 from protocols.records import EnvelopeFixed
-from protocols.templates import DamagedTemplate, FillError, Template, read_template
+from protocols.templates import DamagedTemplate, FillError, Template, for_field, read_template
 from protocols.variables import DamagedVariables, unpack_variables
 
 # Few campaigns run at a time. In memory a template takes some five times its stored form.
@@ -25,11 +25,15 @@ FILLED_BYTES_MORE: Final = 1024
 
 
 class Sendable(NamedTuple):
-    """The whole mail of an envelope and what its server must be able to do."""
+    """The whole mail of an envelope and what its server must be able to do.
+
+    `is_own`: it was made for this envelope alone, and no other may share its transaction.
+    """
 
     octets: bytes
     needs_8bit: bool
     needs_utf8: bool
+    is_own: bool = False
 
 
 class Unsendable(NamedTuple):
@@ -38,13 +42,8 @@ class Unsendable(NamedTuple):
     reply: str
 
 
-def is_filled(fixed: EnvelopeFixed) -> bool:
-    """Say whether an envelope's content is its own, and not shared, once it is in memory."""
-    return fixed.variables is not None
-
-
 def size_in_memory(fixed: EnvelopeFixed) -> int:
-    """Return about how many octets an envelope's content has in memory."""
+    """Return about how many octets an envelope's content has in memory, filled in if it will be."""
     if fixed.variables is None:
         return fixed.content_size
     return fixed.content_size + len(fixed.variables) + FILLED_BYTES_MORE
@@ -79,11 +78,11 @@ class Templates:
         try:
             return self._fill(fixed, content.octets)
         except DamagedTemplate as error:
-            return Unsendable(f"554 5.3.0 (the stored template is damaged: {error})")
+            return _unsendable("5.3.0 (the stored template is damaged", error)
         except DamagedVariables as error:
-            return Unsendable(f"554 5.3.0 (the stored variables are damaged: {error})")
+            return _unsendable("5.3.0 (the stored variables are damaged", error)
         except FillError as error:
-            return Unsendable(f"554 5.6.0 (the template cannot be filled in: {error})")
+            return _unsendable("5.6.0 (the template cannot be filled in", error)
 
     def _fill(self, fixed: EnvelopeFixed, stored: bytes) -> Sendable:
         local, _, domain = fixed.recipient.rpartition("@")
@@ -94,7 +93,7 @@ class Templates:
             date=format_date(fixed.accepted_unix_ms / 1000),
         )
         needs_utf8 = filled.needs_utf8 or not fixed.reverse_path.isascii()
-        return Sendable(filled.octets, fixed.needs_8bit, needs_utf8 or fixed.needs_utf8)
+        return Sendable(filled.octets, fixed.needs_8bit, needs_utf8 or fixed.needs_utf8, True)
 
     def _template(self, content_id: int, stored: bytes) -> Template:
         known = self._ready.get(content_id)
@@ -110,3 +109,8 @@ class Templates:
             _, (_, octets) = self._ready.popitem(last=False)
             self._octets -= octets
         return template
+
+
+def _unsendable(what: str, error: Exception) -> Unsendable:
+    # A reply is one line, whatever the damage.
+    return Unsendable(for_field(f"554 {what}: {error})"))

@@ -15,7 +15,7 @@ import trio
 
 from engine.clock import Clock
 from engine.delivery.content_room import LOAD_BYTES, ContentBudget, ContentRoom, Share
-from engine.delivery.filling import Sendable, Unsendable, address_fault, is_filled, size_in_memory
+from engine.delivery.filling import Sendable, Unsendable, address_fault, size_in_memory
 from engine.delivery.holding import Place
 from engine.spool.interface import Content, Finish, Spool, WindowPosition
 from protocols.records import Envelope, Reason, Status
@@ -234,14 +234,14 @@ class DestinationMail:
                     finishes.append(_finish(envelope, now_unix_ms, Reason.OTHER, mail.reply))
                     continue
                 reserved_bytes = len(mail.octets)
-                if not is_filled(fixed):
+                if not mail.is_own:
                     # What is larger than all there is was granted all there is.
                     reserved_bytes = max(0, min(reserved_bytes, taken))
                 group = _Group(mail, room, reserved_bytes)
                 taken -= group.reserved_bytes
                 self._held_bytes += group.reserved_bytes
                 self._groups.append(group)
-                if not is_filled(fixed):
+                if not mail.is_own:
                     groups[key] = group
             group.waiting.append(envelope)
             group.left += 1
@@ -282,7 +282,7 @@ class DestinationMail:
                 reply = envelope.state.reply
                 finishes.append(_finish(envelope, now_unix_ms, Reason.EXPIRED, reply))
                 continue
-            if is_filled(fixed) or fixed.content_id not in seen:
+            if fixed.variables is not None or fixed.content_id not in seen:
                 if batch and size + size_in_memory(fixed) > LOAD_BYTES:
                     break
                 seen.add(fixed.content_id)

@@ -51,7 +51,10 @@ class HistoryEntry(msgspec.Struct, frozen=True):
 
 
 class MessageView(msgspec.Struct, frozen=True):
-    """One recipient's mail. `reply` is the last one heard, `next_attempt_at` null when final."""
+    """One recipient's mail. `reply` is the last one heard, `next_attempt_at` null when final.
+
+    `size` is that of the content as it is stored: of a template before it is filled in.
+    """
 
     message_id: int
     uuid: str

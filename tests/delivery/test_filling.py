@@ -121,6 +121,19 @@ async def test_each_recipient_gets_a_mail_of_its_own(autojump_clock: MockClock) 
     assert await world.faults() == []
 
 
+async def test_no_two_recipients_share_what_was_filled_in(autojump_clock: MockClock) -> None:
+    world = World()
+    receiver = keeping(world, "one.test")
+    people = {"a@one.test": None, "b@one.test": None}
+    async with world.delivering():
+        await accept(world, campaign(compiled("{{address}}", "x"), people))
+        await world.settle_down()
+    assert {each.recipient: subject_and_body(each.content)[0] for each in receiver.acceptances} == {
+        "a@one.test": "a@one.test",
+        "b@one.test": "b@one.test",
+    }
+
+
 async def test_a_mail_that_is_sent_again_has_the_same_octets(autojump_clock: MockClock) -> None:
     world = World()
     receiver = keeping(world, "one.test")

@@ -114,6 +114,13 @@ def test_a_mail_that_is_filled_again_is_the_same() -> None:
     assert fill(one, name="Jörg") == fill(again, name="Jörg")
 
 
+def test_a_value_cannot_end_its_part() -> None:
+    boundary = f"\n--=_a_{IDENTIFIER}"
+    found = read(fill(template("x", "{{a}}", "<p>"), a=f"1{boundary}--{boundary}.1\n2"))
+    assert body(found, "plain") == f"1{boundary}--{boundary}.1\n2"
+    assert body(found, "html") == "<p>"
+
+
 def test_umlauts_and_escaping() -> None:
     parsed = read(
         fill(
