@@ -20,7 +20,7 @@ import trio
 
 from engine.clock import Clock, SystemClock
 from engine.config import Config, load_typos
-from engine.delivery.resolver import Resolver
+from engine.delivery.resolver import DnsResolver, Resolver
 from engine.delivery.service import Delivery, resolver_for
 from engine.delivery.shaping_http import ShapingDoor
 from engine.delivery.wire import Connect, connect_tcp
@@ -86,14 +86,8 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
         # The spool's time, not the machine's: due times are made by a stamp that never runs
         # backwards, and whoever compares them with a clock that was set back waits for nothing.
         clock: Clock = spool
-        delivery = Delivery(
-            spool,
-            config,
-            clock,
-            seams.rand,
-            seams.resolver or resolver_for(config),
-            seams.connect,
-        )
+        resolver = seams.resolver or resolver_for(config)
+        delivery = Delivery(spool, config, clock, seams.rand, resolver, seams.connect)
         operators = OperatorSessions(
             now_unix_ms=clock.now_unix_ms,
             secret_text=lambda: seams.random_octets(20).hex(),
@@ -107,6 +101,7 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
             live=lambda: delivery.statistics().destinations,
             delivering=delivery,
             operators=operators,
+            name_servers=resolver if isinstance(resolver, DnsResolver) else None,
         )
         http = HttpServer(
             http_settings(config),

@@ -202,6 +202,16 @@ class Support(_Table, frozen=True, kw_only=True):
     contact: str = ""  # Empty: postmaster at the EHLO name, an address that RFC 5321 4.5.1 demands.
 
 
+class StatusTable(_Table, frozen=True, kw_only=True):
+    """`[status]`: the public page that says what works."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)] = "Eilpost"
+    # A receiving site is named on the page when so many mails wait for it, of so many accounts:
+    # what concerns one sender only is that sender's affair. (With fewer accounts, of all of them.)
+    site_messages_min: Count = 100
+    site_accounts_min: Count = 2
+
+
 class DestinationLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What holds towards one destination after all rules are laid over the defaults."""
 
@@ -231,6 +241,7 @@ class Config(_Table, frozen=True, kw_only=True):
     reactions: tuple[Reaction, ...] = msgspec.field(default=(), name="reaction")
     shaping: ShapingTable = ShapingTable()
     support: Support = Support()
+    status: StatusTable = StatusTable()
     # Where it was read, set by `load_config`; no key that anybody writes has this name.
     loaded_from: Path | None = msgspec.field(default=None, name=" loaded from ")
 

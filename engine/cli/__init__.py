@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "resume": "Lift holds, so that what they held moves at once.",
     "retry": "Make waiting mail due now.",
     "cancel": "Cancel waiting mail.",
+    "status": "Print what the status page says, or write on it.",
     "events": "Print status changes, also as they happen.",
     "doctor": "Check that everything stands as sending needs it, and say what to do.",
 }

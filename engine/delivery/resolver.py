@@ -96,6 +96,14 @@ class Resolver(Protocol):
     async def addresses(self, host: str) -> tuple[str, ...] | Unresolved: ...
 
 
+@dataclass(slots=True)
+class AnswerCounts:
+    """How many questions were answered, whatever the answer said, and how many met silence."""
+
+    answered: int = 0
+    unanswered: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class _Records:
     """One answer: its data, whether the name exists at all, and seconds to live."""
@@ -107,7 +115,10 @@ class _Records:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
+    """Why there is no data. `was_answered`: a name server said something, if nothing of use."""
+
     text: str
+    was_answered: bool = True
 
 
 V = TypeVar("V")
@@ -167,6 +178,7 @@ class DnsResolver:
         self._dns = _configured(servers)
         self._dns.timeout, self._dns.lifetime = try_s, lifetime_s
         self._own_names = frozenset(own_names)
+        self.counts: Final = AnswerCounts()
         self._queries = trio.CapacityLimiter(QUERIES_AT_ONCE_MAX)
         self._domains: Memory[MailHosts | Unresolved] = Memory(CACHE_ENTRIES_MAX)
         self._hosts: Memory[tuple[tuple[str, ...] | Unresolved, float]] = Memory(CACHE_ENTRIES_MAX)
@@ -198,6 +210,14 @@ class DnsResolver:
         if isinstance(answer, _Failure):
             return _not_now(name, answer)
         return tuple(each.target.to_text(omit_final_dot=True).lower() for each in answer.data)
+
+    async def is_answering(self) -> bool:
+        """Ask for the root's name servers, which is nobody's fault but the resolver's.
+
+        A refusal is an answer; only silence is none.
+        """
+        answer = await self._ask(".", dns.rdatatype.NS)
+        return answer.was_answered if isinstance(answer, _Failure) else True
 
     async def _look_up_domain(self, domain: str) -> tuple[MailHosts | Unresolved, float]:
         answer = await self._ask(domain, dns.rdatatype.MX)
@@ -284,6 +304,15 @@ class DnsResolver:
         return (Unresolved(True, Reason.DNS, text), ttl_s), ttl_s
 
     async def _ask(self, name: str, kind: dns.rdatatype.RdataType) -> _Records | _Failure:
+        """Ask for one kind of record and count whether anybody answered."""
+        answer = await self._ask_along(name, kind)
+        if isinstance(answer, _Failure) and not answer.was_answered:
+            self.counts.unanswered += 1
+        else:
+            self.counts.answered += 1
+        return answer
+
+    async def _ask_along(self, name: str, kind: dns.rdatatype.RdataType) -> _Records | _Failure:
         """Ask for one kind of record, following aliases that the server left unresolved."""
         try:
             asked = dns.name.from_text(name, origin=dns.name.root)
@@ -299,12 +328,14 @@ class DnsResolver:
                     )
             except dns.resolver.NXDOMAIN:
                 return _Records((), exists=False, ttl_s=ABSENCE_TTL_S_MAX)
-            except dns.resolver.LifetimeTimeout:
-                return _Failure("no name server answered in time")
+            except dns.resolver.LifetimeTimeout as error:
+                return _Failure("no name server answered in time", _has_answer(error))
             except dns.resolver.NoNameservers as error:
-                return _Failure(_first_fault(error))
-            except (dns.exception.DNSException, OSError) as error:
+                return _Failure(_first_fault(error), _has_answer(error))
+            except dns.exception.DNSException as error:
                 return _Failure(type(error).__name__)
+            except OSError as error:
+                return _Failure(type(error).__name__, was_answered=False)
             ttl_s = min(max(answer.chaining_result.minimum_ttl, TTL_S_MIN), ttl_s)
             if answer.rrset is not None:
                 return _Records(tuple(answer.rrset), exists=True, ttl_s=ttl_s)
@@ -345,6 +376,12 @@ def _first_fault(error: dns.resolver.NoNameservers) -> str:
     # response code, else an exception, which may have no text of its own.
     happened = faults[0][3]
     return str(happened) or type(happened).__name__
+
+
+def _has_answer(error: dns.resolver.LifetimeTimeout | dns.resolver.NoNameservers) -> bool:
+    """Say whether any of the servers that were asked said anything at all."""
+    faults = error.kwargs.get("errors") or []
+    return any(fault[4] is not None for fault in faults)
 
 
 def _not_now(name: str, failure: _Failure) -> Unresolved:

@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Protocol
 
 from engine.spool.account_calls import AccountCalls
+from engine.spool.disk_calls import DiskCalls
 from engine.spool.figure_calls import FigureCalls
 from engine.spool.hold_calls import HoldCalls
 from engine.spool.listing_calls import ListingCalls
@@ -353,7 +354,7 @@ class SpoolStatistics:
     intake_open: bool
 
 
-class Spool(AccountCalls, HoldCalls, NoteCalls, ListingCalls, FigureCalls, Protocol):
+class Spool(AccountCalls, DiskCalls, HoldCalls, NoteCalls, ListingCalls, FigureCalls, Protocol):
     """Domain-level storage. Obtained from `engine.spool.open_spool`, which runs its writer."""
 
     @property

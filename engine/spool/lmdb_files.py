@@ -20,6 +20,7 @@ from typing import Final
 import lmdb
 import lmdb.verify
 
+from engine.spool.disk_calls import DiskRoom
 from engine.spool.interface import SpoolUnusable
 
 # What the page header and the meta page of LMDB's format 1 say where (64-bit, little-endian).
@@ -187,6 +188,13 @@ class Disk:
     def free_octets(self) -> int:
         found = os.statvfs(self._path)
         return found.f_bavail * found.f_frsize
+
+    def room(self) -> DiskRoom | None:
+        """Return what is free; None if the file system does not say."""
+        try:
+            return DiskRoom(self.free_octets(), self._free_octets_min)
+        except OSError:
+            return None
 
     def described(self) -> str:
         """Return where it is and what is free, for who reads why a commit failed."""

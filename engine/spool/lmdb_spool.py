@@ -25,6 +25,7 @@ from engine.spool import (
     lmdb_reading,
     lmdb_settle,
 )
+from engine.spool.disk_calls import DiskRoom
 from engine.spool.holds import Holds
 from engine.spool.interface import (
     Accepted,
@@ -378,6 +379,9 @@ class LmdbSpool(LmdbAccountCalls, LmdbHoldCalls, LmdbNotes, LmdbFigures):
             quarantined=marks.quarantined,
             intake_open=writer.is_intake_open,
         )
+
+    def disk_room(self) -> DiskRoom | None:
+        return self._store.disk.room()
 
     async def check_invariants(self) -> list[str]:
         return await self._read(lmdb_invariants.faults_of, self._stamp.now_unix_ms())

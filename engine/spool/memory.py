@@ -23,6 +23,7 @@ from engine.spool import (
     transitions,
 )
 from engine.spool.account_rules import known
+from engine.spool.disk_calls import DiskRoom
 from engine.spool.interface import (
     Accepted,
     AcceptRequest,
@@ -424,6 +425,9 @@ class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes, MemoryFigures):
             quarantined=0,
             intake_open=True,
         )
+
+    def disk_room(self) -> DiskRoom | None:
+        return None
 
     async def check_invariants(self) -> list[str]:
         await trio.lowlevel.checkpoint()

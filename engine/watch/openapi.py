@@ -4,8 +4,7 @@ Paths and who may use them come from the routes themselves, schemas from the
 types that handlers encode; only the sentences and parameters stand here.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -37,9 +36,11 @@ from engine.watch.explain import (
 from engine.watch.forecast import Forecast
 from engine.watch.holds import BulkBody, BulkView, HoldBody, HoldPage, HoldView
 from engine.watch.messages import MessagePage, MessageStory
+from engine.watch.openapi_operation import Operation, V3Error
 from engine.watch.series import SeriesPage
 from engine.watch.sessions import SessionView, TokenBody
 from engine.watch.statistics import DestinationPage, StatisticsPage
+from engine.watch.status.described import STATUS_OPERATIONS
 from protocols.records import Status
 
 REFERENCES: Final = "#/components/schemas/{name}"
@@ -53,26 +54,6 @@ class SendBody(msgspec.Struct, rename="pascal"):
     globals_: MessageIn | None = msgspec.field(default=None, name="Globals")
     sandbox_mode: bool | None = None
     advance_error_handling: bool | None = None
-
-
-class ErrorDetail(msgspec.Struct):
-    """`code` is for programs, `message` for people, `where` the parameter or place at fault."""
-
-    code: str
-    message: str
-    where: str
-
-
-class Error(msgspec.Struct):
-    error: ErrorDetail
-
-
-class V3Error(msgspec.Struct, rename="pascal"):
-    """Errors below /v3. A 401 has no body."""
-
-    error_info: str
-    error_message: str
-    status_code: int
 
 
 class Health(msgspec.Struct):
@@ -91,22 +72,6 @@ class Ticket(msgspec.Struct):
 
     ticket: str
     expires_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """What is to be said of a route. `parameters` are names of `PARAMETERS`.
-
-    `answer` None is JSON whose form others have fixed, `error` None likewise.
-    """
-
-    summary: str
-    parameters: Sequence[str] = ()
-    body: type | None = None
-    answer: type | None = None
-    answer_type: str = "application/json"
-    error: type | None = Error
-    status: str = "200"
 
 
 TEXT: Final = {"type": "string"}
@@ -142,8 +107,8 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     ),
     "format": ("Instead of `Accept`.", {"enum": ["json", "csv"]}),
     "reason": ("Why, for the engine's log.", TEXT),
+    "lang": ("The language of texts, instead of `Accept-Language`.", {"enum": ["de", "en"]}),
     "ticket": ("From /v1/stream/tickets, in place of credentials.", TEXT),
-    "lang": ("The language of texts about destinations.", {"enum": ["en", "de"], "default": "en"}),
 }
 EVENT_FILTERS: Final = ("account", "campaign", "destination", "message_id", "status")
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
@@ -316,6 +281,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         body=BulkBody,
         answer=BulkView,
     ),
+    **STATUS_OPERATIONS,
     ("GET", "/v1/openapi.json"): Operation("This description."),
     ("GET", "/healthz"): Operation("200 while the process lives.", answer=Health),
     ("GET", "/readyz"): Operation(

@@ -32,6 +32,8 @@ from engine.watch import (
 from engine.watch.boards import Boards
 from engine.watch.destinations import LiveDestinations
 from engine.watch.hub import EventHub
+from engine.watch.status.monitor import NameServers
+from engine.watch.status.service import StatusPage
 from engine.watch.tickets import Tickets
 
 # A listing under a narrow filter may have to walk through everything, beside deliveries.
@@ -42,8 +44,8 @@ class Watch:
     """What people look at. `live` tells of the destinations that have an actor now.
 
     `delivering` knows how actors stand towards their mail; without it nothing is delivered.
-    `operators` is None where nobody signs in with a link. `is_ready` is for
-    whoever runs the engine to set: it accepts and delivers.
+    `operators` is None where nobody signs in with a link, `name_servers` where nobody
+    is asked. `is_ready` is for whoever runs the engine to set: it accepts and delivers.
     """
 
     def __init__(
@@ -56,12 +58,13 @@ class Watch:
         live: LiveDestinations,
         delivering: explain.Delivering | None = None,
         operators: OperatorSessions | None = None,
+        name_servers: NameServers | None = None,
     ) -> None:
         self.is_ready = False
         self.hub: Final = EventHub(spool)
         self._spool = spool
         self._tickets = Tickets(now_unix_ms=now_unix_ms, secret_text=secret_text)
-        self._public_url = config.public_url
+        self.public_url = config.public_url
         self._contact = config.contact
         self._now_unix_ms = now_unix_ms
         self._live = live
@@ -81,6 +84,17 @@ class Watch:
             delivering or explain.NothingDelivered(),
             now_unix_ms=now_unix_ms,
         )
+        self.status: Final = StatusPage(
+            spool,
+            config,
+            self.hub,
+            live,
+            delivering or explain.NothingDelivered(),
+            now_unix_ms=now_unix_ms,
+            is_running=lambda: self.is_ready,
+            http_statistics=self._http_statistics,
+            name_servers=name_servers,
+        )
         self._operators = operators
         self._http: HttpServer | None = None
 
@@ -93,12 +107,13 @@ class Watch:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.hub.run)
             nursery.start_soon(self.boards.run)
+            nursery.start_soon(self.status.run)
 
     def routes(self) -> list[Route]:
         spool, live, now_unix_ms = self._spool, self._live, self._now_unix_ms
         listings = trio.CapacityLimiter(LISTINGS_MAX)
         services = stream.StreamServices(
-            spool, self.hub, self.boards, self._tickets, self._public_url
+            spool, self.hub, self.boards, self._tickets, self.public_url
         )
         own = [
             *messages.routes(spool, live, listings, now_unix_ms=now_unix_ms),
@@ -120,6 +135,7 @@ class Watch:
                 readiness=self._missing,
                 http_statistics=self._http_statistics,
             ),
+            *self.status.routes(),
             *pages.routes(self._contact),
         ]
         return [*own, *openapi.routes(lambda: self._http.routes if self._http else own)]

@@ -74,6 +74,9 @@ class Inquiry:
             if lift := LIFTS.get(case.held["code"]):
                 await lift(case)
                 await case.explain()
+                if await case.has_moved():
+                    # Tried and put off again before it could be asked for: a wait of its own.
+                    return
                 if case.held["code"] in LIFTS and case.next_unix_ms > named.next_unix_ms:
                     self.faults.append(f"{named} was held longer by {case.held}")
                     return
@@ -149,13 +152,15 @@ class _Case:
         until_s = trio.current_time() + SOON_S
         while trio.current_time() < until_s:
             await trio.sleep(1.0)
-            now = await self.engine.spool.envelope(self.mail.fixed.envelope_id)
-            assert now is not None
-            if now.state.status in FINAL_STATUSES:
-                return True
-            if self._asked(self.world.notebook) != self.asked_before:
+            if await self.has_moved():
                 return True
         return False
+
+    async def has_moved(self) -> bool:
+        now = await self.engine.spool.envelope(self.mail.fixed.envelope_id)
+        assert now is not None
+        is_over = now.state.status in FINAL_STATUSES
+        return is_over or self._asked(self.world.notebook) != self.asked_before
 
     def _asked(self, notebook: Notebook) -> int:
         return sum(each.recipient == self.mail.fixed.recipient for each in notebook.asked)

@@ -34,6 +34,7 @@ from engine.spool.interface import (
     StatisticsRow,
 )
 from engine.spool.listing_calls import EnvelopeFilter
+from engine.watch.status import monitor
 from protocols.records import FINAL_STATUSES, STATUSES, Account, ApiKey, Envelope, Event
 from tests.simulation.following import Follower
 from tests.simulation.inquiry import Inquiry
@@ -104,7 +105,10 @@ def simulate(
     if url == "memory:":
         url = f"memory:simulation-{next(_names)}"
     world = world_of(seed, url, data_dir)
-    with mock.patch.object(housekeeping, "EVERY_S", world.span.housekeeping_s):
+    with (
+        mock.patch.object(housekeeping, "EVERY_S", world.span.housekeeping_s),
+        mock.patch.object(monitor, "EVERY_S", 2 * world.span.housekeeping_s),
+    ):
         return run_simulated(seed, _Simulation(world, wrap, inquiry).run)
 
 

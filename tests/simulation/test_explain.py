@@ -32,7 +32,10 @@ def inquire(seeds: Iterable[int], data_dir: Path) -> list[Inquiry]:
             at_s = SPANS[seed % len(SPANS)].sending_s * moment
             for lifts_named in (False, True):
                 inquiry = Inquiry(at_s, lifts_named)
-                simulate(seed, "memory:", data_dir, inquiry=inquiry)
+                # Each in a place of its own: keys that are there already are not drawn again.
+                own_dir = data_dir / str(len(asked))
+                own_dir.mkdir(parents=True)
+                simulate(seed, "memory:", own_dir, inquiry=inquiry)
                 asked.append(inquiry)
     return asked
 

@@ -1,0 +1,69 @@
+"""The status page's routes, for the OpenAPI document."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from engine.watch.openapi_operation import Operation
+from engine.watch.status.operator_door import (
+    AnnouncementBody,
+    IncidentBody,
+    MaintenanceBody,
+    StatusUpdateBody,
+)
+from engine.watch.status.views import EntryView, StatusView
+
+STATUS_OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
+    ("GET", "/status"): Operation(
+        "The status page, for people; public, in German or English.",
+        ("lang",),
+        answer_type="text/html",
+    ),
+    ("GET", "/v1/status"): Operation(
+        "Components, incidents, planned work and announcements; public.",
+        ("lang",),
+        answer=StatusView,
+    ),
+    ("GET", "/api/v2/summary.json"): Operation("Everything in Statuspage's form.", ("lang",)),
+    ("GET", "/api/v2/status.json"): Operation("The overall state.", ("lang",)),
+    ("GET", "/api/v2/components.json"): Operation("The components.", ("lang",)),
+    ("GET", "/api/v2/incidents.json"): Operation("The last 50 incidents.", ("lang",)),
+    ("GET", "/api/v2/incidents/unresolved.json"): Operation("Open incidents.", ("lang",)),
+    ("GET", "/api/v2/scheduled-maintenances.json"): Operation(
+        "The last 50 plans of work.", ("lang",)
+    ),
+    ("GET", "/api/v2/scheduled-maintenances/upcoming.json"): Operation(
+        "Work that is to come.", ("lang",)
+    ),
+    ("GET", "/api/v2/scheduled-maintenances/active.json"): Operation(
+        "Work that goes on.", ("lang",)
+    ),
+    ("GET", "/history.rss"): Operation(
+        "What happened, as RSS 2.0.", ("lang",), answer_type="application/rss+xml"
+    ),
+    ("GET", "/history.atom"): Operation(
+        "What happened, as Atom.", ("lang",), answer_type="application/atom+xml"
+    ),
+    ("POST", "/v1/status/incidents"): Operation(
+        "Open an incident, which is public at once.",
+        body=IncidentBody,
+        answer=EntryView,
+        status="201",
+    ),
+    ("POST", "/v1/status/incidents/{id}/updates"): Operation(
+        "Say something more of an entry, or that it is over.",
+        body=StatusUpdateBody,
+        answer=EntryView,
+    ),
+    ("DELETE", "/v1/status/incidents/{id}"): Operation(
+        "Remove an entry that was written by mistake.", status="204"
+    ),
+    ("POST", "/v1/status/announcements"): Operation(
+        "Announce something.", body=AnnouncementBody, answer=EntryView, status="201"
+    ),
+    ("POST", "/v1/status/maintenances"): Operation(
+        "Plan work; it begins and ends by itself.",
+        body=MaintenanceBody,
+        answer=EntryView,
+        status="201",
+    ),
+}
