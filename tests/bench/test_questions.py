@@ -19,6 +19,7 @@ TINY = {
     "drain": ["destinations=7", "kilobytes=2", "messages=2000"],
     "end_to_end": ["destinations=5", "kilobytes=2", "messages=400"],
     "explain": ["queued=3000", "destinations=1,30", "asks=20"],
+    "fill": ["kilobytes=2", "umlauts=0,10,100", "messages=200"],
     "growth": ["queued=2000,4000", "messages=1500"],
     "intake": ["kilobytes=2", "messages=400"],
     "isolation": ["throttled=300", "messages=980", "rounds=1"],
@@ -51,6 +52,7 @@ def test_the_answer_has_its_figures(name: str, tmp_path: Path) -> None:
     assert all(value > 0 for value in figures.values()), figures
     expected = {
         "explain": {"explain, p50", "explain, p99", "its forecast, median"},
+        "fill": {"rate", "CPU to fill it in", "CPU to check a recipient"},
         "growth": {"cost grows by"},
         "isolation": {"alone", "beside the bad ones", "kept"},
         "latency": {"p50", "p99", "CPU of the engine"},
