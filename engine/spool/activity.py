@@ -9,6 +9,7 @@ log gives the same rows again. Nothing here stores anything.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from operator import add
 from typing import Final, NamedTuple
 
@@ -201,16 +202,10 @@ def percentile_ms(row: Counts, percent: int) -> int:
     return row[LONGEST]
 
 
-def sum_of_times(rows: Iterable[Counts]) -> Counts:
-    """Return one row of times for several."""
-    total = [0, 0]
-    for row in rows:
-        if len(row) > len(total):
-            total += [0] * (len(row) - len(total))
-        longest = max(total[LONGEST], row[LONGEST])
-        total[: len(row)] = map(add, total, row)
-        total[LONGEST] = longest
-    return tuple(total)
+def sum_of_times(rows: Sequence[Counts]) -> Counts:
+    """Return one row of times for several, of which none is ()."""
+    columns = [*zip_longest(*rows, fillvalue=0)]
+    return (max(columns[LONGEST]), *map(sum, columns[FIRST_ATTEMPT:]))
 
 
 def rebuild(

@@ -428,7 +428,7 @@ class Spool(AccountCalls, DiskCalls, HoldCalls, NoteCalls, ListingCalls, FigureC
         """Return counts by status, sorted by key; `Group.TOTAL` has one row, "total", always.
 
         A range is of acceptance, in whole periods that overlap it: hours, and days where
-        `group` is a destination. Campaigns in a range are counted over the envelopes kept.
+        `group` is a destination or a campaign.
         `after` and `limit` are of keys: rows behind that one, so many at most.
         """
         ...

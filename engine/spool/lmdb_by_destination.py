@@ -34,13 +34,18 @@ EVERY_DAY: Final = (0, 2**32 - 1)
 
 
 def rows_by_destination(
-    store: Store, account_id: int | None, days: tuple[int, int] | None, after: str = ""
+    store: Store,
+    account_id: int | None,
+    days: tuple[int, int] | None,
+    after: str,
+    names_max: int | None,
 ) -> Iterator[tuple[str, list[Counts]]]:
     """Yield the names after `after` that have rows, each with its rows of all accounts asked for.
 
     Those are the rows of where mail stands now, or those of the days from the first of `days` to
-    its second, with the times to delivery behind the counts.
+    its second, with the times to delivery behind the counts. No more than `names_max` are wanted.
     """
+    at_once = NAMES_MAX if names_max is None else min(names_max, NAMES_MAX)
     while True:
         with store.environment.begin() as txn:
             ids = [account_id] if account_id is not None else [*counted_accounts(txn, store)]
@@ -49,10 +54,10 @@ def rows_by_destination(
             names: list[tuple[str, list[Counts]]] = []
             for name, same in groupby(merged, key=itemgetter(0)):
                 names.append((name, [row for _, rows in same for row in rows]))
-                if len(names) == NAMES_MAX:
+                if len(names) == at_once:
                     break
         yield from names
-        if len(names) < NAMES_MAX:
+        if len(names) < at_once:
             return
         after = names[-1][0]
 

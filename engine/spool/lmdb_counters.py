@@ -19,7 +19,7 @@ from engine.spool.lmdb_layout import (
     split_counter_key,
 )
 from engine.spool.projections import NO_COUNTS, CounterKey, Projection, Tally
-from protocols.records import DamagedRecord, Envelope, pack_record, unpack_record
+from protocols.records import DamagedRecord, Envelope, pack_record, unpack_brief, unpack_record
 
 if TYPE_CHECKING:
     import lmdb
@@ -123,3 +123,27 @@ class CounterChanges:
         if delta is not None:
             row = self.fresh[row_key]
             self.fresh[row_key] = row[:TIMES] + with_times(row[TIMES:], delta)
+
+
+def add_campaign_days(txn: "lmdb.Transaction[bytes]", tables: Tables) -> Counts:
+    """Count every envelope by campaign and day, for a spool in which that was not done yet.
+
+    Returns the sum of all; what was purged is not in it.
+    """
+    found: dict[bytes, list[int]] = {}
+    with txn.cursor(tables.envelope) as cursor:
+        for _, stored in cursor:
+            try:
+                fixed, status = unpack_brief(stored)
+            except DamagedRecord:
+                continue
+            day = fixed.accepted_unix_ms // projections.DAY_MS
+            flow = fixed.flow if fixed.campaign else 0
+            key = counter_key(Projection.CAMPAIGN_DAY, fixed.account_id, day, flow, "")
+            row = found.setdefault(key, [0] * len(NO_COUNTS))
+            row[projections.STATUS_INDEX[status]] += 1
+    total = NO_COUNTS
+    for key, row in found.items():
+        txn.put(key, pack_record(tuple(row)), db=tables.counter)
+        total = projections.add_counts(total, row)
+    return total

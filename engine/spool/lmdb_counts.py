@@ -1,20 +1,18 @@
 """Statistics of the `lmdb:` adapter: sums over the rows of the table `counter`."""
 
 import heapq
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from engine.spool import projections, stamps
+from engine.spool import projections
 from engine.spool.interface import DestinationRow, Group, StatisticsRow
 from engine.spool.lmdb_by_destination import counted_accounts, days_of, rows_by_destination
 from engine.spool.lmdb_environment import Store
 from engine.spool.lmdb_layout import (
     ACCOUNT_TOTAL,
     U32,
-    U64,
     StoredDestination,
     StoredFlow,
     counter_group,
@@ -25,12 +23,9 @@ from engine.spool.lmdb_layout import (
 )
 from engine.spool.projections import DAY_MS, HOUR_MS, NO_COUNTS, Projection
 from protocols.records import (
-    STATUSES,
     Account,
     DamagedRecord,
     DestinationRecord,
-    Status,
-    unpack_brief,
     unpack_record,
 )
 
@@ -55,7 +50,7 @@ def read_statistics(
     """Return counts by status, sorted by key; see `Spool.statistics` for the range."""
     if group is Group.DESTINATION:
         days = days_of(from_unix_ms, to_unix_ms)
-        named = rows_by_destination(store, account_id, days, after or "")
+        named = rows_by_destination(store, account_id, days, after or "", limit)
         return [StatisticsRow(name, _sum_of(rows)) for name, rows in islice(named, limit)]
     has_range = from_unix_ms is not None or to_unix_ms is not None
     rows: dict[str, Counts] = {"total": NO_COUNTS} if group is Group.TOTAL else {}
@@ -63,11 +58,7 @@ def read_statistics(
     def add(text: str, counts: Counts) -> None:
         rows[text] = projections.add_counts(rows.get(text, NO_COUNTS), counts)
 
-    if group is Group.CAMPAIGN and has_range:
-        found = Counter(_campaigns_of_envelopes(store, account_id, from_unix_ms, to_unix_ms))
-        for campaign in {campaign for campaign, _ in found}:
-            rows[campaign] = tuple(found[campaign, status] for status in STATUSES)
-    elif group in (Group.TOTAL, Group.ACCOUNT) and not has_range:
+    if group in (Group.TOTAL, Group.ACCOUNT) and not has_range:
         for _, account, _, _, _, counts in _counters(store, ACCOUNT_TOTAL, account_id):
             add("total" if group is Group.TOTAL else account_name(store, account), counts)
     else:
@@ -208,37 +199,6 @@ def _counters(
         if len(page) < SCAN_ROWS:
             return
         start = page[-1][0] + b"\0"
-
-
-def _campaigns_of_envelopes(
-    store: Store, account_id: int | None, from_unix_ms: int | None, to_unix_ms: int | None
-) -> Iterator[tuple[str, Status]]:
-    """Yield campaign and status of each envelope: no counter has campaign and time, they do."""
-    start = stamps.envelope_id_min(from_unix_ms or 0)
-    end = 2**64 - 1
-    if to_unix_ms is not None:
-        # Ids are made from the time, but may run ahead of it under load: a minute's worth is safe.
-        end = stamps.envelope_id_min(to_unix_ms + 60_000)
-    least, most = from_unix_ms or 0, to_unix_ms if to_unix_ms is not None else 2**64
-    while True:
-        page: list[tuple[bytes, bytes]] = []
-        with store.environment.begin() as txn, txn.cursor(store.tables.envelope) as cursor:
-            is_there = cursor.set_range(U64.pack(start))
-            while is_there and len(page) < SCAN_ROWS:
-                page.append(cursor.item())
-                is_there = cursor.next()
-        for key, stored in page:
-            start = U64.unpack(key)[0] + 1
-            if start > end:
-                return
-            try:
-                fixed, status = unpack_brief(stored)
-            except DamagedRecord:
-                continue
-            if account_id in (None, fixed.account_id) and least <= fixed.accepted_unix_ms < most:
-                yield fixed.campaign or "", status
-        if len(page) < SCAN_ROWS:
-            return
 
 
 def account_name(store: Store, account_id: int) -> str:

@@ -14,6 +14,7 @@ import lmdb
 
 from engine.spool.interface import SpoolError, SpoolFull, SpoolUnusable
 from engine.spool.lmdb_changes import Caches, Changes
+from engine.spool.lmdb_counters import add_campaign_days
 from engine.spool.lmdb_files import (
     Disk,
     check_data_file,
@@ -25,6 +26,7 @@ from engine.spool.lmdb_holds import read_holds
 from engine.spool.lmdb_layout import (
     FORMAT,
     META_ACTIVITY_FROM,
+    META_CAMPAIGN_DAYS,
     META_FORMAT,
     META_MARKS,
     META_START_COUNT,
@@ -95,6 +97,9 @@ class Store:
                 self.start_count = unpack_record(txn.get(META_START_COUNT, b"", db=table), int) + 1
                 self.marks = unpack_record(txn.get(META_MARKS, b"", db=table), Marks)
                 self.caches.holds = read_holds(txn, self.tables)
+                if txn.get(META_CAMPAIGN_DAYS, db=table) is None:
+                    is_whole = add_campaign_days(txn, self.tables) == self.marks.counts
+                    txn.put(META_CAMPAIGN_DAYS, pack_record(is_whole), db=table)
                 if txn.get(META_ACTIVITY_FROM, db=table) is None:
                     # New, or from a time when no activity was counted.
                     first = pack_record(self.marks.head_seq + 1)

@@ -18,6 +18,7 @@ from engine.spool.lmdb_layout import (
     ACCOUNT_TOTAL,
     ACTIVITY,
     META_ACTIVITY_FROM,
+    META_CAMPAIGN_DAYS,
     META_MARKS,
     PAUSED,
     RELEASE,
@@ -116,6 +117,9 @@ class _Tables:
                 campaign = unpack_record(found, StoredFlow).campaign or ""
             counts = unpack_record(stored, tuple[int, ...])
             yield CounterKey(projection, account_id, period, campaign, destination), counts[:TIMES]
+
+    def has_every_campaign_day(self) -> bool:
+        return unpack_record(self.txn.get(META_CAMPAIGN_DAYS, b"", db=self.store.tables.meta), bool)
 
     def activity_rows(self) -> Iterator[tuple[RowKey, tuple[int, ...]]]:
         for key, stored in self.items("activity"):

@@ -50,6 +50,7 @@ META_STREAM_ID: Final = b"stream_id"
 META_START_COUNT: Final = b"start_count"
 META_MARKS: Final = b"marks"
 META_HOLD_ID: Final = b"hold_id"  # the last one given, once there was a hold
+META_CAMPAIGN_DAYS: Final = b"campaign_days"  # whether these tell of every mail
 META_ACTIVITY_FROM: Final = b"activity_from"  # the first event that activity rows tell of
 
 

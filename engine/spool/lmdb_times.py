@@ -35,7 +35,8 @@ def read_times(
 ) -> list[TimesRow]:
     """Return how long deliveries took; see `FigureCalls.delivery_times`."""
     if group is TimesGroup.DESTINATION:
-        return [*islice(_by_destination(store, account_id, from_unix_ms, to_unix_ms, after), limit)]
+        days = days_of(from_unix_ms, to_unix_ms) or EVERY_DAY
+        return [*islice(_by_destination(store, account_id, days, after or "", limit), limit)]
     wanted = account_id
     if wanted is None and group is not TimesGroup.ACCOUNT:
         wanted = EVERYBODY
@@ -49,14 +50,9 @@ def read_times(
 
 
 def _by_destination(
-    store: Store,
-    account_id: int | None,
-    from_unix_ms: int | None,
-    to_unix_ms: int | None,
-    after: str | None,
+    store: Store, account_id: int | None, days: tuple[int, int], after: str, limit: int | None
 ) -> Iterator[TimesRow]:
-    days = days_of(from_unix_ms, to_unix_ms) or EVERY_DAY
-    for name, rows in rows_by_destination(store, account_id, days, after or ""):
+    for name, rows in rows_by_destination(store, account_id, days, after, limit):
         found = [row[TIMES:] for row in rows if len(row) > TIMES]
         if found:
             yield TimesRow(name, sum_of_times(found))

@@ -243,6 +243,9 @@ class MemoryData:
     def counter_rows(self) -> Iterator[tuple[CounterKey, tuple[int, ...]]]:
         return iter(self.counters.items())
 
+    def has_every_campaign_day(self) -> bool:
+        return True
+
     def activity_rows(self) -> Iterator[tuple[RowKey, tuple[int, ...]]]:
         return iter(self.activity.items())
 

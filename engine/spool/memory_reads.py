@@ -1,6 +1,6 @@
 """The read side of the `memory:` adapter: listings and statistics, by looking at everything."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from engine.spool import projections
 from engine.spool.interface import DestinationRow, Group, StatisticsRow
@@ -24,28 +24,9 @@ def counted(
 ) -> list[StatisticsRow]:
     """Return counts by status, sorted by key; see `Spool.statistics` for the range."""
     has_range = from_unix_ms is not None or to_unix_ms is not None
-    if group is Group.CAMPAIGN and has_range:
-        # No counter has campaign and time; the envelopes that are kept have both.
-        tally = projections.Tally()
-        wanted = EnvelopeFilter(
-            account_id=account_id, from_unix_ms=from_unix_ms, to_unix_ms=to_unix_ms
-        )
-        for envelope in matching(data, wanted):
-            fixed, status = envelope.fixed, envelope.state.status
-            tally.move(
-                fixed.account_id,
-                fixed.campaign,
-                fixed.destination,
-                fixed.accepted_unix_ms,
-                None,
-                status,
-            )
-        counters: Iterable[tuple[CounterKey, Iterable[int]]] = tally.deltas().items()
-    else:
-        counters = data.counters.items()
     projection, period_ms = projections.source_of(group, has_range=has_range)
     rows = {"total": projections.NO_COUNTS} if group is Group.TOTAL else {}
-    for key, counts in counters:
+    for key, counts in data.counters.items():
         if key.projection != projection or account_id not in (None, key.account_id):
             continue
         if period_ms and not projections.overlaps(

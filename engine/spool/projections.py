@@ -1,8 +1,8 @@
-"""Five projections of the log: how many envelopes stand where, by what people ask for.
+"""Six projections of the log: how many envelopes stand where, by what people ask for.
 
 A projection is a set of counters, each a row of counts by status in the order of
-`records.STATUSES`. An envelope counts in five of them, always the same five: hours and days are
-those of its acceptance in UTC, so a change of status moves one count inside each row and never
+`records.STATUSES`. An envelope counts once in each of them, always in the same rows: hours and days
+are those of its acceptance in UTC, so a change of status moves one count inside each row and never
 between rows. Within a commit the moves are summed first: a counter is read and written once,
 however many envelopes moved. Nothing here stores anything.
 """
@@ -31,6 +31,7 @@ class Projection(IntEnum):
     DAY_DESTINATION = 3  # account, day and destination
     CAMPAIGN = 4  # account and campaign
     CAMPAIGN_DESTINATION = 5  # account, campaign and destination
+    CAMPAIGN_DAY = 6  # account, campaign and day
 
 
 class CounterKey(NamedTuple):
@@ -72,14 +73,16 @@ class Tally:
     def deltas(self) -> dict[CounterKey, list[int]]:
         """Return what to add to each counter, by status."""
         deltas: dict[CounterKey, list[int]] = {}
+        # Most moves of a commit differ in their destination only: the rest is summed up first.
+        rest: dict[tuple[int, str, int, Status | None, Status], int] = {}
         for (account_id, campaign, destination, hour, old, new), count in self._moves.items():
-            for key in _keys(account_id, campaign or "", destination, hour):
-                row = deltas.get(key)
-                if row is None:
-                    row = deltas[key] = [0] * len(STATUSES)
-                if old is not None:
-                    row[STATUS_INDEX[old]] -= count
-                row[STATUS_INDEX[new]] += count
+            name = campaign or ""
+            several = (account_id, name, hour, old, new)
+            rest[several] = rest.get(several, 0) + count
+            keys = _keys_of_destination(account_id, name, destination, hour)
+            _add_move(deltas, keys, old, new, count)
+        for (account_id, name, hour, old, new), count in rest.items():
+            _add_move(deltas, _other_keys(account_id, name, hour), old, new, count)
         return deltas
 
 
@@ -117,6 +120,8 @@ def source_of(group: Group, *, has_range: bool) -> tuple[Projection, int]:
                 return Projection.DAY_DESTINATION, DAY_MS
             return Projection.DESTINATION, 0
         case Group.CAMPAIGN:
+            if has_range:
+                return Projection.CAMPAIGN_DAY, DAY_MS
             return Projection.CAMPAIGN, 0
 
 
@@ -139,13 +144,32 @@ def day_text(day: int) -> str:
     return datetime.fromtimestamp(day * 86400, UTC).strftime("%Y-%m-%d")
 
 
-def _keys(
-    account_id: int, campaign: str, destination: str, hour: int
-) -> tuple[CounterKey, CounterKey, CounterKey, CounterKey, CounterKey]:
+Keys = tuple[CounterKey, CounterKey, CounterKey]
+
+
+def _keys_of_destination(account_id: int, campaign: str, destination: str, hour: int) -> Keys:
     return (
         CounterKey(Projection.DESTINATION, account_id, 0, "", destination),
-        CounterKey(Projection.HOUR, account_id, hour),
         CounterKey(Projection.DAY_DESTINATION, account_id, hour // 24, "", destination),
-        CounterKey(Projection.CAMPAIGN, account_id, 0, campaign),
         CounterKey(Projection.CAMPAIGN_DESTINATION, account_id, 0, campaign, destination),
     )
+
+
+def _other_keys(account_id: int, campaign: str, hour: int) -> Keys:
+    return (
+        CounterKey(Projection.HOUR, account_id, hour),
+        CounterKey(Projection.CAMPAIGN, account_id, 0, campaign),
+        CounterKey(Projection.CAMPAIGN_DAY, account_id, hour // 24, campaign),
+    )
+
+
+def _add_move(
+    deltas: dict[CounterKey, list[int]], keys: Keys, old: Status | None, new: Status, count: int
+) -> None:
+    for key in keys:
+        row = deltas.get(key)
+        if row is None:
+            row = deltas[key] = [0] * len(STATUSES)
+        if old is not None:
+            row[STATUS_INDEX[old]] -= count
+        row[STATUS_INDEX[new]] += count

@@ -1,4 +1,7 @@
-"""`/v1/destinations` and `/v1/statistics`: how much is where, and in which state."""
+"""`/v1/destinations` and `/v1/statistics`: how much is where, and in which state.
+
+A range is of acceptance, widened to whole hours in UTC, for destinations and campaigns to days.
+"""
 
 from typing import Final
 

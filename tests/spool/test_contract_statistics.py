@@ -54,7 +54,7 @@ def told_by(
 ) -> dict[str, tuple[int, ...]]:
     """Count the envelopes of a log by their last status, in whole periods that overlap a range."""
     last = {event.envelope_id: event for event in events}
-    period = {Group.DESTINATION: DAY_MS, Group.CAMPAIGN: 1}.get(group, HOUR_MS)
+    period = DAY_MS if group in (Group.DESTINATION, Group.CAMPAIGN) else HOUR_MS
     found = Counter[tuple[str, Status]]()
     for event in last.values():
         at = event.accepted_unix_ms

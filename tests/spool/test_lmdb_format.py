@@ -9,7 +9,8 @@ import pytest
 from trio.testing import MockClock
 
 from engine.spool.interface import ContentKind, Group, Quota
-from engine.spool.lmdb_layout import FORMAT, Tables
+from engine.spool.lmdb_layout import FORMAT, META_CAMPAIGN_DAYS, Tables
+from engine.spool.projections import Projection
 from protocols.records import Account, Reason, Status
 from tests.spool import format_sample
 from tests.spool import harness as h
@@ -75,6 +76,8 @@ async def test_every_record_of_format_1_says_what_it_said(sample: Harness) -> No
         assert await spool.destination("five.test") == REST
         [campaign] = [row for row in await spool.statistics(Group.CAMPAIGN) if row.key]
         assert (campaign.key, sum(campaign.counts)) == ("Frühling ☀", 1)
+        by_day = await spool.statistics(Group.CAMPAIGN, from_unix_ms=h.START_UNIX_MS)
+        assert by_day == await spool.statistics(Group.CAMPAIGN)
 
 
 async def test_the_mail_of_format_1_goes_on(sample: Harness) -> None:
@@ -99,6 +102,35 @@ async def test_the_mail_of_format_1_goes_on(sample: Harness) -> None:
         await h.accept(spool, other, h.message("new@one.test"), quota=Quota(per_day=1))
         await h.sweep_all(spool)
         assert await spool.check_invariants() == []
+
+
+async def test_campaigns_are_counted_by_day_even_after_a_purge(tmp_path: Path) -> None:
+    """Of a spool in which that was not done yet, as far as its mail is still there."""
+    harness = Harness("lmdb", tmp_path)
+    async with harness.open() as spool:
+        account = await h.make_account(spool)
+        await h.accept_many(spool, account, 3)
+        await h.deliver(spool, await h.claim(spool))
+        harness.clock.now += 40 * h.DAY_MS
+        await h.sweep_all(spool)
+        await h.accept_many(spool, account, 2)
+    place = str(tmp_path / "spool")
+    with lmdb.open(place, max_dbs=len(Tables.NAMES), map_size=1 << 30, lib_version=0) as env:
+        counter, meta = (env.open_db(name, create=False) for name in (b"counter", b"meta"))
+        with env.begin(write=True) as txn:
+            assert txn.delete(META_CAMPAIGN_DAYS, db=meta)
+            with txn.cursor(counter) as cursor:
+                keys = [key for key, _ in cursor if key[0] == Projection.CAMPAIGN_DAY]
+            assert len(keys) == 2
+            assert all(txn.delete(key, db=counter) for key in keys)
+    async with harness.open() as spool:
+        assert await spool.check_invariants() == []
+        await h.deliver(spool, await h.claim(spool))
+        assert await spool.check_invariants() == []
+        [row] = await spool.statistics(Group.CAMPAIGN, from_unix_ms=h.START_UNIX_MS)
+        assert (row.counts[0], row.counts[3]) == (0, 2)
+        [row] = await spool.statistics(Group.CAMPAIGN)
+        assert (row.counts[0], row.counts[3]) == (0, 5)
 
 
 def dump(data: bytes, place: Path) -> dict[str, dict[bytes, bytes]]:

@@ -233,7 +233,7 @@ def test_what_waits_in_the_queue_can_be_moved_and_what_is_paused_released(old: S
 # Counters.
 
 
-def test_an_envelope_counts_in_five_projections() -> None:
+def test_an_envelope_counts_in_six_projections() -> None:
     tally = Tally()
     tally.move(7, "spring", "one.test", NOW, None, Status.QUEUED)
     one = [1, 0, 0, 0, 0, 0, 0, 0]
@@ -243,6 +243,7 @@ def test_an_envelope_counts_in_five_projections() -> None:
         CounterKey(Projection.DAY_DESTINATION, 7, NOW // DAY_MS, "", "one.test"): one,
         CounterKey(Projection.CAMPAIGN, 7, 0, "spring"): one,
         CounterKey(Projection.CAMPAIGN_DESTINATION, 7, 0, "spring", "one.test"): one,
+        CounterKey(Projection.CAMPAIGN_DAY, 7, NOW // DAY_MS, "spring"): one,
     }
 
 
@@ -253,7 +254,7 @@ def test_moves_are_summed_and_a_status_that_stays_moves_nothing() -> None:
     tally.move(7, None, "one.test", NOW, Status.QUEUED, Status.DEFERRED)
     tally.move(7, None, "one.test", NOW, Status.DEFERRED, Status.DEFERRED)
     deltas = tally.deltas()
-    assert len(deltas) == 5
+    assert len(deltas) == 6
     assert set(map(tuple, deltas.values())) == {(-4, 0, 1, 3, 0, 0, 0, 0)}
     assert deltas[CounterKey(Projection.CAMPAIGN, 7)] == [-4, 0, 1, 3, 0, 0, 0, 0]
 
@@ -273,7 +274,7 @@ def test_a_rebuild_counts_each_envelope_where_it_stands_last(
     counters = rebuild(events)
     expected = tuple(sum(1 for each in last.values() if each is status) for status in STATUSES)
     assert set(counters.values()) == ({expected} if story else set())
-    assert len(counters) == (5 if story else 0)
+    assert len(counters) == (6 if story else 0)
 
 
 def test_periods_have_names_and_ranges() -> None:
