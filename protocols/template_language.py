@@ -15,12 +15,15 @@ How a value is escaped is for who fills in: `Text.values` takes it as an argumen
 
 import re
 from collections.abc import Callable
+from html import unescape
 from typing import Final
 from urllib.parse import quote
 
 import msgspec
 
 NAME_CHARACTERS_MAX: Final = 64
+# Farther on than this the end of a placeholder that cannot be read is not looked for.
+PLACEHOLDER_CHARACTERS_MAX: Final = 2_000
 # A letter has ten, a page of a catalogue some hundred.
 PLACEHOLDERS_MAX: Final = 1_000
 # Who made twenty mistakes in one text has made one.
@@ -130,9 +133,12 @@ class Text(msgspec.Struct, frozen=True):
         return "".join(parts)
 
 
-def parse_text(text: str, *, brackets_only: bool = False) -> Text | list[TextFault]:
+def parse_text(
+    text: str, *, is_html: bool = False, brackets_only: bool = False
+) -> Text | list[TextFault]:
     """Return the text cut at its placeholders, or what is wrong with it.
 
+    In HTML a placeholder may have entities, as editors write them: `{{name:&quot;R&amp;D&quot;}}`.
     With `brackets_only` braces mean nothing: that is what the older form was before the language.
     """
     if "\r" in text:
@@ -146,29 +152,57 @@ def parse_text(text: str, *, brackets_only: bool = False) -> Text | list[TextFau
     opening = search(text)
     while opening is not None and len(faults) < FAULTS_MAX:
         start = opening.start()
-        braces = _BRACES.match(text, start)
-        match = braces or _BRACKETS.match(text, start)
         line, column = places.of(start)
         if len(placeholders) == PLACEHOLDERS_MAX:
             more = f"a text has at most {PLACEHOLDERS_MAX} placeholders"
             return [*faults, TextFault(line, column, more)]
-        if match is None or match[match.re.groups - 1] in _NAMESPACES:
+        found = _match_at(text, start) or (_match_with_entities(text, start) if is_html else None)
+        if found is None:
             faults.append(TextFault(line, column, _diagnosis(text, start)))
             opening = search(text, opening.end())
             continue
-        *literal, namespace, name, default = match.groups()
-        if name is None:
-            name, default = "", literal[0]
+        (namespace, name, default), after = found
+        if default is not None and is_html:
+            default = unescape(default)
         literals.append(text[end:start])
-        if default is not None:
-            default = _ESCAPED.sub(r"\1", default)
         placeholders.append(Placeholder(name, default, namespace == "url", line, column))
-        end = match.end()
+        end = after
         opening = search(text, end)
     if faults:
         return faults
     literals.append(text[end:])
     return Text(tuple(literals), tuple(placeholders))
+
+
+def _match_at(text: str, start: int) -> tuple[tuple[str, str, str | None], int] | None:
+    """Return namespace, name and default of the placeholder at `start`, and where it ends."""
+    match = _BRACES.match(text, start) or _BRACKETS.match(text, start)
+    if match is None:
+        return None
+    *literal, namespace, name, default = match.groups()
+    if name in _NAMESPACES:
+        return None
+    if name is None:
+        name, default = "", literal[0]
+    if default is not None:
+        default = _ESCAPED.sub(r"\1", default)
+    return (namespace, name, default), match.end()
+
+
+def _match_with_entities(text: str, start: int) -> tuple[tuple[str, str, str | None], int] | None:
+    end = _end_of(text, start)
+    if end < 0:
+        return None
+    written = unescape(text[start:end])
+    found = _match_at(written, 0)
+    return (found[0], end) if found is not None and found[1] == len(written) else None
+
+
+def _end_of(text: str, start: int) -> int:
+    """Return where what opens at `start` is closed, -1 if that is not near."""
+    closing = "}}" if text.startswith("{{", start) else "]]"
+    end = text.find(closing, start + 2, start + 2 + PLACEHOLDER_CHARACTERS_MAX)
+    return end + 2 if end >= 0 else -1
 
 
 def is_variable_name(text: str) -> bool:
@@ -209,15 +243,15 @@ def _diagnosis(text: str, start: int) -> str:
     opened = text[start : start + 2]
     if opened == "{%":
         return "statements such as {% if … %} are not available: only values are filled in"
-    closing = "}}" if opened == "{{" else "]]"
-    end = text.find(closing, start + 2, start + 2 + 2_000)
+    end = _end_of(text, start)
     if end < 0:
+        closing = "}}" if opened == "{{" else "]]"
         return (
             f'"{opened}" is never closed with "{closing}"; for braces as text write {{{{"{{{{"}}}}'
         )
     if text.startswith("{", start + 2):
         return "three braces: values are always escaped, there is no raw form"
-    inside = text[start + 2 : end].strip()
+    inside = text[start + 2 : end - 2].strip()
     namespace = _NAMESPACE.match(inside)
     name, _, default = inside[namespace.end() if namespace else 0 :].partition(":")
     name = name.strip()

@@ -174,7 +174,7 @@ class Template:
         self._subject = _FieldText("subject", source.subject, SUBJECT_CHARACTERS_MAX)
         self._headers = [_HeaderField(name, value) for name, value in source.headers]
         self._parts = [
-            TextPart(subtype, _parsed(text))
+            TextPart(subtype, _parsed(text, is_html=subtype == "html"))
             for subtype, text in (("plain", source.text), ("html", source.html))
             if text
         ]
@@ -393,8 +393,8 @@ def for_field(value: str) -> str:
     return value.strip()
 
 
-def _parsed(text: str) -> Text:
-    parsed = parse_text(text)
+def _parsed(text: str, *, is_html: bool = False) -> Text:
+    parsed = parse_text(text, is_html=is_html)
     assert isinstance(parsed, Text), "a template is checked before it is made"
     return parsed
 
@@ -427,7 +427,7 @@ def _check_source(source: TemplateSource) -> None:
 
 
 def _text_faults(part: str, text: str) -> list[TemplateFault]:
-    parsed = parse_text(text)
+    parsed = parse_text(text, is_html=part == "html")
     if isinstance(parsed, list):
         return [TemplateFault(part, each.line, each.column, each.text) for each in parsed]
     try:

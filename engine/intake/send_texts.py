@@ -93,7 +93,7 @@ class _Filling:
 
     def fill(self, text: str, path: str) -> str:
         """Return the text filled in; as it is, if that cannot be done and there are errors."""
-        parsed = parse_text(text, brackets_only=self._brackets_only)
+        parsed = parse_text(text, is_html=path == "HTMLPart", brackets_only=self._brackets_only)
         if isinstance(parsed, list):
             self._errors += [send_errors.bad_template(fault, path) for fault in parsed]
             return text

@@ -60,6 +60,28 @@ def test_what_is_filled_in(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{{var:x:&quot;R&amp;D&quot;}}", "R&amp;D"),
+        ('{{var:x:"R&amp;D"}}', "R&amp;D"),
+        ('{{var:x:"R&D"}}', "R&amp;D"),
+        ("{{&nbsp;name&#32;}}", "A&amp;B"),
+        ("[[var:x:&#34;y&#34;]]", "y"),
+        ("&quot;{{name}}&quot;", "&quot;A&amp;B&quot;"),
+    ],
+)
+def test_in_html_placeholders_may_have_entities(text: str, expected: str) -> None:
+    parsed = parse_text(text, is_html=True)
+    assert isinstance(parsed, Text)
+    assert parsed.with_values(parsed.values({"name": "A&B"}.get, html.escape)) == expected
+
+
+def test_elsewhere_an_entity_is_text() -> None:
+    assert filled('{{x:"R&amp;D"}}') == "R&amp;D"
+    assert "quotation marks" in faults("{{x:&quot;R&amp;D&quot;}}")[0].text
+
+
+@pytest.mark.parametrize(
     ("text", "line", "column", "words"),
     [
         ("a\n b {{name", 2, 4, "never closed"),
