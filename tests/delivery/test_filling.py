@@ -290,11 +290,11 @@ async def test_three_recipients_of_a_template_at_a_real_server(tmp_path: Path) -
         await deliver_campaign(tmp_path, controller.port)
     finally:
         controller.stop()
-    first, again = (content for recipient, content in box.taken if recipient == "b@in.example")
-    assert first == again
-    assert sorted(box.sizes) == sorted(len(content) for _, content in box.taken)
+    # With the connection go replies to others that were not read yet: those are sent again as well.
+    assert [recipient for recipient, _ in box.taken].count("b@in.example") == 2
     found = dict(box.taken)
-    assert len(box.taken) == 4
+    assert set(box.taken) == set(found.items())
+    assert {len(content) for content in found.values()} == set(box.sizes)
     parsed = {
         name: email.message_from_bytes(octets, policy=email.policy.default)
         for name, octets in found.items()
