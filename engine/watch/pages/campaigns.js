@@ -2,7 +2,7 @@
 
 import { askFirst } from "./dialogs.js";
 import { element, excuse, make, makeButton, repeat, setClass, setText } from "./dom.js";
-import { Refused, ask, post } from "./session.js";
+import { Refused, ask, isOperator, post } from "./session.js";
 import { count, moment, percent, word, wordOf } from "./words.js";
 
 const AGAIN_S = 3;
@@ -13,7 +13,7 @@ const FORECAST_MS = 15_000;
 const FINAL = ["delivered", "soft_bounced", "hard_bounced", "blocked", "cancelled"];
 const DEEDS = ["pause", "resume", "cancel"];
 
-const sum = (counts, names) => names.reduce((all, name) => all + (counts[name] ?? 0), 0);
+const sum = (row, names) => names.reduce((all, name) => all + row.counts[name], 0);
 
 export class Campaigns {
   #refused; #rows = null; #timer = null; #trouble = ""; #limit = SHOWN_FIRST; #hasMore = false; #forecasts = new Map();
@@ -90,14 +90,14 @@ export class Campaigns {
     line.dataset.campaign = keyOf(row);
     const name = make("th", row.campaign);
     name.scope = "row";
-    if (row.account) name.append(make("span", row.account, "under"));
+    if (isOperator()) name.append(make("span", row.account, "under"));
     const progress = make("td");
     const bar = make("progress");
     bar.max = 1;
     bar.ariaLabel = `${word("progress")} ${word("campaign_of")(row.campaign)}`;
     progress.append(bar, make("span", "", "under"));
     const state = make("td");
-    state.append(make("span", "", "badge"));
+    state.append(make("span", "", "badge"), make("span", "", "under"));
     const deeds = make("td");
     deeds.append(...DEEDS.map((deed) => {
       const button = makeButton(word(deed === "cancel" ? "cancel_campaign" : deed), () => this.#act(deed, row.campaign, row.account));
@@ -115,23 +115,25 @@ export class Campaigns {
     const [bar, text] = progress.children;
     bar.value = row.total ? final / row.total : 0;
     setText(text, `${percent(row.total ? final / row.total : 0)} · ${word("campaign_progress")({
-      final: count(final), total: count(row.total), delivered: count(row.delivered) })}`);
+      final: count(final), total: count(row.total), delivered: count(row.counts.delivered) })}`);
     setText(state.firstChild, row.state ? wordOf("campaign_states", row.state) : "");
     setClass(state.firstChild, `badge ${row.state === "paused" ? "state-throttled" : row.state === "cancelled" ? "state-unreachable" : ""}`);
     state.firstChild.hidden = !row.state;
+    setText(state.lastChild, row.held_by?.reason ?? "");
     setText(waiting, count(waitingIn(row)));
     setText(forecast, this.#foreseen(row));
-    const isOver = row.state === "cancelled" || (waitingIn(row) === 0 && row.state !== "paused");
+    const isPaused = row.state === "paused";
+    // More may come into one that is open, so that can be paused with nothing waiting.
+    const isOver = row.state === "cancelled" || (waitingIn(row) === 0 && !isPaused && !row.accepts_recipients);
     for (const button of deeds.children) {
-      const isPaused = row.state === "paused";
-      button.hidden = button.dataset.deed === "pause" ? isPaused : button.dataset.deed === "resume" && !isPaused;
-      button.disabled = isOver;
+      const { deed } = button.dataset;
+      button.hidden = isOver || (deed === "pause" && isPaused) || (deed === "resume" && !isPaused);
     }
     return line;
   }
 
   #foreseen(row) {
-    if (waitingIn(row) === 0) return word("is_through");
+    if (waitingIn(row) === 0) return row.total && !row.accepts_recipients ? word("is_through") : "";
     const forecast = this.#forecasts.get(keyOf(row))?.forecast;
     if (!forecast || row.state === "paused") return "";
     const parts = [];
@@ -144,11 +146,13 @@ export class Campaigns {
     const yes = word(deed === "cancel" ? "cancel_campaign" : deed).replace(" …", "");
     if (await askFirst(word(`confirm_${deed}`)(name), { yes, danger: deed === "cancel" }) === null) return;
     try {
-      await post(`/v1/campaigns/${encodeURIComponent(name)}/${deed}`, account ? { account } : {});
+      // Names are an account's own, so an operator says whose is meant.
+      const whose = isOperator() ? `?account=${encodeURIComponent(account)}` : "";
+      await post(`/v1/campaigns/${encodeURIComponent(name)}/${deed}${whose}`, {});
       await this.#timer?.again();
     } catch (error) { element("campaigns-note").textContent = excuse(error); }
   }
 }
 
 const waitingIn = (row) => sum(row, ["queued", "deferred", "paused"]);
-const keyOf = (row) => JSON.stringify([row.account ?? null, row.campaign]);
+const keyOf = (row) => JSON.stringify([row.account, row.campaign]);

@@ -72,9 +72,15 @@ function enter() {
   for (const id of ["board", "sections", "sign-out"]) element(id).hidden = false;
   connection("connecting");
   speakWho();
+  follow();
+  for (const part of parts) part.start();
+}
+
+function follow() {
+  stream?.stop();
+  forgetEvents(); // The new stream begins with the newest ones.
   stream = new Stream(show);
   void stream.start();
-  for (const part of parts) part.start();
 }
 
 function leave() {
@@ -109,8 +115,9 @@ function speak() {
   if (!stream) return;
   drawTotals();
   speakEvents(openMail);
-  // The explanation's words are the engine's: they are asked for anew.
+  // Explanations are the engine's words: they are asked for anew, here and by the stream.
   refreshDetail();
+  follow();
 }
 
 element("sign-in-form").addEventListener("submit", (submitted) => {

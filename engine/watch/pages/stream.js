@@ -2,6 +2,7 @@
 // every break, so that a restart of the engine loses nothing.
 
 import { Refused, ask, post } from "./session.js";
+import { currentLanguage } from "./words.js";
 
 const CURSOR = "eilpost-cursor";
 const EVENTS_FIRST = 50; // What the list of events shows at most.
@@ -39,7 +40,8 @@ export class Stream {
   #follow(ticket) {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const socket = new WebSocket(
-      `${scheme}://${location.host}/v1/stream?ticket=${encodeURIComponent(ticket)}`, "eilpost.v1+json");
+      `${scheme}://${location.host}/v1/stream?ticket=${encodeURIComponent(ticket)}&lang=${currentLanguage()}`,
+      "eilpost.v1+json");
     this.#socket = socket;
     return new Promise((done) => {
       socket.onopen = () => {

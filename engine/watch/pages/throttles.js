@@ -4,14 +4,22 @@
 import { askFirst } from "./dialogs.js";
 import { element, excuse, make, makeButton, makeTime, repeat } from "./dom.js";
 import { ask, isOperator, post } from "./session.js";
-import { word, wordOf } from "./words.js";
+import { count, moment, rate, word, wordOf } from "./words.js";
 
 const AGAIN_S = 5;
+const STEPS_FIRST = 20;
+const STEPS_MAX = 1000;
 
 export class Throttles {
-  #refused; #steps = null; #timer = null; #trouble = "";
+  #refused; #steps = null; #after = null; #timer = null; #trouble = ""; #limit = STEPS_FIRST;
 
-  constructor({ refused }) { this.#refused = refused; }
+  constructor({ refused }) {
+    this.#refused = refused;
+    element("throttles-more").addEventListener("click", () => {
+      this.#limit = Math.min(this.#limit + STEPS_FIRST, STEPS_MAX);
+      void this.#timer?.again();
+    });
+  }
 
   start() {
     if (isOperator()) this.#timer = repeat(AGAIN_S, () => this.#load(), this.#refused);
@@ -20,7 +28,8 @@ export class Throttles {
 
   forget() {
     this.#timer?.stop();
-    this.#timer = this.#steps = null;
+    this.#timer = this.#steps = this.#after = null;
+    this.#limit = STEPS_FIRST;
     this.#trouble = element("throttles-said").textContent = "";
     element("throttles").replaceChildren();
   }
@@ -34,7 +43,9 @@ export class Throttles {
   async #load() {
     const before = JSON.stringify(this.#steps);
     try {
-      this.#steps = (await ask("/v1/shaping/audit?limit=100")).audit;
+      const page = await ask(`/v1/shaping/audit?limit=${this.#limit}`);
+      this.#steps = page.audit;
+      this.#after = page.after;
       this.#trouble = "";
     } catch (error) { this.#trouble = excuse(error); }
     // What has not changed is not drawn anew, or buttons would lose their focus.
@@ -48,6 +59,7 @@ export class Throttles {
       seen.add(step.site);
       return this.#line(step, isLatest);
     }));
+    element("throttles-more").hidden = this.#after === null;
   }
 
   #line(step, isLatest) {
@@ -62,20 +74,25 @@ export class Throttles {
     said.title = step.reply;
     reply.append(said, make("small", wordOf("causes", step.cause), "under"));
     const deeds = make("td");
-    // Undo, pin and unpin are about a site as it is now, so they stand at its latest step.
     if (step.undone) deeds.append(make("span", word("undone"), "badge"));
-    if (isLatest) deeds.append(...this.#deeds(step));
-    line.append(when, site, make("td", step.before), make("td", step.after), reply, make("td", wordOf("actors", step.who)), deeds);
+    deeds.append(...this.#deeds(step, isLatest));
+    line.append(when, site, make("td", limitsText(step.limits_before)), make("td", limitsText(step.limits_after)), reply, make("td", wordOf("actors", step.who)), deeds);
     return line;
   }
 
-  #deeds(step) {
-    const { site } = step;
-    const undo = makeButton(word("undo"), () => this.#ask(word("confirm_undo")(site), word("undo"), "undo", site));
-    const pin = makeButton(word("pin"), () => this.#pin(site));
-    const unpin = makeButton(word("unpin"), () => this.#ask(`${word("unpin")}: ${site}?`, word("unpin"), "unpin", site));
-    undo.disabled = step.undone;
-    return [undo, pin, unpin];
+  // Pin and unpin are about a site as it is now, so they stand at its latest step.
+  #deeds({ site, can_undo: canUndo, pinned: isPinned }, isLatest) {
+    const deeds = [];
+    const deed = (name, act) => {
+      const button = makeButton(word(name), act);
+      button.ariaLabel = `${button.textContent} ${site}`;
+      button.dataset.deed = name;
+      deeds.push(button);
+    };
+    if (canUndo) deed("undo", () => this.#ask(word("confirm_undo")(site), word("undo"), "undo", site));
+    if (isLatest && !isPinned) deed("pin", () => this.#pin(site));
+    if (isLatest && isPinned) deed("unpin", () => this.#ask(word("confirm_unpin")(site), word("unpin"), "unpin", site));
+    return deeds;
   }
 
   async #ask(question, yes, deed, site) {
@@ -105,4 +122,14 @@ export class Throttles {
       await this.#timer?.again();
     } catch (error) { said.textContent = excuse(error); }
   }
+}
+
+// What held at one moment: "2/s, 3 connections, nothing until 16:10:56, pinned".
+function limitsText(limits) {
+  const parts = [];
+  if (limits.rate_per_s !== null) parts.push(`${rate(limits.rate_per_s)}/s`);
+  if (limits.connections !== null) parts.push(word("so_many_connections")(count(limits.connections)));
+  if (limits.suspended_until) parts.push(word("nothing_until")(moment(limits.suspended_until)));
+  if (limits.pinned) parts.push(word("pinned"));
+  return parts.join(", ") || word("no_limit");
 }

@@ -10,21 +10,25 @@ const ORDER_MS = 1000;
 
 export const waitingIn = (row) => row.queued + row.deferred + row.paused;
 
-// The cause in words: what holds it back as far as the engine knows, and the reason it was given.
+// The cause in words: what holds it back, the reason that was given, and the limit if it is one.
 export function causeOf(row) {
-  const code = row.held_by?.code;
-  const what = code && row.state !== "flowing" ? wordOf("codes", code) : wordOf("states", row.state);
-  const reason = row.reason ?? row.held_by?.reason;
-  return reason ? `${what} (${wordOf("reasons", reason)})` : what;
+  const held = row.state === "flowing" ? null : row.held_by;
+  const what = held ? wordOf("codes", held.code) : wordOf("states", row.state);
+  const reason = row.reason ?? held?.reason;
+  const why = [reason ? wordOf("reasons", reason) : "", held?.limit ?? ""].filter(Boolean).join(", ");
+  return why ? `${what} (${why})` : what;
 }
+
+const sinceOf = (row) => row.since ?? row.held_by?.since ?? "";
+const replyOf = (row) => row.last_reply || row.held_by?.reply || "";
 
 // Each column: its word, its class, what it is sorted by, what it shows.
 const COLUMNS = [
   ["destination", "", (row) => row.destination, null],
   ["waiting_count", "number", waitingIn, (row) => count(waitingIn(row))],
   ["state", "cause", (row) => causeOf(row), causeOf],
-  ["since", "", (row) => row.since ?? "", (row) => moment(row.since)],
-  ["last_reply", "reply", (row) => row.last_reply ?? "", (row) => row.last_reply ?? ""],
+  ["since", "", sinceOf, (row) => moment(sinceOf(row))],
+  ["last_reply", "reply", replyOf, replyOf],
   ["next_attempt", "", (row) => row.next_attempt_at ?? "", (row) => moment(row.next_attempt_at)],
   ["rate_column", "number", (row) => row.rate_per_s ?? 0, (row) => (row.rate_per_s ? rate(row.rate_per_s) : "")],
   ["connections", "number", (row) => row.connections ?? 0, (row) => (row.connections ? count(row.connections) : "")],
@@ -153,8 +157,11 @@ export class WaitingTable {
     COLUMNS.forEach(([name, , , shown], place) => {
       const cell = line.children[place];
       if (shown) setText(name === "last_reply" ? cell.firstChild : cell, shown(row));
-      if (name === "state") setClass(cell, `cause state-${row.state}`);
-      if (name === "last_reply") cell.title = row.last_reply ?? "";
+      if (name === "state") {
+        setClass(cell, `cause state-${row.state}`);
+        cell.title = row.held_by?.text ?? "";
+      }
+      if (name === "last_reply") cell.title = replyOf(row);
     });
     return line;
   }

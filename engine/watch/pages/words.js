@@ -47,10 +47,10 @@ function formatter(kind, options) {
 export const count = (n) => formatter(Intl.NumberFormat, {}).format(n);
 export const percent = (share) => formatter(Intl.NumberFormat, { style: "percent", maximumFractionDigits: 1 }).format(share);
 
-// A rate with as many places as mean something.
+// A rate with as many places as mean something: 0.05, 1.4, 230.
 export function rate(perSecond) {
-  const places = perSecond < 10 ? 1 : 0;
-  return formatter(Intl.NumberFormat, { maximumFractionDigits: places }).format(perSecond);
+  const places = perSecond < 1 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: perSecond < 10 ? 1 : 0 };
+  return formatter(Intl.NumberFormat, places).format(perSecond);
 }
 
 // Every hour by two figures, as logs and receivers' replies have it.

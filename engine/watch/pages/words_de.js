@@ -71,6 +71,9 @@ export const german = {
   pin_title: (site) => `Die Grenzen von ${site} festhalten`, pin_hint: "Leer: wie sie jetzt sind. Bis zum Lösen lernt das Programm über diesen Standort nichts.",
   pin_rate: "Rate, etwa 20/s oder 100/min", pin_connections: "Verbindungen höchstens",
   confirm_undo: (site) => `Den letzten Schritt des Programms bei ${site} zurücknehmen?`,
+  confirm_unpin: (site) => `${site} lösen? Das Programm lernt von dort aus weiter, wo es steht.`,
+  so_many_connections: (n) => (n === "1" ? "1 Verbindung" : `${n} Verbindungen`), nothing_until: (when) => `nichts bis ${when}`,
+  pinned: "festgehalten", no_limit: "keine Grenze",
   done: "Erledigt.", step_who: "Von",
   // Holds
   holds: "Angehaltene Mail", holds_hint: "Wartende Mail nach beliebigem Filter anhalten; sie bleibt in der Warteschlange, bis das endet.",

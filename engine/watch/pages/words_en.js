@@ -72,6 +72,9 @@ export const english = {
   pin_title: (site) => `Pin the limits of ${site}`, pin_hint: "Empty: as they are now. The engine learns nothing about this site until it is unpinned.",
   pin_rate: "Rate, like 20/s or 100/min", pin_connections: "Connections at most",
   confirm_undo: (site) => `Take back the engine's last step at ${site}?`,
+  confirm_unpin: (site) => `Unpin ${site}? The engine learns about it again from where it is.`,
+  so_many_connections: (n) => (n === "1" ? "1 connection" : `${n} connections`), nothing_until: (when) => `nothing until ${when}`,
+  pinned: "pinned", no_limit: "no limit",
   done: "Done.", step_who: "By",
   // Holds
   holds: "Holds", holds_hint: "Hold waiting mail by any filter; it stays in the queue until the hold ends.",

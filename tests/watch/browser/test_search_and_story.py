@@ -66,8 +66,12 @@ def test_one_mail_is_found_and_its_story_told(
     search(browser, str(message_id))
     wait_for(browser, "the id", lambda: browser.find_element(By.ID, "detail").is_displayed())
     assert "later@full.test" in text(browser, "#found")
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
     search(browser, "nobody@else.test")
     wait_for(browser, "nothing", lambda: text(browser, "#search-note") == words["nothing"])
+    search(browser, "Order 4711 & <more>")
+    wait_for(browser, "the subject", lambda: browser.find_element(By.ID, "detail").is_displayed())
+    assert "later@full.test" in text(browser, "#found")
 
 
 def test_the_language_is_the_browsers_first_that_we_have_until_one_is_chosen(
