@@ -27,6 +27,7 @@ from engine.delivery.wire import Connect, connect_tcp
 from engine.http_server import HttpServer, HttpSettings, OperatorSessions, Route
 from engine.intake.accounts import Accounts
 from engine.intake.accounts_http import AccountsDoor
+from engine.intake.campaigns_http import CampaignsDoor
 from engine.intake.check_http import CheckDoor
 from engine.intake.send import SendDoor
 from engine.intake.suppressions_http import SuppressionsDoor
@@ -161,7 +162,9 @@ def intake_routes(spool: Spool, config: Config, clock: Clock, seams: Seams) -> l
     accounts = AccountsDoor(spool, config, clock=clock, random_octets=seams.random_octets)
     check = CheckDoor(typos, run_blocking=seams.run_blocking)
     suppressions = SuppressionsDoor(spool, clock=clock)
-    return [*send.routes(), *accounts.routes(), *suppressions.routes(), *check.routes()]
+    campaigns = CampaignsDoor(spool, config, typos=typos, random_octets=seams.random_octets)
+    doors = (send, accounts, suppressions, check, campaigns)
+    return [route for door in doors for route in door.routes()]
 
 
 def operator_key(file: Path, random_octets: Callable[[int], bytes]) -> bytes:

@@ -82,90 +82,100 @@ def read_list(lines: Iterable[bytes], *, is_csv: bool) -> Iterator[Listed | Brok
     several cells of which one is an address or the heading of such. Raises ListRefused for a list
     that is no text.
     """
-    source = _Lines(lines)
+    numbered = iter(lines)
+    source = Lines(lambda: next(numbered, None))
     first = source.take()
     if first is None:
         return
-    layout = _layout(first.text, is_csv=is_csv)
-    if not layout.has_heading:
+    layout = layout_of(first.text, is_csv=is_csv)
+    if layout.heading is None:
         source.give_back([first])
     while (line := source.take()) is not None:
-        if len(line.octets) > LINE_OCTETS_MAX:
-            yield _broken(
-                line,
-                ListFaultCode.LINE_TOO_LONG,
-                LINE_OCTETS_MAX,
-                f"the line is longer than {LINE_OCTETS_MAX} octets",
-            )
-        elif layout.separator is None:
-            yield _listed(line.number, line.text)
+        if layout.separator is None:
+            yield too_long(line) or listed(line.number, line.text)
+            continue
+        cells = cells_of(line, source, layout)
+        if isinstance(cells, BrokenLine):
+            yield cells
         else:
-            yield _from_cells(line, source, layout.separator, layout)
+            yield listed(line.number, cells[layout.column])
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
+    """A line with its end, and its number, from 1."""
+
     number: int
     octets: bytes
 
     @property
     def text(self) -> str:
+        """The line without its end."""
         # Octets that are no UTF-8 are kept as surrogates: they matter in an address only.
         return self.octets.rstrip(b"\r\n").decode(errors="surrogateescape")
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
+    """How a list is written; `column` has the addresses. The `heading` names the columns."""
+
     separator: str | None  # None: one address a line
     column: int
     columns: int
-    has_heading: bool
+    heading: list[str] | None
 
 
-class _Lines:
-    """The lines that are not empty, of which some can be given back."""
+class Lines:
+    """The lines that are not empty, of which some can be given back.
 
-    def __init__(self, lines: Iterable[bytes]) -> None:
-        self._numbered = enumerate(lines, 1)
-        self._again: deque[_Line] = deque()
+    `next_line` gives them with their ends, None after the last; `before` were read by others.
+    """
 
-    def take(self) -> _Line | None:
+    def __init__(self, next_line: Callable[[], bytes | None], before: int = 0) -> None:
+        self._next_line = next_line
+        self._number = before
+        self._again: deque[Line] = deque()
+
+    def take(self) -> Line | None:
+        """Return the next line, None after the last. Raises ListRefused for what is no text."""
         if self._again:
             return self._again.popleft()
-        for number, octets in self._numbered:
-            if number == 1:
+        while (octets := self._next_line()) is not None:
+            self._number += 1
+            if self._number == 1:
                 if octets.startswith((b"\xff\xfe", b"\xfe\xff")):
                     raise ListRefused("the list is in UTF-16; save it as UTF-8")
                 octets = octets.removeprefix(b"\xef\xbb\xbf")
             if octets.strip():
-                return _Line(number, octets)
+                return Line(self._number, octets)
         return None
 
-    def give_back(self, lines: Iterable[_Line]) -> None:
+    def give_back(self, lines: Iterable[Line]) -> None:
         self._again.extendleft(reversed(list(lines)))
 
 
-def _layout(first: str, *, is_csv: bool) -> _Layout:
-    """Decide by the first line how the list is written."""
-    found: _Layout | None = None
+def layout_of(first: str, *, is_csv: bool) -> Layout:
+    """Decide by the first line how a list is written."""
+    found: Layout | None = None
     for separator in _SEPARATORS:
         cells = _split(first, separator)
         if not isinstance(cells, list) or len(cells) < 2:
             continue
         column = _heading(cells)
         if column is not None:
-            return _Layout(separator, column, len(cells), has_heading=True)
+            return Layout(separator, column, len(cells), cells)
         column = next((n for n, c in enumerate(cells) if _is_address(c)), None)
         if column is not None and found is None:
-            found = _Layout(separator, column, len(cells), has_heading=False)
+            found = Layout(separator, column, len(cells), None)
     if found is not None:
         return found
-    has_heading = _heading([first.strip('" ')]) is not None
-    if not is_csv or has_heading:
-        return _Layout("," if is_csv else None, 0, 1, has_heading)
+    only = [first.strip('" ')]
+    heading = only if _heading(only) is not None else None
+    if not is_csv or heading is not None:
+        return Layout("," if is_csv else None, 0, 1, heading)
     separator = max(_SEPARATORS, key=first.count)
     cells = _split(first, separator)
     columns = cells if isinstance(cells, list) else [first]
     column = next((n for n, cell in enumerate(columns) if "@" in cell), 0)
-    return _Layout(separator, column, len(columns), has_heading=False)
+    return Layout(separator, column, len(columns), None)
 
 
 def _heading(cells: list[str]) -> int | None:
@@ -182,40 +192,57 @@ def _is_address(cell: str) -> bool:
     return isinstance(parse_address(cell), Address)
 
 
-def _from_cells(
-    line: _Line, source: _Lines, separator: str, layout: _Layout
-) -> Listed | BrokenLine:
+def cells_of(line: Line, source: Lines, layout: Layout) -> list[str] | BrokenLine:
+    """Return the cells of a record that begins in `line`, up to its column of addresses at least.
+
+    A quoted cell may go on in the next lines; those are taken from `source`.
+    """
+    if (found := too_long(line)) is not None:
+        return found
+    assert layout.separator is not None, "a list with one address a line has no cells"
     text = line.text
-    cells = _split(text, separator)
+    cells = _split(text, layout.separator)
     if cells is None:
-        cells = _continued(text, source, separator, layout.columns)
+        cells = _continued(text, source, layout.separator, layout.columns)
     if cells is None:
-        return _broken(
+        return broken_line(
             line,
             ListFaultCode.BROKEN_LINE,
             text.rindex('"'),
             "the quotation mark is not closed",
         )
     if isinstance(cells, int):
-        return _broken(
+        return broken_line(
             line,
             ListFaultCode.BROKEN_LINE,
             cells,
             "a separator has to follow the closing quotation mark",
         )
     if len(cells) <= layout.column:
-        return _broken(
+        return broken_line(
             line,
             ListFaultCode.COLUMN_MISSING,
             len(text),
             "the line ends before the column with the addresses",
         )
-    return _listed(line.number, cells[layout.column])
+    return cells
 
 
-def _continued(text: str, source: _Lines, separator: str, columns: int) -> list[str] | None:
+def too_long(line: Line) -> BrokenLine | None:
+    """Return what is to be said of a line that is too long."""
+    if len(line.octets) <= LINE_OCTETS_MAX:
+        return None
+    return broken_line(
+        line,
+        ListFaultCode.LINE_TOO_LONG,
+        LINE_OCTETS_MAX,
+        f"the line is longer than {LINE_OCTETS_MAX} octets",
+    )
+
+
+def _continued(text: str, source: Lines, separator: str, columns: int) -> list[str] | None:
     """Read a record whose quoted field goes on in the next lines; None if it does not fit."""
-    taken: list[_Line] = []
+    taken: list[Line] = []
     characters = len(text)
     while len(taken) < RECORD_LINES_MAX and characters < LINE_OCTETS_MAX:
         line = source.take()
@@ -269,7 +296,8 @@ def _split(record: str, separator: str) -> list[str] | int | None:
         at += 1
 
 
-def _listed(number: int, address: str) -> Listed | BrokenLine:
+def listed(number: int, address: str) -> Listed | BrokenLine:
+    """Return an address of a line, unless it is not in UTF-8."""
     if address.isascii():
         return Listed(number, address)
     octets = address.encode(errors="surrogateescape")
@@ -286,6 +314,7 @@ def _listed(number: int, address: str) -> Listed | BrokenLine:
     return Listed(number, address)
 
 
-def _broken(line: _Line, code: ListFaultCode, position: int, text: str) -> BrokenLine:
+def broken_line(line: Line, code: ListFaultCode, position: int, text: str) -> BrokenLine:
+    """Return what is to be said of a line that cannot be read."""
     shown = line.octets.rstrip(b"\r\n").decode(errors="replace")
     return BrokenLine(line.number, shown, code, position, text)

@@ -216,6 +216,42 @@ class Suppression(msgspec.Struct, frozen=True, array_like=True, gc=False):
     text: str = ""
 
 
+class CampaignState(StrEnum):
+    """Whether recipients may still come; the last two are final."""
+
+    OPEN = "open"
+    CLOSED = "closed"  # by its sender: the mail in it goes on
+    CANCELLED = "cancelled"  # what waited was ended, too
+
+
+class Campaign(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One template and how many people get it; `name` is what its envelopes have as `campaign`.
+
+    `digest` is over all that its sender said of it. The counts are of recipients handed in:
+    `accepted` ones have an envelope, `repeated` ones were in it already, `refused` lines had a
+    fault. `ended_unix_ms` is 0 while it is open.
+    """
+
+    campaign_id: int
+    account_id: int
+    name: str
+    state: CampaignState
+    digest: bytes
+    content_id: int
+    content_size: int
+    reverse_path: str
+    subject: str
+    lane: int
+    needs_8bit: bool
+    needs_utf8: bool
+    created_unix_ms: int
+    ended_unix_ms: int = 0
+    last_accepted_unix_ms: int = 0
+    accepted: int = 0
+    repeated: int = 0
+    refused: int = 0
+
+
 def suppressed_address(recipient: str, destination: str) -> str:
     """Return the form in which addresses are compared: local part exact, domain in A-labels.
 

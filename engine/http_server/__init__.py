@@ -16,6 +16,7 @@ from engine.http_server.unix_socket import unix_socket_address
 from engine.http_server.values import (
     Access,
     Authenticate,
+    BodyFault,
     HttpError,
     HttpSettings,
     HttpStatistics,
@@ -30,6 +31,7 @@ from engine.http_server.values import (
 __all__ = [
     "Access",
     "Authenticate",
+    "BodyFault",
     "HttpError",
     "HttpServer",
     "HttpSettings",

@@ -15,6 +15,7 @@ from typing import Final
 import h11
 import trio
 
+from engine.http_server.bodies import GO_ON, READ_BYTES, StreamedBody
 from engine.http_server.exchange import (
     Services,
     authenticated,
@@ -35,9 +36,6 @@ from engine.http_server.values import (
 from engine.spool.interface import SpoolFailed, SpoolFull
 
 logger = logging.getLogger("eilpost.http")
-
-# A batch of 50 ordinary mails arrives in two reads; more would sit in memory for nothing.
-READ_BYTES: Final = 65_536
 
 # After a refusal the client may still be sending. Closing at once would make its
 # kernel throw away our answer (RFC 9112 9.6), so we listen on for a little.
@@ -170,6 +168,9 @@ class HttpConnection:
                 await self._hand_over(route, request, seen)
                 return False
             refused_body(head, route)
+            if route.streamed:
+                body = StreamedBody(self._h11, self._stream, services)
+                return await self._answer_streamed(route, request, body)
             request.body = await self._read_body(route.body_bytes_max)
         except HttpError as error:
             target = head.target.decode("latin-1")
@@ -186,8 +187,24 @@ class HttpConnection:
             services.bodies_bytes -= self._bodies_bytes
             self._bodies_bytes = 0
         if services.settings.access_log:
-            logger.info("%s %s %s %d", self._peer, request.method, request.path, response.status)
+            self._log(request, response)
         return await self._write(response)
+
+    async def _answer_streamed(self, route: Route, request: Request, body: StreamedBody) -> bool:
+        """Have the handler read the body; what it leaves of it ends the connection."""
+        self._enter(Phase.HANDLER, None)
+        request.parts = body
+        response = await _handled(route, request)
+        if self._services.settings.access_log:
+            self._log(request, response)
+        if body.is_broken or not self._body_is_over():
+            self._enter(Phase.WRITE, self._services.settings.write_s)
+            await self._write_last(response)
+            return False
+        return await self._write(response)
+
+    def _log(self, request: Request, response: Response) -> None:
+        logger.info("%s %s %s %d", self._peer, request.method, request.path, response.status)
 
     def _body_is_over(self) -> bool:
         """Throw away what has arrived of an unwanted body; return whether that was all of it."""
@@ -213,8 +230,7 @@ class HttpConnection:
             while type(event) is not h11.EndOfMessage:
                 if event is h11.NEED_DATA:
                     if self._h11.they_are_waiting_for_100_continue:
-                        go_on = h11.InformationalResponse(status_code=100, headers=[])
-                        await self._stream.send_all(self._h11.send(go_on) or b"")
+                        await self._stream.send_all(self._h11.send(GO_ON) or b"")
                     self._h11.receive_data(bytes(await self._stream.receive_some(READ_BYTES)))
                 elif type(event) is h11.Data:
                     parts.append(bytes(event.data))
@@ -258,9 +274,11 @@ class HttpConnection:
         self._enter(Phase.WRITE, self._services.settings.write_s)
         if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        data = encoded(
-            self._h11, render(error), self._services, head_only=self._head_only, close=True
-        )
+        await self._write_last(render(error))
+
+    async def _write_last(self, response: Response) -> None:
+        """Answer a request that is not read to its end, and close so that the answer arrives."""
+        data = encoded(self._h11, response, self._services, head_only=self._head_only, close=True)
         await self._stream.send_all(data)
         with trio.move_on_after(LINGER_S):
             if isinstance(self._stream, trio.SocketStream):

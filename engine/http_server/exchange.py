@@ -175,6 +175,8 @@ def refused_body(head: h11.Request, route: Route) -> None:
                 "Content-Encoding",
                 headers=(("accept-encoding", "identity"),),
             )
+        if route.streamed:
+            continue
         if name == b"content-length" and int(value) > route.body_bytes_max:
             text = f"The body is longer than {route.body_bytes_max} octets."
             raise HttpError(413, "too_large", text)

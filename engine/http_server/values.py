@@ -4,7 +4,7 @@ Plain values; nothing here reads a socket. A handler is an async function of a
 `Request` that returns a `Response` or raises `HttpError`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -52,7 +52,7 @@ ANONYMOUS: Final = Identity()
 
 @dataclass(slots=True)
 class Request:
-    """One request, read whole.
+    """One request, read whole, but for the body where the route is `streamed`.
 
     `path` is percent-decoded, `params` are the pattern's named segments (decoded),
     `query` the decoded pairs in order, `headers` octets with lower-case names.
@@ -69,6 +69,15 @@ class Request:
     identity: Identity = ANONYMOUS
     peer: str = ""
     secure: bool = False
+    parts: AsyncIterator[bytes] | None = None
+
+    def body_parts(self) -> AsyncIterator[bytes]:
+        """The body of a streamed route, once: some octets at a time, read only when asked for.
+
+        Raises BodyFault where it breaks off.
+        """
+        assert self.parts is not None, "only the body of a streamed route comes in parts"
+        return self.parts
 
     @property
     def query(self) -> list[tuple[str, str]]:
@@ -136,6 +145,13 @@ class HttpError(Exception):
         self.headers = headers
 
 
+class BodyFault(HttpError):
+    """The body of a streamed request came to no end: it stood still, broke off or was no body.
+
+    What was read of it stands, and whoever reads it may still answer.
+    """
+
+
 def error_response(error: HttpError) -> Response:
     """The form of every error below /v1: `{"error": {"code", "message", "where"}}`."""
     detail = {"code": error.code, "message": error.message, "where": error.where}
@@ -166,7 +182,8 @@ class Route:
 
     GET answers HEAD too. `body_bytes_max` bounds the body (413 beyond).
     `render_error` gives errors another form than /v1's; `realm` is what a 401
-    names; `folds_case` makes the pattern's words match in any case.
+    names; `folds_case` makes the pattern's words match in any case. A `streamed` route reads the
+    body itself (`Request.body_parts`), however long it is.
     """
 
     method: str
@@ -178,6 +195,7 @@ class Route:
     render_error: Callable[[HttpError], Response] = error_response
     realm: str = "Eilpost: API key and secret key"
     folds_case: bool = False
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

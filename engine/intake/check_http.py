@@ -90,7 +90,7 @@ class CheckDoor:
         return Response(200, answer.encoded(), headers=[("Content-Language", language)])
 
     async def _entries(self, request: Request) -> Iterable[Listed | BrokenLine]:
-        content_type = _content_type(request)
+        content_type = content_type_of(request)
         if content_type == "application/json":
             if len(request.body) < THREAD_OCTETS_MIN:
                 return _from_json(request.body)
@@ -171,7 +171,7 @@ def _too_many() -> HttpError:
     )
 
 
-def _content_type(request: Request) -> str:
+def content_type_of(request: Request) -> str:
     """Return the type of the body in lower case; "" for one in another encoding than ours."""
     media_type, *parameters = (request.header(b"content-type") or "").lower().split(";")
     for parameter in parameters:

@@ -40,7 +40,7 @@ class BatchBuilder:
 
     def build(self, draft: Draft) -> BuiltMessage | None:
         """Return the message, or None if the request's messages together are too big."""
-        identifier = _uuid4(self._random_octets(16)).hex()
+        identifier = uuid4(self._random_octets(16)).hex()
         built = self._builder.build(
             Message(
                 received=received_over_http(self._host, identifier, self._date),
@@ -81,7 +81,7 @@ class BatchBuilder:
             content=octets,
             recipients=[
                 NewRecipient(
-                    uuid=_uuid4(random_octets[16 * number : 16 * number + 16]),
+                    uuid=uuid4(random_octets[16 * number : 16 * number + 16]),
                     recipient=mailbox.address.wire,
                     address=mailbox.address.as_given,
                     destination=mailbox.address.domain,
@@ -114,7 +114,7 @@ def _by_need(
     ]
 
 
-def _uuid4(random_octets: bytes) -> bytes:
+def uuid4(random_octets: bytes) -> bytes:
     """Return 16 random octets with the version and variant of RFC 9562 section 5.4."""
     octets = bytearray(random_octets)
     octets[6] = octets[6] & 0x0F | 0x40

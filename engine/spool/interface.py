@@ -19,13 +19,20 @@ from enum import Enum
 from typing import Protocol
 
 from engine.spool.account_calls import AccountCalls
+from engine.spool.campaign_calls import CampaignCalls
 from engine.spool.disk_calls import DiskCalls
 from engine.spool.figure_calls import FigureCalls
+from engine.spool.handed_in import Accepted as Accepted
+from engine.spool.handed_in import AcceptedEnvelope as AcceptedEnvelope
+from engine.spool.handed_in import AcceptRequest as AcceptRequest
+from engine.spool.handed_in import ContentKind as ContentKind
+from engine.spool.handed_in import NewMessage as NewMessage
+from engine.spool.handed_in import NewRecipient as NewRecipient
+from engine.spool.handed_in import Quota as Quota
 from engine.spool.hold_calls import HoldCalls
 from engine.spool.listing_calls import ListingCalls
 from engine.spool.note_calls import NoteCalls
 from protocols.records import (
-    Account,
     DestinationRecord,
     Envelope,
     Event,
@@ -54,80 +61,8 @@ class QuotaBeyondReach(SpoolError):
     """The mail could not be released within the longest pause (60 days): refused at intake."""
 
 
-class ContentKind(Enum):
-    OCTETS = 0  # delivered as it is
-    TEMPLATE = 1  # filled in per recipient with the envelope's `variables`
-
-
-@dataclass(frozen=True, slots=True)
-class NewRecipient:
-    """One envelope to be. `uuid` has 16 octets; the rest as in `EnvelopeFixed`.
-
-    `variables` fill in a template. `subject` is this recipient's own, None for the message's.
-    """
-
-    uuid: bytes
-    recipient: str
-    address: str
-    destination: str
-    variables: bytes | None = None
-    subject: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NewMessage:
-    """One content and its recipients; all of them share everything but the recipient."""
-
-    content: bytes
-    recipients: Sequence[NewRecipient]
-    reverse_path: str
-    subject: str = ""
-    campaign: str | None = None
-    custom_id: str = ""
-    event_payload: str = ""
-    lane: int = 0
-    needs_8bit: bool = False
-    needs_utf8: bool = False
-    kind: ContentKind = ContentKind.OCTETS
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """What an account's plan allows, in messages; None is no limit."""
-
-    per_day: int | None = None
-    per_month: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptRequest:
-    """What one request hands in: stored whole or not at all.
-
-    `digest` (16 octets over account, path, idempotency key and body) makes a
-    repeat within `digest_lives_ms` answer with the first one's envelopes.
-    """
-
-    account: Account
-    messages: Sequence[NewMessage]
-    quota: Quota = Quota()
-    digest: bytes | None = None
-    digest_lives_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedEnvelope:
-    envelope_id: int
-    uuid: bytes
-    status: Status  # queued or paused; blocked if the address is suppressed, with due 0
-    due_unix_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The answer to one request: its envelopes in order, messages flattened."""
-
-    envelopes: Sequence[AcceptedEnvelope]
-    repeated: bool = False
+class CampaignEnded(SpoolError):
+    """The campaign takes no recipients (any more): it is closed, cancelled, gone or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +289,16 @@ class SpoolStatistics:
     intake_open: bool
 
 
-class Spool(AccountCalls, DiskCalls, HoldCalls, NoteCalls, ListingCalls, FigureCalls, Protocol):
+class Spool(
+    AccountCalls,
+    CampaignCalls,
+    DiskCalls,
+    HoldCalls,
+    NoteCalls,
+    ListingCalls,
+    FigureCalls,
+    Protocol,
+):
     """Domain-level storage. Obtained from `engine.spool.open_spool`, which runs its writer."""
 
     @property

@@ -18,10 +18,13 @@ from engine.spool.transitions import QUEUE_STATUSES
 from protocols.records import (
     FINAL_STATUSES,
     STATUSES,
+    Campaign,
+    CampaignState,
     DestinationRecord,
     Envelope,
     Event,
     Status,
+    suppressed_address,
 )
 
 DELIVERED_INDEX = STATUSES.index(Status.DELIVERED)
@@ -69,6 +72,16 @@ class Tables(Protocol):
         """Return (content_id, references) of each content that is not garbage."""
         ...
 
+    def campaign_rows(self) -> Iterable[Campaign]: ...
+
+    def recipient_rows(self) -> Iterator[tuple[int, int, int]]:
+        """Return (account_id, campaign_id, envelope_id) of each recipient of a campaign."""
+        ...
+
+    def recipient_row(self, campaign: Campaign, address: str) -> int | None:
+        """Return the envelope of an address in a campaign."""
+        ...
+
     def whole_log(self) -> Iterator[Event] | None:
         """Return all events from the first on, or None if the oldest were trimmed."""
         ...
@@ -84,6 +97,7 @@ def faults_of(tables: Tables, now_unix_ms: int) -> list[str]:
     faults += _faults_of_rows(tables)
     faults += _faults_of_agenda(tables, now_unix_ms)
     faults += _faults_of_contents(tables)
+    faults += _faults_of_campaigns(tables)
     faults += _faults_of_counters(tables, counters)
     faults += _faults_of_sums(counters, whole)
     faults += _faults_of_log(tables, counters, whole)
@@ -147,10 +161,34 @@ def _faults_of_contents(tables: Tables) -> Iterator[str]:
         for envelope in tables.envelopes()
         if envelope.state.status not in FINAL_STATUSES
     )
+    needed.update(
+        each.content_id for each in tables.campaign_rows() if each.state is CampaignState.OPEN
+    )
     for content_id, references in tables.content_references():
         if needed.pop(content_id, 0) != references:
             yield f"content_head: {content_id} counts {references} references, which is wrong"
     yield from (f"content_head: {each} is needed, but not there" for each in needed)
+
+
+def _faults_of_campaigns(tables: Tables) -> Iterator[str]:
+    """Is each envelope of a campaign the one of its address there? Others may be purged already."""
+    campaigns = {each.content_id: each for each in tables.campaign_rows()}
+    names = [(each.account_id, each.name) for each in campaigns.values()]
+    yield from (f"campaign: {each} is there twice" for each, n in Counter(names).items() if n > 1)
+    found = {envelope_id: row for *row, envelope_id in tables.recipient_rows()}
+    for envelope in tables.envelopes():
+        fixed = envelope.fixed
+        campaign = campaigns.get(fixed.content_id)
+        row = found.get(fixed.envelope_id)
+        if campaign is None:
+            if row is not None:
+                yield f"campaign_recipient: {fixed.envelope_id} is of no campaign, but has a row"
+            continue
+        if row != [campaign.account_id, campaign.campaign_id]:
+            yield f"campaign_recipient: envelope {fixed.envelope_id} has row {row}"
+        address = suppressed_address(fixed.recipient, fixed.destination)
+        if tables.recipient_row(campaign, address) != fixed.envelope_id:
+            yield f"campaign_recipient: {address} does not lead to {fixed.envelope_id}"
 
 
 def _faults_of_counters(

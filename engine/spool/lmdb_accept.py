@@ -4,7 +4,7 @@ Decides over one commit's `Changes`: is it a repeat, which day has room for it, 
 get. Everything that can refuse comes before the first change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from engine.spool import booking, fair_turns, stamps, transitions
@@ -13,8 +13,10 @@ from engine.spool.interface import (
     AcceptedEnvelope,
     AcceptRequest,
     NewMessage,
+    NewRecipient,
     SpoolSettings,
 )
+from engine.spool.lmdb_campaigns import Listed
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_layout import U32, StoredRequest
 from engine.spool.lmdb_suppressions import Suppressed
@@ -38,10 +40,12 @@ def accept(changes: Changes, request: AcceptRequest, settings: SpoolSettings) ->
         first = _first_answer(changes, account.account_id, request.digest)
         if first is not None:
             return first
+    listed = Listed(changes, request)
+    repeats = frozenset(listed.repeats)
     count = sum(len(message.recipients) for message in request.messages)
     suppressions = _suppressions(changes, request)
     bookings = booking.book(
-        count - len(suppressions),
+        count - len(repeats.union(suppressions)),
         quota=request.quota,
         zone=booking.zone_of(account.time_zone),
         now_unix_ms=now_unix_ms,
@@ -52,10 +56,15 @@ def accept(changes: Changes, request: AcceptRequest, settings: SpoolSettings) ->
         changes.use(account.account_id, each.day, each.count)
     places = (each for each in bookings for _ in range(each.count))
     envelopes: list[AcceptedEnvelope] = []
+    before = 0
     for message in request.messages:
-        for fixed in _new_envelopes(changes, request, message):
+        people = [*enumerate(message.recipients, before)]
+        before += len(people)
+        if repeats:
+            people = [each for each in people if each[0] not in repeats]
+        for number, fixed in _new_envelopes(changes, request, message, people, listed):
             place = changes.next_place()
-            suppression = suppressions.get(len(envelopes)) if suppressions else None
+            suppression = suppressions.get(number) if suppressions else None
             if suppression is None:
                 booked = next(places)
                 state = transitions.accepted_state(
@@ -73,7 +82,8 @@ def accept(changes: Changes, request: AcceptRequest, settings: SpoolSettings) ->
             )
     if request.digest is not None and request.digest_lives_ms > 0:
         _keep_answer(changes, request, request.digest, envelopes)
-    return Accepted(envelopes)
+    listed.flush()
+    return Accepted(envelopes, repeats=tuple(listed.repeats))
 
 
 def octets_of(request: AcceptRequest) -> int:
@@ -82,6 +92,7 @@ def octets_of(request: AcceptRequest) -> int:
     for message in request.messages:
         assert message.recipients, "a message without recipients has no envelope"
         assert message.lane in fair_turns.LANES, message.lane
+        assert not (message.campaign_id and message.content), "a campaign has its own content"
         octets += len(message.content) + ENVELOPE_OCTETS * len(message.recipients)
         for recipient in message.recipients:
             name = recipient.destination
@@ -89,6 +100,7 @@ def octets_of(request: AcceptRequest) -> int:
             assert name.isascii(), name
             assert 0 < len(name.replace("\0", "")) == len(name) <= 255, name
             assert len(recipient.uuid) == 16, recipient
+            octets += len(recipient.variables or b"")
     return octets
 
 
@@ -106,22 +118,37 @@ def _suppressions(changes: Changes, request: AcceptRequest) -> dict[int, Suppres
 
 
 def _new_envelopes(
-    changes: Changes, request: AcceptRequest, message: NewMessage
-) -> Iterator[EnvelopeFixed]:
-    """Store a message's content and yield its envelopes to be."""
-    account, marks = request.account, changes.marks
-    content_id = changes.add_content(
-        message.content,
-        kind=message.kind.value,
-        needs_8bit=message.needs_8bit,
-        needs_utf8=message.needs_utf8,
-        references=len(message.recipients),
-    )
+    changes: Changes,
+    request: AcceptRequest,
+    message: NewMessage,
+    people: Sequence[tuple[int, NewRecipient]],
+    listed: Listed,
+) -> Iterator[tuple[int, EnvelopeFixed]]:
+    """Store a message's content, or refer to its campaign's; yield its envelopes to be.
+
+    `people` are those that get one, with their places in the request.
+    """
+    if not people:
+        return
+    account, marks, content_size = request.account, changes.marks, len(message.content)
+    if message.campaign_id:
+        campaign = listed.campaign(message)
+        content_id, content_size = campaign.content_id, campaign.content_size
+        changes.refer(content_id, len(people))
+    else:
+        content_id = changes.add_content(
+            message.content,
+            kind=message.kind.value,
+            needs_8bit=message.needs_8bit,
+            needs_utf8=message.needs_utf8,
+            references=len(people),
+        )
     flow = changes.flow_of(account.account_id, message.campaign)
-    for recipient in message.recipients:
+    for place, recipient in people:
         marks.envelope_id = stamps.first_envelope_id(marks.envelope_id, changes.now_unix_ms)
+        listed.take_in(place, marks.envelope_id)
         # By position: it is built for every recipient, and names cost a third more.
-        yield EnvelopeFixed(
+        fixed = EnvelopeFixed(
             marks.envelope_id,
             recipient.uuid,
             account.account_id,
@@ -137,12 +164,13 @@ def _new_envelopes(
             recipient.destination,
             message.subject if recipient.subject is None else recipient.subject,
             content_id,
-            len(message.content),
+            content_size,
             message.needs_8bit,
             message.needs_utf8,
             changes.now_unix_ms,
             recipient.variables,
         )
+        yield place, fixed
 
 
 def _request_key(account_id: int, digest: bytes) -> bytes:

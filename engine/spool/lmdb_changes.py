@@ -163,7 +163,7 @@ class Changes:
         used = self._usage.get((account_id, day))
         if used is None:
             # Damaged it counts as nothing: a day with too much mail is better than none at all.
-            used = self._number("usage", U32_U32.pack(account_id, day)) or 0
+            used = self.number("usage", U32_U32.pack(account_id, day)) or 0
             self._usage[account_id, day] = used
         return used
 
@@ -173,7 +173,7 @@ class Changes:
         flow = self._caches.flows.get(name) or self._flows.get(name)
         if flow is None:
             key = flow_name_key(account_id, campaign)
-            flow = self._number("flow_name", key)
+            flow = self.number("flow_name", key)
             if flow is None:
                 self.marks.flow_id += 1
                 flow = self.marks.flow_id
@@ -182,7 +182,7 @@ class Changes:
             self._flows[name] = flow
         return flow
 
-    def _number(self, table: str, key: bytes) -> int | None:
+    def number(self, table: str, key: bytes) -> int | None:
         """Return the number in a row; None without one that can be read."""
         stored = self.txn.get(key, db=getattr(self.tables, table))
         if stored is None:
@@ -208,7 +208,7 @@ class Changes:
 
     def next_hold_id(self) -> int:
         """Return an id that no hold ever had."""
-        hold_id = max(self._number("meta", META_HOLD_ID) or 0, *self.holds.rows, 0) + 1
+        hold_id = max(self.number("meta", META_HOLD_ID) or 0, *self.holds.rows, 0) + 1
         self.put("meta", META_HOLD_ID, pack_record(hold_id))
         return hold_id
 
@@ -244,6 +244,10 @@ class Changes:
             references=references,
         )
         return self.marks.content_id
+
+    def refer(self, content_id: int, references: int) -> None:
+        """Have so many more (for a negative number fewer) references to a stored content."""
+        self._references[content_id] = self._references.get(content_id, 0) - references
 
     def add_envelope(self, fixed: EnvelopeFixed, state: EnvelopeState, event: Event) -> None:
         """Take in a new envelope with the event that tells of it."""
@@ -415,6 +419,8 @@ class Changes:
         """Take away the references of what became final; a content that has none is garbage."""
         fresh = 0
         for content_id, gone in sorted(self._references.items()):
+            if gone == 0:
+                continue
             try:
                 fresh += drop_references(self.txn, self.tables, content_id, gone)
             except DamagedRecord:

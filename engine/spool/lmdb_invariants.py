@@ -22,12 +22,15 @@ from engine.spool.lmdb_layout import (
     META_MARKS,
     PAUSED,
     RELEASE,
+    U32_U32,
     U64,
     U64_U64,
     Marks,
     StoredDestination,
     StoredFlow,
     StoredHead,
+    campaign_key,
+    campaign_recipient_key,
     split_agenda_key,
     split_counter_key,
     split_queue_key,
@@ -35,6 +38,7 @@ from engine.spool.lmdb_layout import (
 from engine.spool.projections import NO_COUNTS, CounterKey, Projection
 from protocols.records import (
     FINAL_STATUSES,
+    Campaign,
     DamagedRecord,
     DestinationRecord,
     Envelope,
@@ -138,6 +142,19 @@ class _Tables:
     def content_references(self) -> Iterator[tuple[int, int]]:
         for key, stored in self.items("content_head"):
             yield U64.unpack(key)[0], unpack_record(stored, StoredHead).references
+
+    def campaign_rows(self) -> Iterator[Campaign]:
+        return (unpack_record(stored, Campaign) for _, stored in self.items("campaign"))
+
+    def recipient_rows(self) -> Iterator[tuple[int, int, int]]:
+        for key, value in self.items("campaign_recipient"):
+            yield *U32_U32.unpack_from(key), U64.unpack(value)[0]
+
+    def recipient_row(self, campaign: Campaign, address: str) -> int | None:
+        of_campaign = campaign_key(campaign.account_id, campaign.campaign_id)
+        key = campaign_recipient_key(of_campaign, address)
+        value = self.txn.get(key, db=self.store.tables.campaign_recipient)
+        return None if value is None else U64.unpack(value)[0]
 
     def whole_log(self) -> Iterator[Event] | None:
         if self.marks.oldest_seq > 1:

@@ -50,6 +50,7 @@ META_STREAM_ID: Final = b"stream_id"
 META_START_COUNT: Final = b"start_count"
 META_MARKS: Final = b"marks"
 META_HOLD_ID: Final = b"hold_id"  # the last one given, once there was a hold
+META_CAMPAIGN_ID: Final = b"campaign_id"  # likewise
 META_CAMPAIGN_DAYS: Final = b"campaign_days"  # whether these tell of every mail
 META_ACTIVITY_FROM: Final = b"activity_from"  # the first event that activity rows tell of
 
@@ -86,6 +87,9 @@ class Tables:
         # Added to format 1: a program that does not know them leaves them alone.
         "suppression",
         "activity",
+        "campaign",
+        "campaign_name",
+        "campaign_recipient",
     )
     __slots__ = NAMES
 
@@ -185,6 +189,19 @@ def address_prefix(address: str) -> bytes:
 def flow_name_key(account_id: int, campaign: str | None) -> bytes:
     name = b"" if campaign is None else b"=" + campaign.encode("utf-8", "surrogatepass")
     return U32.pack(account_id) + blake2b(name, digest_size=16).digest()
+
+
+def campaign_key(account_id: int, campaign_id: int) -> bytes:
+    return U32_U32.pack(account_id, campaign_id)
+
+
+def campaign_name_key(account_id: int, name: str) -> bytes:
+    return flow_name_key(account_id, name)
+
+
+def campaign_recipient_key(campaign: bytes, address: str) -> bytes:
+    """`campaign` is its key, `address` in the form in which addresses are compared."""
+    return campaign + address_prefix(address)
 
 
 def account_name_key(name: str) -> bytes:

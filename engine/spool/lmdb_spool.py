@@ -52,6 +52,7 @@ from engine.spool.interface import (
 from engine.spool.invariants import OPEN_INDEXES
 from engine.spool.listing_calls import EnvelopeFilter, EnvelopePage
 from engine.spool.lmdb_account_calls import LmdbAccountCalls
+from engine.spool.lmdb_campaign_calls import LmdbCampaignCalls
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_environment import MAP_OCTETS, Store, open_store
 from engine.spool.lmdb_figures import LmdbFigures
@@ -75,7 +76,7 @@ FIND_ROWS_MAX: Final = 100_000
 T = TypeVar("T")
 
 
-class LmdbSpool(LmdbAccountCalls, LmdbHoldCalls, LmdbNotes, LmdbFigures):
+class LmdbSpool(LmdbAccountCalls, LmdbCampaignCalls, LmdbHoldCalls, LmdbNotes, LmdbFigures):
     """See the module. Made by `open_lmdb_spool`, which runs its writer."""
 
     def __init__(

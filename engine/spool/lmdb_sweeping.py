@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.spool import lmdb_activity, lmdb_suppressions, transitions
+from engine.spool import lmdb_activity, lmdb_campaigns, lmdb_suppressions, transitions
 from engine.spool.interface import SpoolSettings
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_contents import collect_garbage, get_octets
@@ -35,6 +35,7 @@ from engine.spool.lmdb_settle import finish
 from engine.spool.lmdb_writer import Turn, Writer
 from protocols.records import (
     FINAL_STATUSES,
+    Campaign,
     DamagedRecord,
     Envelope,
     Event,
@@ -110,12 +111,14 @@ class Sweeper:
         self._known_damage: set[tuple[str, bytes]] = set()
         self._cursors = (store.marks.sweep_envelope_id, store.marks.sweep_request)
         self._suppression_cursor = b""
+        self._campaign_cursors = (b"", b"")
         self._steps_unsaved = 0
 
     async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
         """See `Spool.sweep`."""
         await self._expire(now_unix_ms)
         await self._end_suppressions(now_unix_ms)
+        has_campaigns_left = await self._forget_campaigns(now_unix_ms)
         # Said here too, or a spool that refuses would hear of its room only from new mail.
         self._writer.note_room(await self._read(look_after_environment))
         for left in range(rows_max, 0, -ROWS_MAX):
@@ -143,7 +146,7 @@ class Sweeper:
                     items=ROWS_MAX,
                 )
             if not has_more:
-                return False
+                return has_campaigns_left
         return True
 
     async def _expire(self, now_unix_ms: int) -> None:
@@ -172,6 +175,27 @@ class Sweeper:
                 partial(lmdb_suppressions.remove_over, keys=over),
                 items=len(over),
             )
+
+    async def _forget_campaigns(self, now_unix_ms: int) -> bool:
+        """Forget campaigns that are over; return whether there is more of them to look at."""
+        found: lmdb_campaigns.Survey = await self._read(
+            lmdb_campaigns.survey, self._campaign_cursors, now_unix_ms, self._settings
+        )
+        self._campaign_cursors = found.cursors
+        self.put_aside(("campaign", key) for key in found.damaged)
+        removed = 0
+        if found.has_work():
+            removed = await self._writer.do(
+                Turn.HOUSEKEEPING,
+                partial(
+                    lmdb_campaigns.forget,
+                    found=found,
+                    now_unix_ms=now_unix_ms,
+                    settings=self._settings,
+                ),
+                items=len(found.over) + len(found.nameless),
+            )
+        return removed > 0 or any(found.cursors)
 
     def put_aside(self, damage: Iterable[tuple[str, bytes]]) -> None:
         """Have damaged records moved to `quarantine`; nobody waits for it."""
@@ -418,6 +442,8 @@ def is_whole(changes: Changes, table: str, key: bytes, stored: bytes) -> bool:
         "request": StoredRequest,
         "usage": int,
         "flow_name": int,
+        "campaign": Campaign,
+        "campaign_name": int,
         "suppression": Suppression,
         "activity": tuple[int, ...],
     }

@@ -50,6 +50,7 @@ from engine.spool.interface import (
 )
 from engine.spool.listing_calls import EnvelopeFilter, EnvelopePage
 from engine.spool.memory_accounts import MemoryAccounts
+from engine.spool.memory_campaigns import MemoryCampaigns
 from engine.spool.memory_commit import Commit
 from engine.spool.memory_data import MemoryData
 from engine.spool.memory_figures import MemoryFigures
@@ -63,6 +64,7 @@ from protocols.records import (
     Envelope,
     Event,
     Status,
+    Suppression,
     suppressed_address,
 )
 
@@ -70,7 +72,7 @@ from protocols.records import (
 ROWS_MAX: Final = 500
 
 
-class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes, MemoryFigures):
+class MemorySpool(MemoryAccounts, MemoryCampaigns, MemoryHolds, MemoryNotes, MemoryFigures):
     """A spool over `data`. Making one on the same data again is what a restart is."""
 
     def __init__(
@@ -121,16 +123,9 @@ class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes, MemoryFigures):
             lives_until, first = data.requests.get((account_id, request.digest), (0, None))
             if first is not None and lives_until > now_unix_ms:
                 return replace(first, repeated=True)
-        suppressions = [
-            data.suppression(
-                account_id,
-                suppressed_address(recipient.recipient, recipient.destination),
-                now_unix_ms,
-            )
-            for message in request.messages
-            for recipient in message.recipients
-        ]
         try:
+            repeats, campaigns = commit.listed(request)
+            suppressions = self._suppressions(request, repeats, now_unix_ms)
             bookings = booking.book(
                 sum(suppression is None for suppression in suppressions),
                 quota=request.quota,
@@ -145,6 +140,7 @@ class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes, MemoryFigures):
             data.usage[account_id, each.day] = (
                 data.usage.get((account_id, each.day), 0) + each.count
             )
+        data.campaigns.update(campaigns)
         places = (each for each in bookings for _ in range(each.count))
         accepted = Accepted(
             [
@@ -152,14 +148,30 @@ class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes, MemoryFigures):
                 if suppression is None
                 else commit.block(fixed, suppression)
                 for fixed, suppression in zip(
-                    commit.new_envelopes(request), suppressions, strict=True
+                    commit.new_envelopes(request, repeats), suppressions, strict=True
                 )
-            ]
+            ],
+            repeats=tuple(repeats),
         )
         if request.digest is not None and request.digest_lives_ms > 0:
             lives_until = now_unix_ms + request.digest_lives_ms
             data.requests[account_id, request.digest] = (lives_until, accepted)
         return accepted
+
+    def _suppressions(
+        self, request: AcceptRequest, repeats: Collection[int], now_unix_ms: int
+    ) -> list[Suppression | None]:
+        """Return what suppresses each recipient that gets an envelope."""
+        recipients = [each for message in request.messages for each in message.recipients]
+        return [
+            self._data.suppression(
+                request.account.account_id,
+                suppressed_address(each.recipient, each.destination),
+                now_unix_ms,
+            )
+            for number, each in enumerate(recipients)
+            if number not in repeats
+        ]
 
     async def settle(
         self, results: Sequence[AttemptResult], decisions: Sequence[Decision] = ()
@@ -259,6 +271,7 @@ class MemorySpool(MemoryAccounts, MemoryHolds, MemoryNotes, MemoryFigures):
         for row, suppression in list(data.suppressions.items()):
             if suppressing.is_over(suppression, now_unix_ms):
                 del data.suppressions[row]
+        self.forget_campaigns(now_unix_ms)
         self._trim(now_unix_ms)
         data.remove_old_minutes(now_unix_ms)
         await self._finish_commit(commit)

@@ -4,10 +4,11 @@ A commit is a piece of code without an await, so there is nothing to take back: 
 refuse comes before the first change.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from engine.spool import (
     booking,
+    campaign_rules,
     fair_turns,
     projections,
     stamps,
@@ -15,9 +16,25 @@ from engine.spool import (
     transitions,
 )
 from engine.spool.activity import ActivityTally
-from engine.spool.interface import AcceptedEnvelope, AcceptRequest, Content, Finish
-from engine.spool.memory_data import MemoryData
-from protocols.records import Envelope, EnvelopeFixed, EnvelopeState, Event, Status, Suppression
+from engine.spool.interface import (
+    AcceptedEnvelope,
+    AcceptRequest,
+    Content,
+    Finish,
+    NewMessage,
+)
+from engine.spool.memory_data import MemoryData, RecipientRow
+from protocols.records import (
+    Account,
+    Campaign,
+    Envelope,
+    EnvelopeFixed,
+    EnvelopeState,
+    Event,
+    Status,
+    Suppression,
+    suppressed_address,
+)
 
 
 class Commit:
@@ -31,17 +48,30 @@ class Commit:
         self.events: list[Event] = []
         self.due_destinations: dict[str, None] = {}  # in order, as everything a run does
 
-    def new_envelopes(self, request: AcceptRequest) -> Iterable[EnvelopeFixed]:
-        """Store the contents of a request and return its envelopes to be."""
+    def new_envelopes(
+        self, request: AcceptRequest, repeats: Collection[int]
+    ) -> Iterable[EnvelopeFixed]:
+        """Store the contents of a request and return its envelopes to be: none for `repeats`."""
         data, account = self.data, request.account
+        first = 0
         for message in request.messages:
             assert message.recipients, "a message without recipients has no envelope"
             assert message.lane in fair_turns.LANES, message.lane
-            data.content_id_high += 1
-            data.contents[data.content_id_high] = Content(message.kind, message.content)
-            data.references[data.content_id_high] = len(message.recipients)
-            for recipient in message.recipients:
+            people = [
+                each
+                for number, each in enumerate(message.recipients, first)
+                if number not in repeats
+            ]
+            first += len(message.recipients)
+            if not people:
+                continue
+            content_id, content_size = self._content_of(account, message, len(people))
+            for recipient in people:
                 data.id_high = stamps.first_envelope_id(data.id_high, self.now_unix_ms)
+                if message.campaign_id:
+                    address = suppressed_address(recipient.recipient, recipient.destination)
+                    row = (account.account_id, message.campaign_id, address)
+                    data.campaign_recipients[row] = data.id_high
                 yield EnvelopeFixed(
                     envelope_id=data.id_high,
                     uuid=recipient.uuid,
@@ -57,13 +87,55 @@ class Commit:
                     address=recipient.address,
                     destination=recipient.destination,
                     subject=message.subject if recipient.subject is None else recipient.subject,
-                    content_id=data.content_id_high,
-                    content_size=len(message.content),
+                    content_id=content_id,
+                    content_size=content_size,
                     needs_8bit=message.needs_8bit,
                     needs_utf8=message.needs_utf8,
                     accepted_unix_ms=self.now_unix_ms,
                     variables=recipient.variables,
                 )
+
+    def _content_of(self, account: Account, message: NewMessage, count: int) -> tuple[int, int]:
+        """Have a content with so many more references; return its id and size."""
+        data = self.data
+        if message.campaign_id:
+            campaign = data.campaigns[account.account_id, message.campaign_id]
+            data.references[campaign.content_id] += count
+            return campaign.content_id, campaign.content_size
+        data.content_id_high += 1
+        data.contents[data.content_id_high] = Content(message.kind, message.content)
+        data.references[data.content_id_high] = count
+        return data.content_id_high, len(message.content)
+
+    def listed(self, request: AcceptRequest) -> tuple[list[int], dict[tuple[int, int], Campaign]]:
+        """Look who of a request is in a campaign already; change nothing. Raises CampaignEnded.
+
+        Returns the places of those who are, or are in the request twice, and the campaigns as
+        they are once the others are in.
+        """
+        data, account_id = self.data, request.account.account_id
+        repeats: list[int] = []
+        seen: set[RecipientRow] = set()
+        campaigns: dict[tuple[int, int], Campaign] = {}
+        place = 0
+        for message in request.messages:
+            key = (account_id, message.campaign_id)
+            if message.campaign_id and key not in campaigns:
+                campaigns[key] = campaign_rules.open_one(data.campaigns.get(key))
+            before = len(repeats)
+            for recipient in message.recipients:
+                address = suppressed_address(recipient.recipient, recipient.destination)
+                row = (*key, address)
+                if message.campaign_id and (row in seen or row in data.campaign_recipients):
+                    repeats.append(place)
+                seen.add(row)
+                place += 1
+            if message.campaign_id:
+                repeated = len(repeats) - before
+                campaigns[key] = campaign_rules.with_accepted(
+                    campaigns[key], len(message.recipients) - repeated, repeated, self.now_unix_ms
+                )
+        return repeats, campaigns
 
     def accept_envelope(
         self, fixed: EnvelopeFixed, booked: booking.Booking, max_age_ms: int

@@ -29,6 +29,7 @@ from protocols.records import (
     FINAL_STATUSES,
     Account,
     ApiKey,
+    Campaign,
     DestinationRecord,
     Envelope,
     EnvelopeFixed,
@@ -41,6 +42,8 @@ from protocols.records import (
 
 # (lane, flow, due_unix_ms, envelope_id)
 QueueRow = tuple[int, int, int, int]
+# (account_id, campaign_id, address as it is compared)
+RecipientRow = tuple[int, int, str]
 
 
 @dataclass(slots=True)
@@ -77,6 +80,9 @@ class MemoryData:
     holds: Holds = field(default_factory=Holds)
     hold_id_high: int = 0
     notes: dict[str, bytes] = field(default_factory=dict)
+    campaigns: dict[tuple[int, int], Campaign] = field(default_factory=dict)
+    campaign_id_high: int = 0
+    campaign_recipients: dict[RecipientRow, int] = field(default_factory=dict)
 
     def envelope(self, envelope_id: int) -> Envelope | None:
         state = self.states.get(envelope_id)
@@ -123,7 +129,7 @@ class MemoryData:
         if state.status is Status.PAUSED:
             self.paused.add((fixed.account_id, state.release_day, fixed.envelope_id))
         if state.status in FINAL_STATUSES:
-            self._drop_reference(fixed.content_id)
+            self.drop_reference(fixed.content_id)
 
     def _remove_rows(self, fixed: EnvelopeFixed) -> None:
         old = self.states.get(fixed.envelope_id)
@@ -136,7 +142,8 @@ class MemoryData:
             if not rows:
                 del self.queue[fixed.destination]
 
-    def _drop_reference(self, content_id: int) -> None:
+    def drop_reference(self, content_id: int) -> None:
+        """Forget a content with the last of those who need it."""
         self.references[content_id] -= 1
         if self.references[content_id] == 0:
             del self.references[content_id], self.contents[content_id]
@@ -257,6 +264,17 @@ class MemoryData:
 
     def content_references(self) -> Iterator[tuple[int, int]]:
         return iter(self.references.items())
+
+    def campaign_rows(self) -> Iterator[Campaign]:
+        return iter(self.campaigns.values())
+
+    def recipient_rows(self) -> Iterator[tuple[int, int, int]]:
+        for (account_id, campaign_id, _), envelope_id in self.campaign_recipients.items():
+            yield account_id, campaign_id, envelope_id
+
+    def recipient_row(self, campaign: Campaign, address: str) -> int | None:
+        key = (campaign.account_id, campaign.campaign_id, address)
+        return self.campaign_recipients.get(key)
 
     def whole_log(self) -> Iterator[Event] | None:
         return iter(self.events.values()) if self.oldest_seq == 1 else None

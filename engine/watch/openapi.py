@@ -21,9 +21,12 @@ from engine.intake.accounts_http import (
     RotateBody,
     RotatedKeys,
 )
+from engine.intake.campaign_views import CampaignView
+from engine.intake.campaigns import CampaignBody, ListAnswer
 from engine.intake.check_http import CheckAnswer, CheckBody
 from engine.intake.send_request import MessageIn
 from engine.intake.suppressions_http import SuppressBody, SuppressionPage, SuppressionView
+from engine.watch.campaigns import CampaignPage, PauseBody
 from engine.watch.delivery_times import DeliveryTimesPage
 from engine.watch.doctor import SpoolCondition
 from engine.watch.events import EventBatch
@@ -260,6 +263,40 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("POST", "/v1/shaping/unpin"): Operation(
         "Let the engine learn about a site again.", body=SiteBody, answer=StepView
+    ),
+    ("POST", "/v1/campaigns"): Operation(
+        "Make a campaign; as application/x-ndjson its recipients follow, one a line, and the "
+        "answer is as for those. 200 if it is there already with the same content.",
+        ("account",),
+        body=CampaignBody,
+        answer=CampaignView,
+        status="201",
+    ),
+    ("POST", "/v1/campaigns/{campaign}/recipients"): Operation(
+        "Take a list of any length into a campaign: text/csv, or application/x-ndjson with "
+        "{email, name, variables} a line. Who is in it already is passed over.",
+        ("account",),
+        answer=ListAnswer,
+    ),
+    ("GET", "/v1/campaigns"): Operation(
+        "Campaigns, newest first; then names of single mails.",
+        ("account", "after", "limit"),
+        answer=CampaignPage,
+    ),
+    ("GET", "/v1/campaigns/{campaign}"): Operation(
+        "How far a campaign is.", ("account",), answer=CampaignView
+    ),
+    ("POST", "/v1/campaigns/{campaign}/pause"): Operation(
+        "Hold all mail of a campaign.", ("account",), body=PauseBody, answer=CampaignView
+    ),
+    ("POST", "/v1/campaigns/{campaign}/resume"): Operation(
+        "Let its mail go on.", ("account",), answer=CampaignView
+    ),
+    ("POST", "/v1/campaigns/{campaign}/close"): Operation(
+        "Let no more recipients in; its mail goes on.", ("account",), answer=CampaignView
+    ),
+    ("POST", "/v1/campaigns/{campaign}/cancel"): Operation(
+        "End all of its mail that waits.", ("account",), answer=CampaignView
     ),
     ("POST", "/v1/holds"): Operation(
         "Hold waiting mail; an account its own only.",

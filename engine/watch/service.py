@@ -13,6 +13,7 @@ from engine.config import Config
 from engine.http_server import HttpServer, HttpStatistics, OperatorSessions, Route
 from engine.spool.interface import Spool
 from engine.watch import (
+    campaigns,
     delivery_times,
     doctor,
     events,
@@ -30,6 +31,7 @@ from engine.watch import (
     stream,
 )
 from engine.watch.boards import Boards
+from engine.watch.cancellations import Cancellations
 from engine.watch.destinations import LiveDestinations
 from engine.watch.hub import EventHub
 from engine.watch.status.monitor import NameServers
@@ -95,6 +97,7 @@ class Watch:
             http_statistics=self._http_statistics,
             name_servers=name_servers,
         )
+        self._cancellations = Cancellations(spool)
         self._operators = operators
         self._http: HttpServer | None = None
 
@@ -108,6 +111,7 @@ class Watch:
             nursery.start_soon(self.hub.run)
             nursery.start_soon(self.boards.run)
             nursery.start_soon(self.status.run)
+            nursery.start_soon(self._cancellations.run)
 
     def routes(self) -> list[Route]:
         spool, live, now_unix_ms = self._spool, self._live, self._now_unix_ms
@@ -119,6 +123,7 @@ class Watch:
             *messages.routes(spool, live, listings, now_unix_ms=now_unix_ms),
             *explain.routes(self._explainer, spool),
             *forecast.routes(self._forecaster),
+            *campaigns.CampaignsBoard(spool, self._cancellations, now_unix_ms=now_unix_ms).routes(),
             *holds.HoldsDoor(spool, now_unix_ms=now_unix_ms).routes(),
             *statistics.routes(spool, self._explainer),
             *delivery_times.routes(spool),

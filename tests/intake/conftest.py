@@ -19,6 +19,7 @@ from engine.config import Config, Delivery, load_typos
 from engine.http_server import HttpServer, HttpSettings, OperatorSessions
 from engine.intake.accounts import Accounts, NewAccount, create_account
 from engine.intake.accounts_http import AccountsDoor
+from engine.intake.campaigns_http import CampaignsDoor
 from engine.intake.check_http import CheckDoor
 from engine.intake.send import SendDoor
 from engine.intake.suppressions_http import SuppressionsDoor
@@ -129,6 +130,7 @@ async def open_door(
         )
         accounts_door = AccountsDoor(spool, config, clock=clock, random_octets=os.urandom)
         check_door = CheckDoor(typos, run_blocking=trio.to_thread.run_sync)
+        campaigns_door = CampaignsDoor(spool, config, typos=typos, random_octets=os.urandom)
         server = HttpServer(
             HttpSettings(listen=("127.0.0.1:0",), control_socket=control),
             [
@@ -136,6 +138,7 @@ async def open_door(
                 *accounts_door.routes(),
                 *SuppressionsDoor(spool, clock=clock).routes(),
                 *check_door.routes(),
+                *campaigns_door.routes(),
             ],
             authenticate=Accounts(spool).owner_of,
             operators=OperatorSessions(

@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 import trio.testing
 
+from engine.spool.campaign_calls import NewCampaign
 from engine.spool.interface import ContentKind, Finish, Quota, Rest
 from protocols.records import DestinationRecord, Reason, Status
 from tests.spool import harness as h
@@ -22,6 +23,7 @@ from tests.spool.harness import Harness
 # Five chunks, so that the order of their keys matters.
 LARGE_CONTENT = b"".join(b"line %07d\r\n" % number for number in range(10_000))
 TEMPLATE = b"Subject: Hello {name}\r\n\r\nDear {name}\r\n"
+LISTED = "listed@six.test"
 REST = DestinationRecord(
     not_before_unix_ms=h.START_UNIX_MS + h.HOUR_MS,
     cause="destination_unreachable",
@@ -66,6 +68,16 @@ async def write_spool(harness: Harness) -> None:
             ],
         )
         await spool.put_notes({"some/name": b"\x01\x02"})
+        new = NewCampaign(other, "Herbst ☂", TEMPLATE, bytes(range(16)), "sender@out.example")
+        campaign, _ = await spool.create_campaign(new)
+        part = h.message(
+            LISTED,
+            content=b"",
+            campaign=campaign.name,
+            campaign_id=campaign.campaign_id,
+            lane=1,
+        )
+        await h.accept(spool, other, part)
 
 
 def main(target: Path) -> None:

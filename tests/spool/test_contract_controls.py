@@ -32,7 +32,8 @@ from engine.spool.interface import (
 from engine.spool.memory import MemorySpool
 from engine.spool.memory_data import MemoryData
 from tests.spool.harness import Harness, run_inline
-from tests.spool.test_contract_programs import SETTINGS, Step, programs, run_program
+from tests.spool.program_steps import SETTINGS, Step, programs
+from tests.spool.test_contract_programs import run_program
 
 
 class ForgetsRepeats(MemorySpool):

@@ -16,14 +16,15 @@ import pytest
 import trio
 import trio.testing
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from engine.spool import activity
+from engine.spool.campaign_calls import NewCampaign
 from engine.spool.figure_calls import TimesGroup
 from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import (
     Accepted,
     AttemptResult,
+    CampaignEnded,
     CommitNotice,
     EventFilter,
     Finish,
@@ -34,13 +35,13 @@ from engine.spool.interface import (
     Rest,
     RetryAt,
     Spool,
-    SpoolSettings,
     WindowPosition,
 )
 from engine.spool.listing_calls import EnvelopeFilter
 from protocols.records import (
     FINAL_STATUSES,
     Account,
+    CampaignState,
     DestinationRecord,
     Event,
     Reason,
@@ -48,98 +49,12 @@ from protocols.records import (
     Suppression,
 )
 from tests.spool import harness as h
+from tests.spool.program_steps import DESTINATIONS, PEOPLE, SETTINGS, Step, programs
 
-DESTINATIONS = ("one.test", "two.test", "three.test")
-# At each destination, so that few programs bounce them all.
-PEOPLE = 5
 WAITING = EnvelopeFilter(
     destination="one.test", statuses=frozenset({Status.QUEUED, Status.DEFERRED})
 )
 DEFERRED = EnvelopeFilter(account_id=1, statuses=frozenset({Status.DEFERRED}))
-SETTINGS = SpoolSettings(
-    max_age_ms=3 * h.DAY_MS,
-    paused_max_ms=5 * h.DAY_MS,
-    finished_retention_ms=2 * h.DAY_MS,
-    events_retention_ms=4 * h.DAY_MS,
-    disk_free_bytes_min=0,
-)
-
-Step = tuple[str, Any]
-
-messages = st.tuples(
-    st.lists(st.sampled_from(DESTINATIONS), min_size=1, max_size=4),
-    st.sampled_from([None, "spring", "autumn"]),
-    st.sampled_from([0, 1, 1]),
-)
-accepts = st.tuples(
-    st.just("accept"),
-    st.lists(
-        st.tuples(
-            st.integers(0, 1),
-            st.lists(messages, min_size=1, max_size=3),
-            st.sampled_from([Quota(), Quota(per_day=3), Quota(per_day=4, per_month=9)]),
-            st.sampled_from([None, None, b"a" * 16, b"b" * 16]),
-        ),
-        min_size=1,
-        max_size=3,
-    ),
-)
-windows = st.tuples(st.just("window"), st.tuples(st.integers(0, 2), st.integers(1, 9)))
-outcomes = st.sampled_from(
-    ["delivered", "deferred", "hard", "soft", "back", "finish", "retry", "keep"]
-)
-settles = st.tuples(st.just("settle"), st.lists(outcomes, min_size=1, max_size=8))
-rests = st.tuples(
-    st.just("rest"),
-    st.tuples(
-        st.sampled_from(DESTINATIONS),
-        st.sampled_from([0, h.HOUR_MS]),
-        st.sampled_from(["", "mx.site.test"]),
-    ),
-)
-cancels = st.tuples(st.just("cancel"), st.integers(0, 30))
-retries = st.tuples(
-    st.just("retry"), st.tuples(st.integers(0, 30), st.sampled_from([-h.HOUR_MS, 0, h.HOUR_MS]))
-)
-rebooks = st.tuples(
-    st.just("rebook"),
-    st.tuples(st.integers(0, 1), st.sampled_from([Quota(), Quota(per_day=5), Quota(4, 12)])),
-)
-suppressions = st.tuples(
-    st.sampled_from(["suppress", "unsuppress"]),
-    st.tuples(st.integers(0, 1), st.integers(0, PEOPLE - 1), st.sampled_from(DESTINATIONS)),
-)
-clocks = st.tuples(
-    st.just("clock"),
-    st.sampled_from([1, h.SECOND_MS, h.HOUR_MS, h.DAY_MS, 4 * h.DAY_MS, -h.DAY_MS]),
-)
-filters = st.builds(
-    MailFilter,
-    account_id=st.sampled_from([None, None, 1, 2]),
-    campaign=st.sampled_from([None, None, "spring"]),
-    destination=st.sampled_from([None, "one.test", "two.test"]),
-    site=st.sampled_from([None, None, None, "mx.site.test"]),
-    reply=st.sampled_from([None, None, "LATER", "no such text"]),
-    older_ms=st.sampled_from([None, None, h.HOUR_MS]),
-)
-holds = st.tuples(
-    st.just("hold"), st.tuples(filters, st.sampled_from([None, h.SECOND_MS, h.HOUR_MS, h.DAY_MS]))
-)
-lifts = st.tuples(st.just("lift"), st.lists(st.integers(0, 3), min_size=1, max_size=2))
-# What most programs would have to begin with anyway.
-FIRST_REQUEST = [(0, [(list(DESTINATIONS), "spring", 1)], Quota(), None)]
-plain = st.sampled_from([("release", 0), ("sweep", 0), ("repeat", 0), ("crash", 0), ("page", 2)])
-# A clock and a release that come together by chance do so in few programs.
-tomorrows = st.just(("tomorrow", 0))
-programs = st.lists(
-    st.one_of(
-        *(accepts, windows, windows, windows, settles, settles, settles, clocks),
-        *(rests, cancels, retries, rebooks, suppressions, plain, holds, lifts, tomorrows),
-    ),
-    # Short programs reach nothing; what fails in a long one is shrunk by leaving steps out.
-    min_size=15,
-    max_size=40,
-).map(lambda steps: [("accept", FIRST_REQUEST), *steps])
 
 
 class Crash(Exception):
@@ -217,10 +132,48 @@ class Pair:
 
         for answer in await self._both(call):
             if isinstance(answer, Accepted) and not answer.repeated:
-                new = [each.envelope_id for each in answer.envelopes]
-                assert new == sorted(new)
-                assert not self.ids or new[0] > self.ids[-1]
-                self.ids += new
+                self._note_new(answer)
+
+    def _note_new(self, answer: Accepted) -> None:
+        new = [each.envelope_id for each in answer.envelopes]
+        assert new == sorted(new)
+        assert not (self.ids and new) or new[0] > self.ids[-1]
+        self.ids += new
+
+    async def do_list(self, argument: tuple[int, str, list[tuple[int, str]], Quota]) -> None:
+        number, name, people, quota = argument
+        account = self.accounts[number]
+        made = NewCampaign(account, name, name.encode(), bytes(16), "", "Hello")
+
+        async def create(spool: Spool) -> Any:
+            campaign, is_new = await spool.create_campaign(made)
+            return msgspec.structs.replace(campaign, content_id=0), is_new
+
+        campaign, _ = await self._both(create)
+        addresses = [f"r{person}@{destination}" for person, destination in people]
+        part = NewMessage(
+            *(b"", h.recipients(*addresses), "", "Hello", name),
+            campaign_id=campaign.campaign_id,
+        )
+
+        async def call(spool: Spool) -> Any:
+            [answer] = await spool.accept([h.request_of(account, part, quota=quota)])
+            return answer if isinstance(answer, Accepted) else type(answer)
+
+        answer = await self._both(call)
+        if isinstance(answer, Accepted):
+            assert len(answer.repeats) + len(answer.envelopes) == len(people)
+            self._note_new(answer)
+        elif campaign.state is not CampaignState.OPEN:
+            assert answer is CampaignEnded
+
+    async def do_end(self, argument: tuple[int, str, CampaignState]) -> None:
+        number, name, state = argument
+        account_id = self.accounts[number].account_id
+        campaign = await self.model.campaign(account_id, name)
+        if campaign is not None:
+            for spool in (self.adapter, self.model):
+                await spool.end_campaign(account_id, campaign.campaign_id, state)
 
     def _message(self, names: list[str], campaign: str | None, lane: int) -> NewMessage:
         self.people += len(names)
@@ -419,6 +372,7 @@ async def _seen(spool: Spool) -> dict[str, Any]:
         )
     rows = {group: await spool.statistics(group) for group in Group}
     of_one = {group: await spool.statistics(group, account_id=1) for group in Group}
+    campaigns = await spool.campaigns(None)
     statistics = spool.spool_statistics()
     far = 2**60
     hour = spool.now_unix_ms() - spool.now_unix_ms() % h.HOUR_MS
@@ -443,6 +397,8 @@ async def _seen(spool: Spool) -> dict[str, Any]:
         "agenda": await spool.due_destinations(far, 100),
         "next wake": await spool.next_wake_unix_ms(),
         "suppressions": [await spool.suppressions(account_id) for account_id in (1, 2)],
+        "campaigns": [msgspec.structs.replace(each, content_id=0) for each in campaigns],
+        "their counts": await spool.campaign_counts(1, ["spring", "autumn"]),
         "head": spool.head(),
         "counts": (statistics.envelopes_open, statistics.in_flight, statistics.head_seq),
         "oldest": statistics.oldest_seq,

@@ -14,7 +14,7 @@ from engine.spool.projections import Projection
 from protocols.records import Account, Reason, Status
 from tests.spool import format_sample
 from tests.spool import harness as h
-from tests.spool.format_sample import LARGE_CONTENT, REST, TEMPLATE
+from tests.spool.format_sample import LARGE_CONTENT, LISTED, REST, TEMPLATE
 from tests.spool.harness import Harness
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -26,6 +26,7 @@ FORMAT_1 = [
     "format_1_with_suppressions.mdb.xz",
     "format_1_with_notes.mdb.xz",
     "format_1_with_activity.mdb.xz",
+    "format_1_with_campaigns.mdb.xz",
 ]
 
 
@@ -54,6 +55,13 @@ async def test_every_record_of_format_1_says_what_it_said(sample: Harness) -> No
         assert found_key is not None
         assert found_key[0].secret_sha256 == bytes(32)
         found = {each.fixed.address: each for each in await h.all_envelopes(spool)}
+        listed = found.pop(LISTED, None)
+        campaigns = await spool.campaigns(None)
+        assert len(campaigns) == (listed is not None)
+        for row in campaigns:
+            assert listed is not None
+            assert (row.name, row.account_id, row.accepted) == ("Herbst ☂", other.account_id, 1)
+            assert (listed.fixed.content_id, row.content_size) == (row.content_id, len(TEMPLATE))
         assert {address: each.state.status for address, each in found.items()} == {
             "large@one.test": Status.QUEUED,
             "copy@one.test": Status.QUEUED,
@@ -74,8 +82,8 @@ async def test_every_record_of_format_1_says_what_it_said(sample: Harness) -> No
             Status.HARD_BOUNCED,
         ]
         assert await spool.destination("five.test") == REST
-        [campaign] = [row for row in await spool.statistics(Group.CAMPAIGN) if row.key]
-        assert (campaign.key, sum(campaign.counts)) == ("Frühling ☀", 1)
+        rows = {row.key: row for row in await spool.statistics(Group.CAMPAIGN)}
+        assert sum(rows["Frühling ☀"].counts) == 1
         by_day = await spool.statistics(Group.CAMPAIGN, from_unix_ms=h.START_UNIX_MS)
         assert by_day == await spool.statistics(Group.CAMPAIGN)
 

@@ -1,0 +1,88 @@
+"""A body of any length, read as its reader goes on: what is not asked for stays with the client.
+
+There is no limit on the whole and none on its time, but on the time without an octet: a list of a
+million people may come as slowly as the spool takes it in, and as its sender makes it.
+"""
+
+from typing import Final
+
+import h11
+import trio
+
+from engine.http_server.exchange import Services
+from engine.http_server.values import BodyFault
+
+# What arrives at once with a usual window; more would sit in memory for nothing.
+READ_BYTES: Final = 65_536
+
+GO_ON: Final = h11.InformationalResponse(status_code=100, headers=[])
+
+
+class StreamedBody:
+    """The body of the request that `connection` is in, as an async iterator of octets."""
+
+    def __init__(
+        self, connection: h11.Connection, stream: trio.abc.Stream, services: Services
+    ) -> None:
+        self._h11 = connection
+        self._stream = stream
+        self._services = services
+        self._is_over = False
+        self._fault: BodyFault | None = None
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing more can be read of it, although it is not whole."""
+        return self._fault is not None
+
+    def __aiter__(self) -> "StreamedBody":
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next octets, at least one. Raises BodyFault once it breaks off."""
+        while True:
+            await trio.lowlevel.checkpoint()
+            octets = self._parsed()
+            if octets:
+                return octets
+            if self._fault is not None:
+                raise self._fault
+            if self._is_over:
+                raise StopAsyncIteration
+            await self._read()
+
+    def _parsed(self) -> bytes:
+        """Return what has arrived of the body; small chunks come together."""
+        parts: list[bytes] = []
+        while not self._is_over and self._fault is None:
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError:
+                text = "The body broke off, or its chunks are not valid HTTP."
+                self._fault = BodyFault(400, "body_broken", text)
+                break
+            if type(event) is h11.Data:
+                parts.append(bytes(event.data))
+            elif event is h11.NEED_DATA:
+                break
+            else:
+                self._is_over = True
+        return b"".join(parts)
+
+    async def _read(self) -> None:
+        services = self._services
+        if services.stopping:
+            text = "The engine is stopping; go on when it is back."
+            self._fault = BodyFault(503, "stopping", text, headers=(("retry-after", "5"),))
+            return
+        with trio.move_on_after(services.settings.body_s) as scope:
+            try:
+                if self._h11.they_are_waiting_for_100_continue:
+                    await self._stream.send_all(self._h11.send(GO_ON) or b"")
+                self._h11.receive_data(bytes(await self._stream.receive_some(READ_BYTES)))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._fault = BodyFault(400, "body_broken", "The connection broke in the body.")
+        if scope.cancelled_caught:
+            services.timeouts += 1
+            text = f"Nothing of the body came for {services.settings.body_s:g} seconds."
+            self._fault = BodyFault(408, "timeout", text)
