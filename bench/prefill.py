@@ -26,6 +26,7 @@ from engine.spool.interface import (
     AttemptResult,
     NewMessage,
     NewRecipient,
+    Quota,
     Spool,
     SpoolSettings,
 )
@@ -36,6 +37,7 @@ ENVELOPES_PER_REQUEST = 100
 REQUESTS_AT_ONCE = 10
 
 DAY_MS = 86_400_000
+NO_QUOTA = Quota()
 
 
 def content_of(octets: int) -> bytes:
@@ -73,17 +75,19 @@ def new_recipient(number: int, destination: str) -> NewRecipient:
     return NewRecipient(number.to_bytes(16, "big"), address, address, destination)
 
 
-def requests(account: Account, contents: Iterator[NewMessage]) -> Iterator[AcceptRequest]:
+def requests(
+    account: Account, contents: Iterator[NewMessage], quota: Quota = NO_QUOTA
+) -> Iterator[AcceptRequest]:
     gathered: list[NewMessage] = []
     envelopes = 0
     for message in contents:
         gathered.append(message)
         envelopes += len(message.recipients)
         if envelopes >= ENVELOPES_PER_REQUEST:
-            yield AcceptRequest(account, gathered)
+            yield AcceptRequest(account, gathered, quota)
             gathered, envelopes = [], 0
     if gathered:
-        yield AcceptRequest(account, gathered)
+        yield AcceptRequest(account, gathered, quota)
 
 
 class Pace:
@@ -156,6 +160,7 @@ async def fill(options: argparse.Namespace) -> int:
                 group=options.group,
                 first=options.first,
             ),
+            Quota(per_day=options.per_day or None),
         )
         while batch := list(islice(source, REQUESTS_AT_ONCE)):
             for answer in await spool.accept(batch):
@@ -180,6 +185,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first recipient's number")
     parser.add_argument("--days", type=int, default=0, help="accepted over the last so many")
     parser.add_argument("--delivered", type=int, default=0, help="so many of a hundred")
+    parser.add_argument("--per-day", type=int, default=0, help="the quota: the rest is paused")
     parser.add_argument("--api-key", default="", help="make the account, with this key")
     parser.add_argument("--secret-key", default="")
     print(trio.run(fill, parser.parse_args()))

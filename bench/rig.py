@@ -103,6 +103,7 @@ def prefill(
     first: int = 0,
     days: int = 0,
     delivered: int = 0,
+    per_day: int = 0,
     credentials: Credentials | None = None,
 ) -> float:
     """Lay a queue into the stopped engine's spool; return the seconds it took.
@@ -117,6 +118,7 @@ def prefill(
         "first": first,
         "days": days,
         "delivered": delivered,
+        "per-day": per_day,
     }
     arguments = [f"--{name}={value}" for name, value in sizes.items()]
     if credentials is not None:
