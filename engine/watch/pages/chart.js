@@ -175,7 +175,7 @@ export class Chart {
       const value = at === null ? sums[name] : columns[place + 1][at];
       setText(element("chart-legend").children[place].lastChild, count(value));
     });
-    setText(element("chart-note"), at === null ? this.#trouble : stepTime(columns[0][at], step));
+    setText(element("chart-at"), at === null ? "" : stepTime(columns[0][at], step));
   }
 }
 

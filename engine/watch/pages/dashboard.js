@@ -4,7 +4,7 @@
 import { Campaigns } from "./campaigns.js";
 import { Chart } from "./chart.js";
 import { destinationDetail } from "./destination.js";
-import { closeDetail, openDetail, refreshDetail, wireDetail } from "./detail.js";
+import { closeDetail, detailHears, openDetail, refreshDetail, wireDetail } from "./detail.js";
 import { element, setText } from "./dom.js";
 import { drawEvents, forgetEvents, speakEvents, takeEvents } from "./happenings.js";
 import { Holds } from "./holds.js";
@@ -49,7 +49,7 @@ const show = {
   refused,
   totals(value) { takeTotals(value); plan(); },
   destinations(rows, isSnapshot) { waiting.take(rows, isSnapshot); plan(); },
-  events(list) { takeEvents(list); plan(); },
+  events(list) { takeEvents(list); detailHears(list); plan(); },
   gap() { element("gap").hidden = false; element("gap").textContent = word("gap"); },
 };
 

@@ -1,12 +1,13 @@
 // Finding mails by address, id or subject; before the first search, the newest ones.
 
-import { element, excuse, make } from "./dom.js";
+import { element, excuse, make, repeat } from "./dom.js";
 import { Missing, Refused, ask } from "./session.js";
 import { mailItem } from "./story.js";
 import { count, word } from "./words.js";
 
 const FOUND_FIRST = 20;
 const NEWEST_FIRST = 10;
+const NEWEST_AGAIN_S = 10;
 const KINDS = ["auto", "address", "id", "subject", "destination", "campaign"];
 
 // What a text most likely is; people paste what they have.
@@ -17,7 +18,7 @@ export function kindOf(query) {
 }
 
 export class Search {
-  #open; #refused; #found = null; #after = null; #asked = ""; #isSearch = false; #version = 0;
+  #open; #refused; #found = null; #after = null; #asked = ""; #isSearch = false; #version = 0; #timer = null;
 
   constructor({ open, refused }) {
     this.#open = open;
@@ -30,12 +31,24 @@ export class Search {
     element("found-more").addEventListener("click", () => void this.#answer(() => this.#more()));
   }
 
-  // The newest mails, unless somebody has searched already.
-  start() { void this.#answer(() => this.#list(`limit=${NEWEST_FIRST}`, false)); }
+  start() { this.#timer = repeat(NEWEST_AGAIN_S, () => this.#newest(), this.#refused); }
+
+  // The newest mails, until somebody searches or wants more; not while a button of them is about
+  // to be pressed.
+  async #newest() {
+    const isWanted = !this.#isSearch && (this.#found?.length ?? 0) <= NEWEST_FIRST;
+    if (!isWanted || element("found").matches(":focus-within, :hover")) return;
+    try {
+      await this.#list(`limit=${NEWEST_FIRST}`, false);
+      if (!this.#isSearch) this.#draw();
+    } catch (error) { element("search-note").textContent = excuse(error); }
+  }
 
   forget() {
+    this.#timer?.stop();
     this.#version += 1;
-    this.#found = this.#after = null;
+    this.#found = this.#after = this.#timer = null;
+    this.#isSearch = false;
     element("search-form").reset();
     this.#draw();
   }
@@ -65,6 +78,7 @@ export class Search {
 
   async #search(query, chosen) {
     if (!query) return;
+    this.#isSearch = true;
     const kind = chosen === "auto" ? kindOf(query) : chosen;
     if (kind === "id") await this.#one(query);
     else await this.#list(`limit=${FOUND_FIRST}&${kind}=${encodeURIComponent(kind === "destination" ? query.toLowerCase() : query)}`, true);

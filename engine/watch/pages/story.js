@@ -5,11 +5,11 @@ import { eventLine } from "./happenings.js";
 import { Missing, ask } from "./session.js";
 import { count, moment, word, wordOf } from "./words.js";
 
-// What the panel shows for a message id: {title, nodes}.
+// What the panel shows for a message id: {title, nodes, mail}.
 export async function storyOf(messageId) {
   try {
     const [mail, why] = await Promise.all(["", "/explain"].map((part) => ask(`/v1/messages/${messageId}${part}`)));
-    return { title: word("story_title")(mail), nodes: told(mail, why) };
+    return { title: word("story_title")(mail), nodes: told(mail, why), mail: mail.message_id };
   } catch (error) {
     const text = error instanceof Missing ? word("no_such_mail") : excuse(error);
     return { title: `${word("message_id")} ${messageId}`, nodes: [make("p", text)] };

@@ -67,6 +67,7 @@ export class WaitingTable {
     this.#isKnown = false;
     element("waiting-filter").value = "";
     element("waiting").replaceChildren();
+    element("waiting-more").textContent = element("waiting-said").textContent = "";
   }
 
   speak() { this.#drawHeads(); this.#redraw(); }
@@ -83,11 +84,14 @@ export class WaitingTable {
     this.#drawNote(from, pages);
   }
 
-  #redraw() { this.#orderedAt = -Infinity; this.#isStale = true; this.draw(); }
+  #redraw() { this.#orderedAt = -Infinity; this.#isStale = true; this.draw(); this.#say(); }
+
+  #say() { setText(element("waiting-said"), this.#isKnown ? element("waiting-more").textContent : ""); }
 
   #turn(step) {
     this.#page = Math.max(0, this.#page + step);
     this.draw();
+    this.#say();
     element("waiting").closest(".scroll").scrollTop = 0;
   }
 

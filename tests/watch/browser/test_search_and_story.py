@@ -8,7 +8,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from engine.rehearsal.engine_process import EngineProcess
-from tests.watch.browser.browsing import click, send, sign_in, text, wait_for
+from tests.watch.browser.browsing import call, click, send, sign_in, text, wait_for
 
 WORDS = {
     "en-US,en": {
@@ -145,3 +145,14 @@ def test_a_destination_is_looked_at_closely_and_tried_now(
     wait_for(browser, "its mail's story", lambda: "hello" in text(browser, "#story-title"))
     browser.find_element(By.ID, "detail-back").click()
     wait_for(browser, "back", lambda: text(browser, "#detail-title") == "Mail to down.test")
+
+
+def test_an_open_story_goes_on(browser: webdriver.Chrome, engine: EngineProcess) -> None:
+    credentials = engine.create_account("shop")
+    [message_id] = send(engine, credentials, "x@down.test")
+    sign_in(browser, engine, credentials)
+    search(browser, str(message_id))
+    wait_for(browser, "the story", lambda: "sent (pending)" in text(browser, "#story-now"))
+    call(engine, credentials, "POST", "/v1/cancel", {"destination": "down.test"})
+    wait_for(browser, "its end", lambda: "This is final." in text(browser, "#story-now"))
+    assert "cancelled" in text(browser, "#story-events")
