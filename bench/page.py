@@ -29,7 +29,9 @@ MOMENTS = {
     "eilpost-totals": "totals shown",
     "eilpost-waiting": "waiting mail shown",
 }
-PATIENCE_S = 60.0
+PATIENCE_S = (
+    120.0  # An engine that has just been started tries ten thousand dead destinations first.
+)
 POLL_S = 0.05
 LOOK = """
 return Object.fromEntries([...performance.getEntriesByType("paint"),
