@@ -293,6 +293,22 @@ class ShapingFile(_Table, frozen=True, kw_only=True):
     reactions: tuple[Reaction, ...] = msgspec.field(default=(), name="reaction")
 
 
+class CampaignFile(_Table, frozen=True, kw_only=True):
+    """`eilpost send --template FILE`: what all mails of a campaign share; see the command."""
+
+    campaign: str | None = None
+    account: str | None = None
+    sender: str | None = msgspec.field(default=None, name="from")
+    reply_to: str | None = None
+    subject: str | None = None
+    text: str | None = None
+    text_file: Path | None = None
+    html: str | None = None
+    html_file: Path | None = None
+    headers: dict[str, str] = {}
+    lane: str | None = None
+
+
 def load_config(path: str | Path | None = None) -> Config:
     """Read and check a configuration file.
 
@@ -315,6 +331,11 @@ def load_config(path: str | Path | None = None) -> Config:
 def read_shaping_file(file: Path) -> ShapingFile:
     """Read and check one file of rules. Raises ConfigError."""
     return _read(file, ShapingFile)
+
+
+def read_campaign_file(file: Path) -> CampaignFile:
+    """Read a campaign's template. Raises ConfigError."""
+    return _read(file, CampaignFile)
 
 
 def load_typos(files: Iterable[Path] = ()) -> DomainTypos:

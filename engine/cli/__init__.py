@@ -18,6 +18,8 @@ COMMANDS: Final = {
     "serve": "Run the engine.",
     "demo": "Show the engine at work with simulated receivers.",
     "account": "Create and list accounts.",
+    "send": "Send a campaign to a list of recipients.",
+    "campaign": "Look at campaigns; pause, resume, cancel or close them.",
     "check": "Check a list of addresses before sending to it.",
     "shaping": "Show, check and overrule how fast mail goes to whom.",
     "top": "Watch counts, rates and the fullest destinations, live.",

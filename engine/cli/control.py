@@ -2,16 +2,19 @@
 
 The socket has mode 0600 and asks for no credentials: whoever may open it is the operator. The
 routes are those of the HTTP port, with all accounts visible. Plain blocking code, because a command
-that asks one question and prints the answer needs no loop.
+that asks one question and prints the answer needs no loop. An engine elsewhere is asked the same
+questions over its HTTP port, as the account whose keys are given.
 """
 
+import base64
 import http.client
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import click
 import msgspec
@@ -29,6 +32,10 @@ class EngineStopped(Exception):
 
 class EngineRefused(Exception):
     """The engine answered with an error; the text is its reason."""
+
+
+class EngineBusy(EngineRefused):
+    """It refused for now only (503, 429): the same question may be answered in a moment."""
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -76,22 +83,63 @@ def pages(asked: Asked, route: str, items: str, **query: object) -> Iterator[dic
             return
 
 
-class Control:
-    """One kept connection to the running engine."""
+class HttpAsked:
+    """An engine asked over one kept connection; `where` names it in errors."""
 
-    def __init__(self, path: Path, answer_s_max: float = ANSWER_S_MAX) -> None:
-        self._connection = _SocketConnection(path, answer_s_max)
-        self._path = path
-        self._answer_s_max = answer_s_max
+    def __init__(
+        self,
+        connection: http.client.HTTPConnection,
+        where: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._where = where
+        self._headers = headers or {}
 
     def get(self, route: str, **query: object) -> Any:
         return self._ask("GET", target_of(route, query), b"")
 
     def post(self, route: str, body: object) -> Any:
-        return self._ask("POST", route, msgspec.json.encode(body))
+        return self.send(route, msgspec.json.encode(body), "application/json")
+
+    def send(self, route: str, body: bytes, content_type: str) -> Any:
+        """Post octets as they are and return the decoded answer."""
+        return self._ask("POST", route, body, content_type)
 
     def delete(self, route: str, **query: object) -> Any:
         return self._ask("DELETE", target_of(route, query), b"")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _ask(self, method: str, target: str, body: bytes, content_type: str = "") -> Any:
+        headers = {**self._headers, **({"Content-Type": content_type} if content_type else {})}
+        try:
+            self._connection.request(method, target, body, headers)
+            response = self._connection.getresponse()
+            octets = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            # What is left of this exchange must not be taken for an answer to the next.
+            self._connection.close()
+            raise self._fault_of(error) from error
+        return decoded(response.status, octets)
+
+    def _fault_of(self, error: OSError | http.client.HTTPException) -> Exception:
+        if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
+            return EngineStopped(f"the engine is not running: nobody at {self._where}")
+        if isinstance(error, TimeoutError):
+            seconds = self._connection.timeout
+            return EngineRefused(f"{self._where}: no answer within {seconds:.0f} s")
+        if isinstance(error, PermissionError | socket.gaierror | ssl.SSLError):
+            return EngineRefused(f"{self._where}: {error.strerror}")
+        return EngineStopped(f"the engine ended while it was asked: {error!r}")
+
+
+class Control(HttpAsked):
+    """One kept connection to the running engine."""
+
+    def __init__(self, path: Path, answer_s_max: float = ANSWER_S_MAX) -> None:
+        super().__init__(_SocketConnection(path, answer_s_max), str(path))
 
     def answers(self) -> bool:
         """Say whether somebody listens."""
@@ -100,29 +148,19 @@ class Control:
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return False
         except OSError as error:
-            raise EngineRefused(f"{self._path}: {error.strerror}") from error
+            raise EngineRefused(f"{self._where}: {error.strerror}") from error
         return True
 
-    def close(self) -> None:
-        self._connection.close()
 
-    def _ask(self, method: str, target: str, body: bytes) -> Any:
-        headers = {"Content-Type": "application/json"} if body else {}
-        try:
-            self._connection.request(method, target, body, headers)
-            response = self._connection.getresponse()
-            octets = response.read()
-        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
-            raise EngineStopped(f"the engine is not running: nobody at {self._path}") from error
-        except PermissionError as error:
-            raise EngineRefused(f"{self._path}: {error.strerror}") from error
-        except TimeoutError as error:
-            raise EngineRefused(
-                f"{self._path}: no answer within {self._answer_s_max:.0f} s"
-            ) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise EngineStopped(f"the engine ended while it was asked: {error!r}") from error
-        return decoded(response.status, octets)
+def engine_at(url: str, api_key: str, secret_key: str) -> HttpAsked:
+    """Return the way to an engine's HTTP port, as an account. Raises ValueError for no URL."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError(f"{url!r} is no address like https://mail.example:8620")
+    kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+    connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=ANSWER_S_MAX)
+    pair = base64.b64encode(f"{api_key}:{secret_key}".encode()).decode()
+    return HttpAsked(connection, url, {"Authorization": f"Basic {pair}"})
 
 
 def target_of(route: str, query: Mapping[str, object]) -> str:
@@ -139,7 +177,8 @@ def decoded(status: int, octets: bytes) -> Any:
         raise EngineRefused(f"the engine's answer ({status}) is no JSON") from error
     if status >= 400:
         fault = answer.get("error", {}) if isinstance(answer, dict) else {}
-        raise EngineRefused(fault.get("message") or f"the engine answered {status}")
+        kind = EngineBusy if status in (429, 503) else EngineRefused
+        raise kind(fault.get("message") or f"the engine answered {status}")
     return answer
 
 
