@@ -29,6 +29,7 @@ from engine.intake.accounts import Accounts
 from engine.intake.accounts_http import AccountsDoor
 from engine.intake.campaigns_http import CampaignsDoor
 from engine.intake.check_http import CheckDoor
+from engine.intake.quota_http import QuotaDoor
 from engine.intake.send import SendDoor
 from engine.intake.suppressions_http import SuppressionsDoor
 from engine.spool import RunBlocking, open_spool
@@ -163,7 +164,8 @@ def intake_routes(spool: Spool, config: Config, clock: Clock, seams: Seams) -> l
     check = CheckDoor(typos, run_blocking=seams.run_blocking)
     suppressions = SuppressionsDoor(spool, clock=clock)
     campaigns = CampaignsDoor(spool, config, typos=typos, random_octets=seams.random_octets)
-    doors = (send, accounts, suppressions, check, campaigns)
+    quota = QuotaDoor(spool, config, clock=clock)
+    doors = (send, accounts, quota, suppressions, check, campaigns)
     return [route for door in doors for route in door.routes()]
 
 

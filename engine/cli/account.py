@@ -97,6 +97,30 @@ def plan(name: str, plan: str, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 @config_option
+def quota(name: str, as_json: bool) -> None:
+    """Say how much of its plan NAME has used.
+
+    And when what is paused goes: each mail has had its day since it was taken."""
+    with failures(EngineStopped, EngineRefused), engine(load()) as asked:
+        found = asked.get("/v1/quota", account=name)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{printable(name)} has {_plan_text(found['plan'])}.")
+    click.echo(f"  today:       {_used(found['booked_today'], found['messages_per_day'])}")
+    click.echo(f"  this month:  {_used(found['booked_this_month'], found['messages_per_month'])}")
+    click.echo(f"  day ends:    {found['day_ends_at']} ({printable(found['time_zone'])})")
+    if found["paused"]:
+        click.echo(
+            f"  paused:      {found['paused']:,}, the next go at {found['next_release_at']}, "
+            f"the last at {found['last_release_at']}"
+        )
+
+
+@command.command
+@click.argument("name")
+@json_option
+@config_option
 def disable(name: str, as_json: bool) -> None:
     """Refuse the keys of the account NAME.
 
@@ -175,6 +199,10 @@ def _post(route: str, body: object) -> dict[str, Any]:
 
 def _key_text(key: dict[str, Any]) -> str:
     return key["api_key"] if key["ends_at"] is None else f"{key['api_key']} until {key['ends_at']}"
+
+
+def _used(booked: int, limit: int | None) -> str:
+    return f"{booked:,}" if limit is None else f"{booked:,} of {limit:,}"
 
 
 def _plan_text(plan: str | None) -> str:

@@ -39,8 +39,9 @@ def command(
     """Count mails by where they stand now.
 
     TIME is like 2026-11-24 or 2026-11-24T09:30:00Z. Hours and days are those of acceptance in UTC,
-    and a range is widened to whole ones. With --times, p50 s is a time that half of the deliveries
-    were within, and so on: upper bounds, up to a quarter above the exact time; max s is exact."""
+    and a range is widened to whole hours, by destination and campaign to whole days. With --times,
+    half of the deliveries took no longer than p50 s, and so on: upper bounds, up to a quarter above
+    the exact time; max s is exact."""
     if as_csv and as_json:
         raise click.UsageError("--csv and --json are two forms of the same: take one.")
     if times and group not in GROUPS_OF_TIMES:
@@ -57,5 +58,6 @@ def command(
     elif as_csv:
         click.echo(csv_octets(list(rows[0]), [list(row.values()) for row in rows]), nl=False)
     else:
-        heads = [group if name == "key" else name.replace("_", " ") for name in rows[0]]
+        first = "of" if group == "total" else group
+        heads = [first if name == "key" else name.replace("_", " ") for name in rows[0]]
         print_columns(heads, (list(row.values()) for row in rows))

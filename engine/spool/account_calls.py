@@ -4,6 +4,7 @@ Changes are durable when a call returns, and felt at once: `accounts_version` ha
 whoever remembers an account or a key can see that what it remembers is no longer so.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -47,6 +48,13 @@ class AccountCalls(Protocol):
         In its order, at most 500 rows a commit; what fits into today is released at once. No mail
         moves to a later day. For after `change_account`: what is accepted meanwhile is booked with
         the quota of its own request. SpoolError if there is no such account.
+        """
+        ...
+
+    async def booked(self, account_id: int, days: range) -> Mapping[int, int]:
+        """Return how many mails are booked on these days, without those on which none are.
+
+        Days are numbered as in `engine.spool.booking`. Those of a later day are the paused ones.
         """
         ...
 

@@ -1,6 +1,6 @@
 """The calls about accounts in the `lmdb:` adapter; see `engine.spool.account_calls`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -102,6 +102,10 @@ class LmdbAccountCalls:
             partial(lmdb_suppressions.lift, account_id=account_id, address=address),
         )
         return was_suppressed
+
+    async def booked(self, account_id: int, days: range) -> Mapping[int, int]:
+        found: dict[int, int] = await self._read(lmdb_accounts.read_booked, account_id, days)
+        return found
 
     async def accounts(self) -> list[Account]:
         found: list[Account] = await self._read(lmdb_accounts.read_accounts)

@@ -11,7 +11,7 @@ from engine.spool.account_rules import changed, ended, known
 from engine.spool.interface import SpoolError
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_environment import Store
-from engine.spool.lmdb_layout import U32, account_name_key
+from engine.spool.lmdb_layout import U32, U32_U32, account_name_key
 from protocols.records import Account, ApiKey, DamagedRecord, pack_record, unpack_record
 
 if TYPE_CHECKING:
@@ -79,6 +79,23 @@ def _readable_keys(cursor: "lmdb.Cursor[bytes]") -> Iterator[tuple[bytes, ApiKey
         except DamagedRecord:
             # It opens nothing, so it needs no end.
             continue
+
+
+def read_booked(store: Store, account_id: int, days: range) -> dict[int, int]:
+    """Return how many mails are booked on these days; a damaged row counts as nothing."""
+    booked: dict[int, int] = {}
+    with store.environment.begin() as txn:
+        for day in days:
+            stored = txn.get(U32_U32.pack(account_id, day), db=store.tables.usage)
+            if stored is None:
+                continue
+            try:
+                count = unpack_record(stored, int)
+            except DamagedRecord:
+                continue
+            if count:
+                booked[day] = count
+    return booked
 
 
 def read_api_keys(store: Store) -> list[ApiKey]:

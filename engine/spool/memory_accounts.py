@@ -1,5 +1,7 @@
 """The calls about accounts in the `memory:` adapter; see `engine.spool.account_calls`."""
 
+from collections.abc import Mapping
+
 import msgspec
 import trio
 
@@ -80,6 +82,11 @@ class MemoryAccounts:
         await trio.lowlevel.checkpoint()
         found = self._data.suppressions.pop((account_id, address), None)
         return found is not None and not suppressing.is_over(found, self._stamp.now_unix_ms())
+
+    async def booked(self, account_id: int, days: range) -> Mapping[int, int]:
+        await trio.lowlevel.checkpoint()
+        usage = self._data.usage
+        return {day: usage[account_id, day] for day in days if usage.get((account_id, day))}
 
     async def accounts(self) -> list[Account]:
         await trio.lowlevel.checkpoint()

@@ -24,6 +24,7 @@ from engine.intake.accounts_http import (
 from engine.intake.campaign_views import CampaignView
 from engine.intake.campaigns import CampaignBody, ListAnswer
 from engine.intake.check_http import CheckAnswer, CheckBody
+from engine.intake.quota_http import QuotaView
 from engine.intake.send_request import MessageIn
 from engine.intake.suppressions_http import SuppressBody, SuppressionPage, SuppressionView
 from engine.watch.campaigns import CampaignPage, PauseBody
@@ -204,6 +205,11 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Which of up to 100,000 addresses would be refused, and why; also as text/csv, text/plain.",
         body=CheckBody,
         answer=CheckAnswer,
+    ),
+    ("GET", "/v1/quota"): Operation(
+        "How much of its plan an account has used, and when what is paused goes.",
+        ("account",),
+        answer=QuotaView,
     ),
     ("POST", "/v1/accounts"): Operation(
         "Make an account; its secret is shown this once.",

@@ -71,7 +71,9 @@ async def test_times_to_delivery(tmp_path: Path) -> None:
     async with engine_with(tmp_path / "data", **{"get_statistics/delivery-times": handler}):
         said = await eilpost(tmp_path / "data", "statistics", "--times")
     assert said.exit_code == 0, said.output
-    assert said.stdout.splitlines()[0].split("  ")[0] == "total"
+    assert said.stdout.splitlines()[0].split() == ["of", "count", "first", "attempt"] + [
+        word for name in ("p50", "p90", "p95", "p99", "max") for word in (name, "s")
+    ]
     assert "p99 s" in said.stdout
     assert "301.5" in said.stdout
     assert asked == [{"group": "total", "limit": "1000"}]

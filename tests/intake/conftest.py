@@ -21,6 +21,7 @@ from engine.intake.accounts import Accounts, NewAccount, create_account
 from engine.intake.accounts_http import AccountsDoor
 from engine.intake.campaigns_http import CampaignsDoor
 from engine.intake.check_http import CheckDoor
+from engine.intake.quota_http import QuotaDoor
 from engine.intake.send import SendDoor
 from engine.intake.suppressions_http import SuppressionsDoor
 from engine.spool import open_spool
@@ -136,6 +137,7 @@ async def open_door(
             [
                 *send_door.routes(),
                 *accounts_door.routes(),
+                *QuotaDoor(spool, config, clock=clock).routes(),
                 *SuppressionsDoor(spool, clock=clock).routes(),
                 *check_door.routes(),
                 *campaigns_door.routes(),

@@ -113,6 +113,11 @@ def test_paused_mail_says_when_it_goes_and_goes_then(sender: Scene, clock: Stepp
     story = [each["status"] for each in sender.message(ids[2])["history"]]
     assert story == ["paused", "queued", "delivered"]
 
+    stands = account(sender, "quota", "berlin")
+    assert (stands["booked_today"], stands["messages_per_day"], stands["paused"]) == (2, 2, 3)
+    assert stands["next_release_at"] == stands["day_ends_at"]
+    assert stands["last_release_at"] == time_text(MONDAY + timedelta(days=3))
+    assert sender.get("/v1/quota") == stands
     changed = account(sender, "plan", "berlin", "free")
     assert changed["rebooked"] == 3
     assert sender.wait_until_final() == {"delivered": 7}
