@@ -23,6 +23,7 @@ from engine.config_values import (
     DnsServer,
     DomainPattern,
     ListenAddress,
+    NamePattern,
     Network,
     NextHop,
     Rate,
@@ -157,22 +158,44 @@ class Plan(_Table, frozen=True, kw_only=True):
 class Rule(_Table, frozen=True, kw_only=True):
     """`[[rule]]`: limits on a way; the narrowest match wins, field by field.
 
-    `site` is compared with the names of a site's MX hosts, `egress` with our EHLO name there.
+    `site` is compared with the names of a site's MX hosts, `egress` with our EHLO name there. What
+    names an account or a campaign limits each that it matches, over all destinations that it
+    matches: see `engine.shaping.book`.
     """
 
     destination: DomainPattern | None = None
     site: DomainPattern | None = None
     egress: DomainPattern | None = None
+    account: NamePattern | None = None
+    campaign: NamePattern | None = None
     rate: Rate | None = None
     connections_max: Count | None = None
     messages_per_connection_max: Count | None = None
     tls: TlsPolicy | None = None
 
     def __post_init__(self) -> None:
+        if self.is_of_flow:
+            self._check_flow()
+            return
         if self.destination is None and self.site is None and self.egress is None:
-            raise ValueError("it says for nobody: give destination, site or egress")
+            raise ValueError(
+                "it says for nobody: give destination, site, egress, account or campaign"
+            )
         if self.connections_max is not None and self.destination is None and self.site is None:
             raise ValueError("connections_max is a limit of a destination or a site: give one")
+
+    @property
+    def is_of_flow(self) -> bool:
+        """Whether it is about the mail of some accounts or campaigns, not about all mail."""
+        return self.account is not None or self.campaign is not None
+
+    def _check_flow(self) -> None:
+        for name in ("connections_max", "messages_per_connection_max", "tls"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} cannot differ by account or campaign: a connection carries the mail "
+                    "of all of them in turn; they can have a rate"
+                )
 
 
 class Reaction(_Table, frozen=True, kw_only=True):

@@ -175,6 +175,43 @@ class DomainPattern(_Value):
         return self.text
 
 
+class NamePattern(_Value):
+    """Which accounts or campaigns a rule is for: "spring", or with a star at the end "spring*".
+
+    Names are compared as they are; "*" means every name, and no mail without one.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text: Final = text
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        if not text or "*" in text[:-1]:
+            raise ValueError(f'expected a name like "spring" or "spring*", got {text!r}')
+        return cls(text)
+
+    def matches(self, name: str | None) -> bool:
+        if name is None:
+            return False
+        return name.startswith(self.text[:-1]) if self.text.endswith("*") else name == self.text
+
+    def covers(self, other: "NamePattern") -> bool:
+        """Say whether every name that `other` means is meant by this one, too."""
+        if self.text.endswith("*"):
+            return other.text.startswith(self.text[:-1])
+        return self.text == other.text
+
+    @property
+    def narrowness(self) -> tuple[bool, int]:
+        """Order among matching patterns: a whole name beats a star, a longer star a shorter one."""
+        return ("*" not in self.text, len(self.text))
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class Rate(_Value):
     """So many messages a second in the long run, and at most `burst` at once.
 

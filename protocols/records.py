@@ -156,6 +156,21 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     accepted_unix_ms: int = 0
 
 
+class FlowWait(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Mail of an account to one destination that a limit of its own keeps back until a time.
+
+    All of the account's, or with a campaign that campaign's.
+    """
+
+    account_id: int
+    account: str
+    campaign: str | None
+    until_unix_ms: int
+
+    def concerns(self, account_id: int, campaign: str | None) -> bool:
+        return self.account_id == account_id and self.campaign in (None, campaign)
+
+
 class DestinationRecord(msgspec.Struct, array_like=True, gc=False):
     """What is remembered about a destination between two lives of its actor.
 
@@ -163,6 +178,7 @@ class DestinationRecord(msgspec.Struct, array_like=True, gc=False):
     `cause` is the code that explain would give: "destination_unreachable",
     "dns_failure", "rate_limit", "connection_limit" or "". `failures` is the step
     of the back-off, 0 when reachable. The bucket is (level, at) in wall time.
+    `waits` are the accounts whose mail is passed over meanwhile.
     """
 
     not_before_unix_ms: int = 0
@@ -175,6 +191,7 @@ class DestinationRecord(msgspec.Struct, array_like=True, gc=False):
     bucket_unix_ms: int = 0
     site: str = ""
     learned: bytes = b""
+    waits: tuple[FlowWait, ...] = ()
 
 
 class Account(msgspec.Struct, frozen=True, array_like=True, gc=False):

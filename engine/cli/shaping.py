@@ -10,7 +10,10 @@ from engine.cli.options import config_option, failures, json_option, load
 from engine.cli.printing import print_columns, print_json, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from engine.config import Config
+    from engine.shaping.book import PlacedRule
 
 # What `show` prints, and what it calls it.
 SHOWN = {
@@ -35,10 +38,19 @@ def command() -> None:
 @click.option(
     "--site", help="Its MX hosts, with commas; default: as the running engine knows them."
 )
+@click.option("--account", help="Also what holds for the mail of this account.")
+@click.option("--campaign", help="Also what holds for this campaign; needs --account.")
 @json_option
 @config_option
-def show(domain: str, site: str | None, as_json: bool) -> None:
-    """Print each value that holds for mail to DOMAIN, and the file and line that it came from."""
+def show(
+    domain: str, site: str | None, account: str | None, campaign: str | None, as_json: bool
+) -> None:
+    """Print each value that holds for mail to DOMAIN, and the file and line that it came from.
+
+    Without --account the rules about single accounts and campaigns are all listed.
+    """
+    if campaign is not None and account is None:
+        raise click.UsageError("--campaign needs --account: it is one account's")
     config = load()
     from engine.config import ConfigError
     from engine.shaping.book import Way
@@ -47,12 +59,14 @@ def show(domain: str, site: str | None, as_json: bool) -> None:
     hosts = _hosts(config, domain, site)
     with failures(ConfigError):
         book = load_book(config)
-    effective = book.effective(Way(domain.lower(), hosts, config.delivery.ehlo_name.lower()))
+    way = Way(domain.lower(), hosts, config.delivery.ehlo_name.lower())
+    effective = book.effective(way)
     rows = []
     for name in SHOWN:
         found = getattr(effective, name)
         value: Any = str(found.value) if name.endswith("rate") and found.value else found.value
         rows.append({"setting": name, "value": value, "from": _source(found.place)})
+    rows += _flow_rows(book.flow_rules(way), account, campaign)
     for placed in effective.reactions:
         then = f"{placed.reaction.reply} -> {placed.reaction.then}"
         rows.append({"setting": "reaction", "value": then, "from": str(placed.place)})
@@ -64,7 +78,7 @@ def show(domain: str, site: str | None, as_json: bool) -> None:
     print_columns(
         ("setting", "value", "from"),
         (
-            (SHOWN.get(row["setting"], "reaction"), _shown(row["value"]), row["from"])
+            (SHOWN.get(row["setting"], row["setting"]), _shown(row["value"]), row["from"])
             for row in rows
         ),
     )
@@ -191,6 +205,28 @@ def _hosts(config: "Config", domain: str, site: str | None) -> tuple[str, ...]:
         return ()
     known = [row["site"] for row in answer["destinations"] if row["destination"] == domain.lower()]
     return tuple(known[0].split(",")) if known and known[0] else ()
+
+
+def _flow_rows(
+    rules: "Sequence[PlacedRule]", account: str | None, campaign: str | None
+) -> list[dict[str, Any]]:
+    """Return what limits single accounts and campaigns on a way; without one, all rules that do."""
+    from engine.shaping.book import flow_rates
+
+    rows: list[dict[str, Any]] = []
+    if account is not None:
+        for found in flow_rates(rules, account, campaign):
+            setting = f"rate of the {found.scope}"
+            if found.place is not None:
+                setting += f" at the {found.place}"
+            rows.append({"setting": setting, "value": str(found.rate), "from": str(found.source)})
+        return rows
+    for placed in rules:
+        rule = placed.rule
+        named = [f"{name} {getattr(rule, name)}" for name in ("account", "campaign")]
+        setting = "rate of " + ", ".join(each for each in named if not each.endswith(" None"))
+        rows.append({"setting": setting, "value": str(rule.rate), "from": str(placed.place)})
+    return rows
 
 
 def _source(place: object) -> str | None:

@@ -9,13 +9,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.delivery.limits import Limit, TokenBucket, binding_limit, restored_bucket
+from engine.delivery.flows import WAITS_MAX, FlowLimits
+from engine.delivery.health import Health
+from engine.delivery.limits import (
+    RESIDENT_WAIT_MS,
+    Limit,
+    Refusals,
+    TokenBucket,
+    binding_limit,
+    restored_bucket,
+)
 from engine.delivery.pool import Wanted
 from engine.delivery.routes import Way
 from engine.delivery.surroundings import Surroundings
 from engine.delivery.throttles import Throttle
 from protocols.outcomes import Bounced, Deferred
-from protocols.records import DestinationRecord
+from protocols.records import DestinationRecord, EnvelopeFixed, FlowWait
 from protocols.transactions import TlsPolicy
 
 
@@ -31,9 +40,15 @@ class Allowance:
         self.limits = self._effective.of_destination()
         self.bucket: TokenBucket | None = None
         self.wanted: Wanted | None = None
+        # The limits of single accounts and campaigns, if a rule has any for this way.
+        self.flows: FlowLimits | None = None
+        self.refusals = Refusals()
 
-    def take_up(self, way: Way) -> None:
-        """Go by the rules for this way from now on; `set_rate` comes next."""
+    def take_up(self, way: Way, waits: Sequence[FlowWait]) -> None:
+        """Go by the rules for this way from now on; `set_rate` comes next.
+
+        `waits` are those of the record: whose mail was passed over before.
+        """
         around = self._around
         effective = around.effective_for(self._name, [host.name for host in way.hosts])
         self._effective, self.limits = effective, effective.of_destination()
@@ -48,10 +63,21 @@ class Allowance:
         egress = around.throttles.egress
         site.rule, egress.rule = effective.site_rate.value, effective.egress_rate.value
         self._share((site, egress))
+        rules = around.flow_rules_for(self._name, [host.name for host in way.hosts])
+        self._leave_flows()
+        if rules:
+            self.flows = FlowLimits(self._name, way.site, rules, around.throttles)
+            self.flows.meet(waits)
 
     def leave(self) -> None:
         """Let go of what is shared: the actor ends."""
         self._share(())
+        self._leave_flows()
+
+    def _leave_flows(self) -> None:
+        if self.flows is not None:
+            self.flows.leave()
+            self.flows = None
 
     def _share(self, shared: Sequence[Throttle]) -> None:
         for each in shared:
@@ -121,6 +147,19 @@ class Allowance:
             for limit in self.path(now_unix_ms)
         ]
 
+    def flow_path(
+        self, mail: EnvelopeFixed | None, now_unix_ms: int, *, passing: int
+    ) -> tuple[Limit, ...]:
+        """Return copies of the limits of a mail's account.
+
+        Without a mail those that keep all back, so none while some are `passing`.
+        """
+        if self.flows is None:
+            return ()
+        if mail is None:
+            return () if passing else self.flows.refusing(now_unix_ms)
+        return self.flows.limits(mail.account_id, mail.account, mail.campaign, now_unix_ms)
+
     def whole_at(self, now_unix_ms: int) -> int | None:
         """Return how many may pass now; None if there is no limit."""
         path = self.path(now_unix_ms)
@@ -140,11 +179,11 @@ class Allowance:
         for each in self._shared:
             each.charge(messages, now_unix_ms)
 
-    def soon(self, now_unix_ms: int, within_ms: int) -> float:
-        """Return about how many may pass within a time."""
+    def soon(self, now_unix_ms: int) -> float:
+        """Return about how many may pass within the time that an actor waits for a limit."""
         return min(
             (
-                limit.level_at(now_unix_ms) + limit.rate_per_s * within_ms / 1000.0
+                limit.level_at(now_unix_ms) + limit.rate_per_s * RESIDENT_WAIT_MS / 1000.0
                 for limit in self.path(now_unix_ms)
                 if isinstance(limit, TokenBucket)
             ),
@@ -162,9 +201,36 @@ class Allowance:
                 ready.append(limit.ready_at_unix_ms(now_unix_ms))
         return max(ready)
 
-    def rests_until_unix_ms(self, limit: Limit, ready_unix_ms: float, now_unix_ms: int) -> int:
-        """Return until when to rest for a limit; a shared one wakes who waits for it in turn."""
+    def rest(self, now_unix_ms: int) -> tuple[int, str] | None:
+        """Return until when to rest, and why, if nothing may pass for longer than an actor waits.
+
+        A shared limit wakes who waits for it in turn.
+        """
+        limit, ready_unix_ms = binding_limit(self.path(now_unix_ms), now_unix_ms)
+        if limit is not None:
+            self.refusals.note(now_unix_ms)
+        if limit is None or ready_unix_ms - now_unix_ms <= RESIDENT_WAIT_MS:
+            return None
         for each in self._shared:
             if each.scope == limit.scope:
-                return self._around.throttles.rest(each, self._name, now_unix_ms)
-        return int(ready_unix_ms)
+                return self._around.throttles.rest(each, self._name, now_unix_ms), limit.code
+        return int(ready_unix_ms), limit.code
+
+    def store(self, health: Health, now_unix_ms: int, *, is_more: bool) -> None:
+        """Write into the record what the next actor goes on with.
+
+        That is the bucket as it is now, and whose mail waits for its own limits meanwhile, if there
+        `is_more` than was sent.
+        """
+        record = health.record
+        if self.bucket is not None:
+            record.bucket_level = self.bucket.level_at(now_unix_ms)
+            record.bucket_unix_ms = now_unix_ms
+        if self.flows is None:
+            if self.wanted is not None:
+                record.waits = ()
+            return
+        waits = self.flows.rest(now_unix_ms) if is_more else ()
+        record.waits = waits[:WAITS_MAX]
+        if len(waits) > WAITS_MAX:
+            health.hold_until(now_unix_ms + RESIDENT_WAIT_MS, "rate_limit", now_unix_ms)

@@ -19,7 +19,7 @@ import trio
 from engine.delivery.allowance import Allowance
 from engine.delivery.health import Health
 from engine.delivery.holding import Outlook
-from engine.delivery.limits import Concurrency, ConnectionLimit, Limit, Refusals, binding_limit
+from engine.delivery.limits import Concurrency, ConnectionLimit, Limit, binding_limit
 from engine.delivery.mail import RECIPIENTS_PER_TRANSACTION_MAX, DestinationMail
 from engine.delivery.meter import Meter
 from engine.delivery.pool import Lease
@@ -29,12 +29,12 @@ from engine.delivery.surroundings import DestinationStatistics, Surroundings
 from engine.delivery.window import ENVELOPES_MAX, WindowSize
 from engine.spool.interface import Rest
 from protocols.outcomes import Deferred, Delivered, Unattempted
-from protocols.records import DestinationRecord
+from protocols.records import DestinationRecord, EnvelopeFixed
 from protocols.smtp_states import Stage
 from protocols.transactions import EnvelopeOutcome, Transaction
 
-# Throttled is not resident: what cannot act for longer than this rests on the agenda.
-RESIDENT_WAIT_MS: Final = 2000
+# Limits of accounts, of which some may be ready at any moment, are looked at so often.
+FLOWS_LOOK_S: Final = 0.05
 # An actor with nothing to do stays so long for the next mail: a steady trickle then costs no
 # rest and no new start for each mail.
 LINGER_S: Final = 1.0
@@ -57,11 +57,9 @@ class Destination:
             name, around.spool, around.clock, around.budget, lambda: self._changed.set()
         )
         self._health = Health(DestinationRecord(), around.backoff_ms)
-        self._refusals = Refusals()
-        self._connections = ConnectionLimit(
-            "destination", name, self._allowance.limits.connections_max
-        )
-        self._concurrency = Concurrency(self._allowance.limits.connections_max)
+        ceiling = self._allowance.limits.connections_max
+        self._connections = ConnectionLimit("destination", name, ceiling)
+        self._concurrency = Concurrency(ceiling)
         self._meter = Meter()
         self._window = WindowSize()
         self._way_until_s = 0.0
@@ -111,6 +109,8 @@ class Destination:
                         # could neither expire nor be cancelled.
                         left = self._mail.give_back()
             left += self._mail.give_back()
+            is_more = left > 0 or self._mail.more_due or self._mail.next_due_unix_ms is not None
+            self._allowance.store(self._health, self._now_unix_ms(), is_more=is_more)
         except BaseException:
             self._mail.give_back()
             self._mail.abandon()
@@ -137,9 +137,10 @@ class Destination:
             self._concurrency.allowed,
         )
 
-    def outlook(self, envelope_id: int) -> Outlook:
-        """Say how this actor stands towards one of its mails; limits are asked, none is charged."""
-        path: list[Limit] = self._allowance.path_copied(self._now_unix_ms())
+    def outlook(self, mail: EnvelopeFixed | None) -> Outlook:
+        """Say how this actor stands towards one of its mails, or all; no limit is charged."""
+        now_unix_ms = self._now_unix_ms()
+        path: list[Limit] = self._allowance.path_copied(now_unix_ms)
         ceiling, connections = self._allowance.limits.connections_max, self._open_or_opening()
         if self._mail.has_backlog and not self._idle and self._concurrency.allowed == ceiling:
             path.append(replace(self._connections, open=connections))
@@ -147,11 +148,12 @@ class Destination:
             path += self._around.pool.limits_before(self._allowance.wanted)
         return Outlook(
             msgspec.structs.replace(self._health.record),
-            self._mail.place_of(envelope_id),
+            self._mail.place_of(0 if mail is None else mail.envelope_id),
             tuple(path),
-            self._refusals.since(self._now_unix_ms()),
+            self._allowance.refusals.since(now_unix_ms),
             self._connected,
             self._meter.rate_per_s(trio.current_time()),
+            self._allowance.flow_path(mail, now_unix_ms, passing=self._mail.passing(now_unix_ms)),
         )
 
     def _now_unix_ms(self) -> int:
@@ -180,8 +182,11 @@ class Destination:
 
     def _longest_wait_s(self) -> float:
         """Return after which time something has to be looked at though nothing has changed."""
-        expiry_s = (self._mail.expires_unix_ms - self._now_unix_ms()) / 1000.0
-        return max(0.0, min(expiry_s, TURN_S if self._around.is_crowded() else math.inf))
+        now_unix_ms = self._now_unix_ms()
+        # Sessions look by themselves; this is for those that are not open yet, and for pulls.
+        flows_s = max(FLOWS_LOOK_S, self._mail.flows_wait_s(now_unix_ms))
+        expiry_s = max(0.0, self._mail.expires_unix_ms - now_unix_ms) / 1000.0
+        return min(expiry_s, flows_s, TURN_S if self._around.is_crowded() else math.inf)
 
     def _give_up_place(self) -> None:
         """Rest behind those that were due before this moment, or until the site has room."""
@@ -209,7 +214,8 @@ class Destination:
             return False
         self._way_until_s = trio.current_time() + WAY_LIVES_S
         self._health.record.site = way.site
-        self._allowance.take_up(way)
+        self._allowance.take_up(way, self._health.record.waits)
+        self._mail.flows = self._allowance.flows
         ceiling = self._allowance.limits.connections_max
         self._connections.ceiling = self._concurrency.ceiling = ceiling
         await self._set_rate()
@@ -230,13 +236,14 @@ class Destination:
         mail = self._mail
         if mail.expires_unix_ms <= self._now_unix_ms():
             await self._around.disposition.decide(mail.expire())
-        if mail.more_due and mail.ready + mail.claimed < self._window.low:
+        mail.look_when_due(self._now_unix_ms())
+        if mail.more_due and mail.ready + mail.claimed - mail.limited < self._window.low:
             await mail.pull(self._next_window())
         # Content is only fetched for those who have a connection: who waits for one must not
         # hold memory that others could use.
         if not self._connected:
             mail.unpark()
-        while self._connected and mail.may_load and mail.ready < self._window.low:
+        while self._connected and mail.may_load and mail.ready - mail.limited < self._window.low:
             finishes = await mail.load()
             self._give_more()
             await self._around.disposition.decide(finishes)
@@ -249,11 +256,11 @@ class Destination:
             is_crowded=self._around.is_crowded(),
         )
         # What the limits will not let pass soon stays in the spool, where it can be cancelled.
-        soon = self._allowance.soon(self._now_unix_ms(), RESIDENT_WAIT_MS)
-        return max(1, int(min(size, soon)))
+        return max(1, int(min(size, self._allowance.soon(self._now_unix_ms()))))
 
     def _give_more(self) -> None:
-        if self._idle and (self._mail.ready or not self._mail.claimed):
+        mail = self._mail
+        if self._idle and (mail.passing(self._now_unix_ms()) or not (mail.claimed or mail.ready)):
             self._more.set()
             self._more = trio.Event()
 
@@ -281,13 +288,15 @@ class Destination:
         if self._idle:
             return
         # What is known to be there: of a backlog in the spool, a window as large as this one.
-        backlog = mail.ready + mail.claimed + mail.has_backlog * self._window.envelopes
+        now_unix_ms = self._now_unix_ms()
+        backlog = (
+            mail.passing(now_unix_ms) + mail.claimed + mail.has_backlog * self._window.envelopes
+        )
         worth = math.ceil(backlog / MAILS_PER_CONNECTION_MIN)
         # While somebody is at work there, a failure only takes from what was earned; else one
         # connection shows first whether it was the only one.
         is_alone = self._health.is_doubtful and not self._connected
         allowed = 1 if is_alone else self._concurrency.allowed
-        now_unix_ms = self._now_unix_ms()
         allowed = min(allowed, self._allowance.connections_allowed(now_unix_ms))
         while self._open_or_opening() < min(worth, allowed):
             self._connections.open = self._open_or_opening()
@@ -380,6 +389,8 @@ class Destination:
         whole = self._allowance.whole_at(now_unix_ms)
         if whole is not None:
             allowed = min(allowed, whole)
+        if mail.limited:
+            allowed = min(allowed, mail.bring_forward(now_unix_ms))
         if allowed <= 0:
             return None
         recipients_max = session.lease.connection.recipients_max or RECIPIENTS_PER_TRANSACTION_MAX
@@ -388,26 +399,19 @@ class Destination:
         self._around.disposition.reserve(count)
         self._allowance.charge(count, now_unix_ms)
         session.lease.mails += count
-        if mail.ready < self._window.low and (mail.claimed or mail.more_due):
+        if mail.ready - mail.limited < self._window.low and (mail.claimed or mail.more_due):
             self._changed.set()
         return transaction
 
     def must_leave(self, session: Session) -> bool:
-        """Say whether a destination without any connection has more right to this one.
-
-        Or nobody has: its site's ceiling has come down.
-        """
-        site = session.lease.site
-        if session.is_leaving:
-            return True
-        if not site.has_too_many:
-            if not self._around.pool.slots.newcomer_waits(site):
+        """Say whether this connection is somebody else's by now, and note that it is to go."""
+        if not session.is_leaving:
+            is_last = self._connected - self._leaving <= 1
+            if not session.gives_way(self._around.pool.slots, is_last=is_last):
                 return False
-            if self._connected - self._leaving <= 1 and not session.has_had_turn:
-                return False
-        self._leaving += 1
-        site.leaving += 1
-        session.is_leaving = True
+            self._leaving += 1
+            session.lease.site.leaving += 1
+            session.is_leaving = True
         return True
 
     async def wait_for_work(self, session: Session) -> bool:
@@ -422,9 +426,15 @@ class Destination:
                     # One waits for the limit on behalf of all.
                     if self._idle > 1 or not await self._wait_for_tokens():
                         return False
-                elif not mail.ready:
-                    self._changed.set()
-                    await self._more.wait()
+                elif not mail.passing(self._now_unix_ms()):
+                    # For the limits of accounts, too, one waits on behalf of all.
+                    if mail.ready and self._idle > 1:
+                        return False
+                    mail.look_when_due(self._now_unix_ms())
+                    if mail.claimed or mail.more_due or not mail.ready:
+                        self._changed.set()
+                    with trio.move_on_after(mail.flows_wait_s(self._now_unix_ms())):
+                        await self._more.wait()
                 elif self._around.disposition.room() <= 0:
                     await self._around.disposition.wait_for_room()
                 else:
@@ -436,14 +446,10 @@ class Destination:
     def _must_rest(self) -> bool:
         """Say whether a limit lets nothing pass for so long that the actor rests meanwhile."""
         now_unix_ms = self._now_unix_ms()
-        limit, ready_unix_ms = binding_limit(self._allowance.path(now_unix_ms), now_unix_ms)
-        if limit is not None:
-            self._refusals.note(now_unix_ms)
-        if limit is None or ready_unix_ms - now_unix_ms <= RESIDENT_WAIT_MS:
-            return False
-        until_unix_ms = self._allowance.rests_until_unix_ms(limit, ready_unix_ms, now_unix_ms)
-        self._health.hold_until(until_unix_ms, limit.code, now_unix_ms)
-        return True
+        rest = self._allowance.rest(now_unix_ms)
+        if rest is not None:
+            self._health.hold_until(*rest, now_unix_ms)
+        return rest is not None
 
     async def _wait_for_tokens(self) -> bool:
         if self._must_rest():
@@ -483,10 +489,6 @@ class Destination:
 
     async def _rest(self, left: int) -> int | None:
         record, now_unix_ms = self._health.record, self._now_unix_ms()
-        bucket = self._allowance.bucket
-        if bucket is not None:
-            record.bucket_level = bucket.level_at(now_unix_ms)
-            record.bucket_unix_ms = now_unix_ms
         if record.not_before_unix_ms <= now_unix_ms and not record.failures:
             record.cause, record.since_unix_ms = "", 0
         was_due = left > 0 or self._mail.more_due

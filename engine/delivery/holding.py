@@ -26,6 +26,7 @@ from protocols.records import (
     STATUSES,
     DestinationRecord,
     Envelope,
+    FlowWait,
     Reason,
     Status,
 )
@@ -78,7 +79,8 @@ class Place:
 class Outlook:
     """How an actor stands towards one of its mails; copies, so that nothing of it moves on.
 
-    `path` are the limits that it asks before the next transaction and the next connection.
+    `path` are the limits that it asks before the next transaction and the next connection, and
+    `flow_path` those of the mail's account and campaign: others pass while they say no.
     `throttled_since_unix_ms` is None if it did not have to wait for a rate lately.
     """
 
@@ -88,6 +90,7 @@ class Outlook:
     throttled_since_unix_ms: int | None
     connections: int
     rate_per_s: float
+    flow_path: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +98,17 @@ class Facts:
     """What is known about one mail's way; times are wall milliseconds.
 
     `outlook` is None while the destination has no actor; `rest_path` are the limits that one would
-    find. `ahead` are the mails of the destination that go before this one. `last_event_unix_ms` is
-    when something happened to the mail last, `spool_refuses_since_unix_ms` since when results
-    cannot be stored, None if they can.
+    find. `wait` is what the destination's record says of the mail's account or campaign, and
+    `flow_path` are the limits that it waits for. `ahead` are the mails of the destination that go
+    before this one. `last_event_unix_ms` is when something happened to the mail last,
+    `spool_refuses_since_unix_ms` since when results cannot be stored, None if they can.
     """
 
     now_unix_ms: int
     record: DestinationRecord
     rest_path: tuple[Limit, ...] = ()
+    wait: FlowWait | None = None
+    flow_path: tuple[Limit, ...] = ()
     outlook: Outlook | None = None
     ahead: int = 0
     last_event_unix_ms: int = 0
@@ -154,7 +160,8 @@ def holding_destination(row: DestinationRow, facts: Facts, account: str) -> Hold
         return None
     if waiting_in(row) == row.counts[_PAUSED_PLACE]:
         return Holding("quota", "account", account, 0, None, limit=facts.quota, reason=Reason.QUOTA)
-    gate, ready_unix_ms = binding_limit(_destination_gates(destination, facts), now_unix_ms)
+    gates = (*_destination_gates(destination, facts), *_flow_gates(facts))
+    gate, ready_unix_ms = binding_limit(gates, now_unix_ms)
     if gate is not None:
         assert isinstance(gate, Gate), gate
         return _of_gate(gate, None if math.isinf(ready_unix_ms) else int(ready_unix_ms), facts)
@@ -219,7 +226,20 @@ def _gates(envelope: Envelope, envelope_key: str, facts: Facts) -> Sequence[Gate
         reply=state.reply,
         reason=state.reason,
     )
-    return (*_destination_gates(fixed.destination, facts), own)
+    return (*_destination_gates(fixed.destination, facts), *_flow_gates(facts), own)
+
+
+def _flow_gates(facts: Facts) -> Sequence[Gate]:
+    """Return what an account or campaign waits for while its destination has no actor."""
+    wait = facts.wait
+    if wait is None or facts.outlook is not None:
+        return ()
+    limit = _last_to_allow(facts.flow_path, 1, facts.now_unix_ms)
+    scope, key = ("account", wait.account) if wait.campaign is None else ("campaign", wait.campaign)
+    if limit is not None:
+        scope, key = limit.scope, limit.key
+    text = "" if limit is None else limit_text(limit)
+    return (Gate("rate_limit", scope, key, wait.until_unix_ms, limit=text),)
 
 
 def _destination_gates(destination: str, facts: Facts) -> Sequence[Gate]:
@@ -285,7 +305,8 @@ def _of_gate(gate: Gate, ready_unix_ms: int | None, facts: Facts) -> Holding:
         ready_unix_ms = now_unix_ms  # That is how a gate says "at any moment".
     if gate.code == "rate_limit" and ready_unix_ms is not None:
         # One passes at that moment, and those ahead take theirs first.
-        limit = _last_to_allow(facts.rest_path, facts.ahead + 1, now_unix_ms)
+        path = (*facts.rest_path, *facts.flow_path)
+        limit = _last_to_allow(path, facts.ahead + 1, now_unix_ms)
         if limit is not None:
             allowed_unix_ms = _allows_at(limit, facts.ahead + 1, now_unix_ms)
             ready_unix_ms = max(ready_unix_ms, math.ceil(allowed_unix_ms))
@@ -340,6 +361,9 @@ def _on_path(destination: str, due_unix_ms: int, facts: Facts) -> Holding:
 
 def _refusing(outlook: Outlook, ahead: int, now_unix_ms: int) -> tuple[Limit | None, int]:
     """Return the limit on the actor's path that says no to this mail, and since when it has."""
+    flow_limit = _flow_refusing(outlook.flow_path, ahead, now_unix_ms)
+    if flow_limit is not None:
+        return flow_limit, 0
     record = outlook.record
     since_unix_ms = outlook.throttled_since_unix_ms or 0
     if not since_unix_ms and record.cause == "rate_limit":
@@ -352,6 +376,17 @@ def _refusing(outlook: Outlook, ahead: int, now_unix_ms: int) -> tuple[Limit | N
         if limit is not None:
             return limit, since_unix_ms
     return binding_limit(outlook.path, now_unix_ms)[0], since_unix_ms
+
+
+def _flow_refusing(path: Sequence[Limit], ahead: int, now_unix_ms: int) -> Limit | None:
+    """Return the limit of a mail's account that says no to it, or to those of its own before it."""
+    # Of those ahead some are others'. But a bucket that is full keeps nobody.
+    refusing = [
+        each
+        for each in path
+        if isinstance(each, TokenBucket) and each.whole_at(now_unix_ms) < min(ahead + 1, each.burst)
+    ]
+    return _last_to_allow(refusing, ahead + 1, now_unix_ms)
 
 
 def _last_to_allow(path: Sequence[Limit], messages: int, now_unix_ms: int) -> Limit | None:

@@ -16,6 +16,8 @@ from protocols.records import DestinationRecord
 
 # The instant of a limit that no passing of time lifts, only somebody's giving back.
 NOT_BY_WAITING: Final = math.inf
+# Throttled is not resident: what cannot act for longer than this rests on the agenda.
+RESIDENT_WAIT_MS: Final = 2000
 # Two show whether a second one helps at all; one would make every slow first session decide alone.
 CONNECTIONS_AT_START: Final = 2
 # A cohort is so many deliveries on each connection. Postfix takes one; but our pipe is full, and

@@ -6,8 +6,8 @@ and no outcome; what a content becomes on its way out is `filling`'s.
 """
 
 import math
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,9 +16,12 @@ import trio
 from engine.clock import Clock
 from engine.delivery.content_room import LOAD_BYTES, ContentBudget, ContentRoom, Share
 from engine.delivery.filling import Sendable, Unsendable, address_fault, size_in_memory
+from engine.delivery.flows import FlowLimits
 from engine.delivery.holding import Place
+from engine.delivery.limits import RESIDENT_WAIT_MS
+from engine.delivery.throttles import Throttle
 from engine.spool.interface import Content, Finish, Spool, WindowPosition
-from protocols.records import Envelope, Reason, Status
+from protocols.records import Envelope, EnvelopeFixed, Reason, Status
 from protocols.transactions import Transaction
 
 # RFC 5321 4.5.3.1.8 promises room for 100; half of it leaves servers that count otherwise
@@ -81,6 +84,9 @@ class DestinationMail:
         # Whether the last pull left some behind: then there is more than a window of it.
         self.has_backlog = False
         self._recalls = 0
+        # Limits of single accounts, if there are any, and how many of the mails here have one.
+        self.flows: FlowLimits | None = None
+        self.limited = 0
 
     @property
     def in_flight(self) -> int:
@@ -105,21 +111,26 @@ class DestinationMail:
         recalls = self._recalls
         while True:
             now_unix_ms = self._clock.now_unix_ms()
+            here = self._pass_over(now_unix_ms)
             window = await self._spool.window(self._name, self._position, limit, now_unix_ms)
             if recalls != self._recalls:
                 # It was chosen before the holds changed; `more_due` says so already.
                 self._spool.give_back([each.fixed.envelope_id for each in window.envelopes])
                 return
-            if window.envelopes or not window.more:
+            envelopes = self._trimmed(window.envelopes, here)
+            is_over = len(envelopes) < len(window.envelopes)
+            if envelopes or not (window.more or is_over):
                 break
-            # Only some of very many held mails were looked at: others have the spool in between.
-            await trio.sleep(LOOK_ON_S)
-        for envelope in window.envelopes:
+            if not window.envelopes:
+                # Only some of very many held mails were looked at: others have the spool meanwhile.
+                await trio.sleep(LOOK_ON_S)
+        for envelope in envelopes:
             self._claimed.append(envelope)
             self.expires_unix_ms = min(self.expires_unix_ms, envelope.state.expires_unix_ms)
         self._let_others_pass()
+        self._recount()
         # New mail may have come while the spool was looking: then `wake` has set it.
-        self.more_due = self.more_due or window.more
+        self.more_due = self.more_due or window.more or is_over
         self.has_backlog = window.more
         self.next_due_unix_ms = window.next_due_unix_ms
 
@@ -138,14 +149,11 @@ class DestinationMail:
         """Say where a mail is: with a server, here behind others, or behind all that is here."""
         if envelope_id in self._in_flight:
             return Place(is_in_flight=True, is_claimed=True)
-        before = 0
-        here = [each.waiting for each in self._groups] + [each.envelopes for each in self._parked]
-        for waiting in (*here, self._claimed):
-            for envelope in waiting:
-                if envelope.fixed.envelope_id == envelope_id:
-                    return Place(is_claimed=True, before=before)
-                before += 1
-        return Place(before=before, position=self._position.copied())
+        before = -1
+        for before, envelope in enumerate(self._all_here()):
+            if envelope.fixed.envelope_id == envelope_id:
+                return Place(is_claimed=True, before=before)
+        return Place(before=before + 1, position=self._position.copied())
 
     @property
     def may_load(self) -> bool:
@@ -200,6 +208,7 @@ class DestinationMail:
             room.give_back(left)
         else:
             room.exceed(-left)
+        self._recount()
         return finishes
 
     def _group(
@@ -307,6 +316,7 @@ class DestinationMail:
             self.ready -= dropped
             self._leave(group, dropped)
         self._groups = deque(group for group in self._groups if group.waiting)
+        self._recount()
         return finishes
 
     def _drop_old(self, waiting: deque[Envelope], now_unix_ms: int, finishes: list[Finish]) -> int:
@@ -328,7 +338,7 @@ class DestinationMail:
     def take(self, envelopes_max: int) -> Transaction:
         """Return the next transaction, of at most so many envelopes; they are in flight then.
 
-        Something must be `ready`.
+        Something must be `ready`, and its account's limits have agreed (`bring_forward`).
         """
         group = self._groups[0]
         waiting = group.waiting
@@ -343,6 +353,8 @@ class DestinationMail:
         if not waiting:
             self._groups.popleft()
         self.ready -= count
+        if self.limited and self.flows is not None:
+            self.limited -= self.flows.charge(fixed, count, self._clock.now_unix_ms())
         return Transaction(
             fixed.reverse_path,
             recipients,
@@ -350,6 +362,83 @@ class DestinationMail:
             group.mail.needs_8bit,
             group.mail.needs_utf8,
         )
+
+    def bring_forward(self, now_unix_ms: int) -> int:
+        """Let the first whose account's limits agree be the next; return how many of it may go."""
+        assert self.flows is not None, "without limits nothing is limited"
+        place, whole = self.flows.first_to_go(self._heads(), now_unix_ms)
+        if place:
+            group = self._groups[place]
+            del self._groups[place]
+            self._groups.appendleft(group)
+        return whole
+
+    def passing(self, now_unix_ms: int) -> int:
+        """Return how many of those that are ready are let pass by their accounts' limits now."""
+        if not self.limited or self.flows is None:
+            return self.ready
+        lengths = map(len, (group.waiting for group in self._groups))
+        return self.flows.passing(zip(self._heads(), lengths, strict=True), now_unix_ms)
+
+    def flows_wait_s(self, now_unix_ms: int) -> float:
+        """Return after which time more that waits for its account may go, or be pulled."""
+        if self.flows is None:
+            return math.inf
+        ready = self.flows.batch_ready_at_unix_ms(self._heads(), now_unix_ms)
+        due = None if self.more_due else self.next_due_unix_ms
+        return max(0.0, min(ready, due or math.inf) - now_unix_ms) / 1000.0
+
+    def look_when_due(self, now_unix_ms: int) -> None:
+        """Have the next pull see what its account has room for again; put back what waits long."""
+        if self.flows is None:
+            return
+        if self.next_due_unix_ms is not None and self.next_due_unix_ms <= now_unix_ms:
+            self.more_due = True
+        unused: list[int] = []
+        for group in self._groups if self.limited else ():
+            ready_unix_ms = self.flows.ready_at_unix_ms(group.waiting[0].fixed, now_unix_ms)
+            if ready_unix_ms - now_unix_ms > RESIDENT_WAIT_MS:
+                unused += self._emptied(group)
+        if unused:
+            self._groups = deque(group for group in self._groups if group.waiting)
+            self.ready -= len(unused)
+            self._spool.give_back(unused)
+            self.look_again()
+            self._recount()
+
+    def _pass_over(self, now_unix_ms: int) -> Counter[Throttle]:
+        """Let the next window pass over who has to wait; return what is here, by limit."""
+        if self.flows is None:
+            self._position.waits = ()
+            return Counter()
+        here = self.flows.counted(self._all_here() if self.limited else ())
+        self._position.waits = self.flows.waits(here, now_unix_ms)
+        return here
+
+    def _trimmed(self, found: Sequence[Envelope], here: Counter[Throttle]) -> Sequence[Envelope]:
+        """Give back what will not go soon, for its account's limits; return the rest."""
+        if self.flows is None:
+            return found
+        kept, over = self.flows.keep(found, here, self._clock.now_unix_ms())
+        if over:
+            self._spool.give_back(over)
+            self._position.look_again()
+        return kept
+
+    def _heads(self) -> Iterator[EnvelopeFixed]:
+        return (group.waiting[0].fixed for group in self._groups)
+
+    def _all_here(self) -> Iterator[Envelope]:
+        """Give what is not with a server, in its order."""
+        for group in self._groups:
+            yield from group.waiting
+        for parked in self._parked:
+            yield from parked.envelopes
+        yield from self._claimed
+
+    def _recount(self) -> None:
+        if (flows := self.flows) is not None:
+            self.limited = sum(flows.is_limited(each.fixed) for each in self._all_here())
 
     def land(self, envelope_id: int) -> Envelope:
         """Return the envelope that has an outcome now; it is not in flight any more."""
@@ -378,13 +467,9 @@ class DestinationMail:
         self.unpark()
         unused = [envelope.fixed.envelope_id for envelope in self._claimed]
         self._claimed.clear()
-        for group in self._groups:
-            unused += [envelope.fixed.envelope_id for envelope in group.waiting]
-            count = len(group.waiting)
-            group.waiting.clear()
-            self._leave(group, count)
+        unused += [each for group in self._groups for each in self._emptied(group)]
         self._groups.clear()
-        self.ready = 0
+        self.ready = self.limited = 0
         if unused:
             self._spool.give_back(unused)
             self._position.look_again()
@@ -396,6 +481,13 @@ class DestinationMail:
             self._leave(group, 1)
         self._spool.give_back(list(self._in_flight))
         self._in_flight.clear()
+
+    def _emptied(self, group: _Group) -> list[int]:
+        """Take all that is not with a server out of a group; return the ids."""
+        ids = [envelope.fixed.envelope_id for envelope in group.waiting]
+        group.waiting.clear()
+        self._leave(group, len(ids))
+        return ids
 
     def _leave(self, group: _Group, envelopes: int) -> None:
         group.left -= envelopes

@@ -19,6 +19,7 @@ from engine.delivery.connection import Connection, TlsContexts
 from engine.delivery.content_room import ContentBudget
 from engine.delivery.destination import Destination
 from engine.delivery.disposition import SETTLERS, Disposition
+from engine.delivery.flows import FlowLimits
 from engine.delivery.holding import Outlook
 from engine.delivery.limits import Limit, TokenBucket, restored_bucket
 from engine.delivery.pool import Pool
@@ -31,11 +32,11 @@ from engine.delivery.slots import CONNECTIONS_MAX
 from engine.delivery.surroundings import DestinationStatistics, Surroundings
 from engine.delivery.throttles import Throttles
 from engine.delivery.wire import Connect, connect_tcp
-from engine.shaping.book import Effective, RuleBook
+from engine.shaping.book import Effective, PlacedRule, RuleBook
 from engine.shaping.book import Way as ShapedWay
 from engine.shaping.loading import load_book, reload_book
 from engine.spool.interface import Spool
-from protocols.records import DestinationRecord
+from protocols.records import DestinationRecord, EnvelopeFixed, FlowWait
 
 # Most transactions end within seconds. One that takes longer is cut off: its server may have
 # taken the mail, and that is told as `outcome_unknown`.
@@ -140,6 +141,7 @@ class Delivery:
             connections_max=settings.connections_per_destination_max,
             throttles=self._throttles,
             effective_for=self._effective_for,
+            flow_rules_for=self._flow_rules_for,
             backoff_ms=lambda failures: schedule.wait_ms(failures, rand),
             others_wait=lambda: self._scheduler.others_wait,
             is_crowded=lambda: self._scheduler.is_crowded,
@@ -177,10 +179,10 @@ class Delivery:
             self._budget.used,
         )
 
-    def outlook(self, destination: str, envelope_id: int) -> Outlook | None:
-        """Say how a destination's actor stands towards one of its mails; None without an actor."""
+    def outlook(self, destination: str, mail: EnvelopeFixed | None) -> Outlook | None:
+        """Say how a destination's actor stands towards one of its mails, or all; None: no actor."""
         actor = self._scheduler.residents.get(destination)
-        return None if actor is None else actor.outlook(envelope_id)
+        return None if actor is None else actor.outlook(mail)
 
     def limits_at_rest(self, destination: str, record: DestinationRecord) -> tuple[Limit, ...]:
         """Return copies of the limits that a destination's actor would find if it began now."""
@@ -201,6 +203,18 @@ class Delivery:
             path += shared.limits(now_unix_ms) if shared else ()
         return tuple(replace(each) if isinstance(each, TokenBucket) else each for each in path)
 
+    def flow_limits_at_rest(
+        self, destination: str, record: DestinationRecord, wait: FlowWait
+    ) -> tuple[Limit, ...]:
+        """Return copies of the limits that mail waits for, which an actor passes over."""
+        hosts = record.site.split(",") if record.site else ()
+        rules = self._flow_rules_for(destination, hosts)
+        flows = FlowLimits(destination, record.site, rules, self._throttles)
+        now_unix_ms = self._around.clock.now_unix_ms()
+        limits = flows.limits(wait.account_id, wait.account, wait.campaign, now_unix_ms)
+        flows.leave()
+        return limits
+
     @property
     def spool_refuses_since_unix_ms(self) -> int | None:
         """Since when results cannot be stored because the spool is full; None if they can."""
@@ -217,16 +231,23 @@ class Delivery:
         Raises ConfigError, with file and line, and then the old ones hold.
         """
         self._book = book = reload_book(self._config)
+        await self.apply_rules()
+        return book
+
+    async def apply_rules(self) -> None:
+        """Have all actors, and those that rest for a limit, go by the rules that hold now."""
         for actor in self._scheduler.residents.values():
             actor.rules_changed()
         # Who rests for a limit of the old rules asks the new ones.
         for row in await self._spool.due_destinations(EVER_UNIX_MS, RESIDENT_ACTORS_MAX):
             if row.cause == "rate_limit":
                 self._scheduler.start_soon(row.destination)
-        return book
 
     def _effective_for(self, name: str, hosts: Sequence[str]) -> Effective:
         return self._book.effective(ShapedWay(name, hosts, self._egress))
+
+    def _flow_rules_for(self, name: str, hosts: Sequence[str]) -> Sequence[PlacedRule]:
+        return self._book.flow_rules(ShapedWay(name, hosts, self._egress))
 
     def _live_site(self, name: str) -> str:
         actor = self._scheduler.residents.get(name)

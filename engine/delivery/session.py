@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from engine.delivery.disposition import Peer
 from engine.delivery.health import is_work
 from engine.delivery.pool import Lease
+from engine.delivery.slots import Slots
 from protocols.transactions import EnvelopeOutcome, Transaction
 
 # A destination's only connection is handed on to others that wait after so many mails.
@@ -78,6 +79,16 @@ class Session:
     @property
     def has_had_turn(self) -> bool:
         return self.lease.mails - self._mails_at_start >= TURN_MAILS
+
+    def gives_way(self, slots: Slots[Lease], *, is_last: bool) -> bool:
+        """Say whether a destination without any connection has more right to this one.
+
+        Or nobody has: its site's ceiling has come down. `is_last`: it is our only one.
+        """
+        site = self.lease.site
+        if site.has_too_many:
+            return True
+        return slots.newcomer_waits(site) and (self.has_had_turn or not is_last)
 
     @property
     def must_end(self) -> bool:

@@ -9,7 +9,7 @@ from engine.delivery.disposition import Disposition
 from engine.delivery.pool import Pool
 from engine.delivery.routes import Router
 from engine.delivery.throttles import Throttles
-from engine.shaping.book import Effective
+from engine.shaping.book import Effective, PlacedRule
 from engine.spool.interface import Spool
 
 
@@ -30,7 +30,8 @@ class DestinationStatistics:
 class Surroundings:
     """What all actors share.
 
-    `effective_for` says what holds for a destination whose site has these MX hosts,
+    `effective_for` says what holds for a destination whose site has these MX hosts, and
+    `flow_rules_for` which rules hold there for single accounts and campaigns;
     `backoff_ms` gives the n-th wait of an unreachable destination.
     """
 
@@ -43,6 +44,7 @@ class Surroundings:
     connections_max: int
     throttles: Throttles
     effective_for: Callable[[str, Sequence[str]], Effective]
+    flow_rules_for: Callable[[str, Sequence[str]], Sequence[PlacedRule]]
     backoff_ms: Callable[[int], int]
     others_wait: Callable[[], bool]
     is_crowded: Callable[[], bool]

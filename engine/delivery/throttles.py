@@ -1,15 +1,15 @@
-"""Limits that many destinations share: those of a site, and of all mail from here.
+"""Limits that many destinations share: of a site, of an account or campaign, of all from here.
 
-One state for each site, in memory while it is of use: a token bucket, what its replies have taught,
-and who waits for it without an actor. Owns what a reply does to that state, and the order in which
-destinations are woken when a site has tokens again: one by one, as there can be ten thousand of
+One state for each, in memory while it is of use: a token bucket, for a site what its replies have
+taught, and who waits for it without an actor. Owns what a reply does to that state, and in which
+order destinations are woken when there are tokens again: one by one, as there can be thousands of
 them. Says what changed to whoever keeps the state on disk; knows no connection and no mail.
 """
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -28,6 +28,8 @@ from protocols.smtp_states import Stage
 FLOW_SLOT_MS: Final = 5_000
 # Sites in memory. One that nothing is known of can be forgotten at any time.
 SITES_MAX: Final = 50_000
+# Likewise accounts and campaigns that a rule is for.
+FLOWS_MAX: Final = 50_000
 # A destination that waits for its site looks by itself so often, in case nobody wakes it.
 FALLBACK_MS: Final = 300_000
 # Woken at most so often, whatever the rate: each brings a window of mail along.
@@ -36,6 +38,9 @@ WAKES_APART_MS: Final = 50
 THROTTLING_CODES: Final = frozenset({"421", "450", "451", "452"})
 # About one recipient's mailbox, or about one transaction: neither says a thing about the site.
 _NOT_ABOUT_SITE: Final = (".2.1", ".2.2", ".5.3")
+
+
+K = TypeVar("K")
 
 
 @dataclass(slots=True)
@@ -86,7 +91,7 @@ class StepTaken:
 
 @dataclass(eq=False, slots=True)
 class Throttle:
-    """What one site, or all mail from here, is held to.
+    """What one site, one account or campaign, or all mail from here is held to.
 
     `rule` is None without a configured rate; `users` are the actors that hold on to it.
     """
@@ -191,7 +196,8 @@ class Throttles:
         self._changed = changed
         self._started_unix_ms = clock.now_unix_ms()
         self._sites: dict[str, Throttle] = {}
-        self._waited_for: dict[str, Throttle] = {}
+        self._flows: dict[tuple[object, ...], Throttle] = {}
+        self._waited_for: dict[Throttle, None] = {}
         self._work = trio.Event()
         self.egress: Final = Throttle("egress", "", self._started_unix_ms)
 
@@ -206,16 +212,25 @@ class Throttles:
         if throttle is None:
             throttle = self._sites[key] = Throttle("site", key, self._started_unix_ms)
             if len(self._sites) > SITES_MAX:
-                self._forget_some()
+                self._forget_some(self._sites)
+        return throttle
+
+    def of_flow(self, key: tuple[object, ...], name: str) -> Throttle:
+        """Return the limit of an account or campaign; `key` begins with which of them it is."""
+        throttle = self._flows.get(key)
+        if throttle is None:
+            throttle = self._flows[key] = Throttle(str(key[0]), name, self._started_unix_ms)
+            if len(self._flows) > FLOWS_MAX:
+                self._forget_some(self._flows)
         return throttle
 
     def known(self, key: str) -> Throttle | None:
         return self._sites.get(key)
 
     def rest(self, throttle: Throttle, name: str, now_unix_ms: int) -> int:
-        """Let a destination wait for a site without an actor; return when it looks by itself."""
+        """Let a destination wait for a limit without an actor; return when it looks by itself."""
         until_unix_ms = throttle.rests_until_unix_ms(name, now_unix_ms)
-        self._waited_for[throttle.key] = throttle
+        self._waited_for[throttle] = None
         self._work.set()
         return until_unix_ms
 
@@ -269,7 +284,7 @@ class Throttles:
         self._work.set()
 
     async def run(self) -> None:
-        """Wake those who wait for a site as it has tokens for them, until cancelled."""
+        """Wake those who wait for a limit as it has tokens for them, until cancelled."""
         while True:
             self._work = trio.Event()
             wait_s = (self._wake_ready() - self._clock.now_unix_ms()) / 1000.0
@@ -277,10 +292,10 @@ class Throttles:
                 await self._work.wait()
 
     def _wake_ready(self) -> float:
-        """Wake the next in line at each site that has tokens; return when to look again."""
+        """Wake the next in line at each limit that has tokens; return when to look again."""
         now_unix_ms = self._clock.now_unix_ms()
         look_unix_ms: float = math.inf
-        for key, throttle in list(self._waited_for.items()):
+        for throttle in list(self._waited_for):
             ready = max(throttle.ready_at_unix_ms(now_unix_ms), throttle.woken_unix_ms)
             while throttle.waiting and ready <= now_unix_ms:
                 name = next(iter(throttle.waiting))
@@ -288,7 +303,7 @@ class Throttles:
                 if self._wake(name):
                     ready = throttle.woken_unix_ms = now_unix_ms + self._apart_ms(throttle)
             if not throttle.waiting:
-                del self._waited_for[key]
+                del self._waited_for[throttle]
             else:
                 look_unix_ms = min(look_unix_ms, ready)
         return look_unix_ms
@@ -298,11 +313,11 @@ class Throttles:
             return WAKES_APART_MS
         return max(WAKES_APART_MS, int(1000.0 / throttle.bucket.rate_per_s))
 
-    def _forget_some(self) -> None:
+    def _forget_some(self, throttles: dict[K, Throttle]) -> None:
         now_unix_ms = self._clock.now_unix_ms()
         idle = [
             key
-            for key, throttle in self._sites.items()
+            for key, throttle in throttles.items()
             if not (throttle.users or throttle.waiting)
             and throttle.learned.is_nothing(now_unix_ms)
             and (
@@ -310,8 +325,8 @@ class Throttles:
                 or throttle.bucket.ready_at_unix_ms(now_unix_ms, 1_000_000) <= now_unix_ms
             )
         ]
-        for key in idle[: SITES_MAX // 10]:
-            del self._sites[key]
+        for key in idle[: len(throttles) // 10]:
+            del throttles[key]
 
 
 def _is_throttling(outcome: Deferred | Bounced) -> bool:

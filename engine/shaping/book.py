@@ -4,7 +4,12 @@ A rule is narrower than another by its destination first, then by its site, then
 whole name beats a star, a longer star a shorter one, and among equals the later one wins. Rates and
 connections are limits of what the rule is about, and all of them hold together: a rule with a
 destination limits each destination that it matches, one with a site but no destination each site.
-Of everything else a way has one value, the narrowest rule's. Pure: reads no file, knows no time.
+Of everything else a way has one value, the narrowest rule's.
+
+A rule with an account limits each account that it matches over all that it sends, with a campaign
+each campaign of each account. With a destination or a site, too, it limits what they send to each
+of those. Of rules about the same the narrowest wins; campaign and account come first in that.
+Pure: reads no file, knows no time.
 """
 
 from collections.abc import Sequence
@@ -12,14 +17,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from engine.config import DestinationLimits, Reaction, Rule, TlsPolicy
-from engine.config_values import DomainPattern, Rate
+from engine.config_values import DomainPattern, NamePattern, Rate
 from engine.shaping.places import Place
 
 # Peers balance load between their hosts by connection, so one is not kept for ever.
 MESSAGES_PER_CONNECTION_MAX: Final = 100
 
-Scope = Literal["destination", "site", "egress"]
-SELECTORS: Final[tuple[Scope, ...]] = ("destination", "site", "egress")
+Scope = Literal["destination", "site", "egress", "account", "campaign"]
+SELECTORS: Final[tuple[Scope, ...]] = ("campaign", "account", "destination", "site", "egress")
 FIELDS: Final = ("rate", "connections_max", "messages_per_connection_max", "tls")
 
 T = TypeVar("T")
@@ -53,6 +58,20 @@ class Way:
     destination: str
     hosts: Sequence[str] = ()
     egress: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRate:
+    """How fast the mail of one account or campaign may go.
+
+    `scope` is "account" or "campaign"; `place` is "destination" or "site" if it counts for each of
+    those by itself, and None if it counts for all that they send.
+    """
+
+    scope: Scope
+    place: Scope | None
+    rate: Rate
+    source: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +117,7 @@ class RuleBook:
 
     def effective(self, way: Way) -> Effective:
         """Return what holds on `way`, each value with the place that it came from."""
-        matching = [placed for placed in self.rules if _matches(placed.rule, way)]
-        matching.sort(key=lambda placed: rank(placed.rule))
+        matching = self._matching(way, is_of_flow=False)
 
         def narrowest(name: str, default: Any, scope: Scope | None = None) -> Found[Any]:
             found: Found[Any] = Found(default)
@@ -122,9 +140,38 @@ class RuleBook:
             reactions=[placed for placed in self.reactions if _matches(placed.reaction, way)],
         )
 
+    def flow_rules(self, way: Way) -> Sequence[PlacedRule]:
+        """Return the rules about some accounts' or campaigns' mail on `way`, widest first."""
+        return self._matching(way, is_of_flow=True)
+
+    def _matching(self, way: Way, *, is_of_flow: bool) -> list[PlacedRule]:
+        matching = [
+            placed
+            for placed in self.rules
+            if placed.rule.is_of_flow == is_of_flow and _matches(placed.rule, way)
+        ]
+        return sorted(matching, key=lambda placed: rank(placed.rule))
+
+
+def flow_rates(rules: Sequence[PlacedRule], account: str, campaign: str | None) -> list[FlowRate]:
+    """Return the limits of an account's mail; `rules` are what `flow_rules` says of its way."""
+    found: dict[tuple[Scope, Scope | None], FlowRate] = {}
+    for placed in rules:
+        rule = placed.rule
+        if (
+            rule.rate is not None
+            and (rule.account is None or rule.account.matches(account))
+            and (rule.campaign is None or rule.campaign.matches(campaign))
+        ):
+            scope, place = scope_of(rule), _place_of(rule)
+            found[scope, place] = FlowRate(scope, place, rule.rate, placed.place)
+    return list(found.values())
+
 
 def scope_of(rule: Rule) -> Scope:
     """Return what a rule's rate and connections are shared over."""
+    if rule.is_of_flow:
+        return "account" if rule.campaign is None else "campaign"
     if rule.destination is not None:
         return "destination"
     return "site" if rule.site is not None else "egress"
@@ -157,6 +204,12 @@ def first_reaction(reactions: Sequence[PlacedReaction], reply: str) -> PlacedRea
     return None
 
 
+def _place_of(rule: Rule) -> Scope | None:
+    if rule.destination is not None:
+        return "destination"
+    return "site" if rule.site is not None else None
+
+
 def _matches(given: Rule | Reaction, way: Way) -> bool:
     egress = getattr(given, "egress", None)
     return (
@@ -167,7 +220,7 @@ def _matches(given: Rule | Reaction, way: Way) -> bool:
     )
 
 
-def _narrowness(pattern: DomainPattern | None) -> tuple[int, int]:
+def _narrowness(pattern: DomainPattern | NamePattern | None) -> tuple[int, int]:
     if pattern is None or pattern.text == "*":
         return (0, 0)
     is_whole, length = pattern.narrowness

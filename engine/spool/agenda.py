@@ -2,7 +2,8 @@
 
 The pure rules of the agenda's one invariant: a row may be too early, never too late. "Too late" is
 later than both the earliest due time of the destination's queue rows (of a held one: the end of
-its hold) and the end of its back-off.
+its hold, of one that its account's limit keeps back: the end of that wait) and the end of its
+back-off.
 """
 
 from typing import Final
@@ -12,6 +13,8 @@ from protocols.records import DestinationRecord
 
 # The cause of a row whose time is the end of a hold.
 HOLD_CAUSE: Final = "hold"
+# The cause of a row whose time is the end of an account's wait.
+WAIT_CAUSE: Final = "rate_limit"
 
 
 def row_after_arrival(
@@ -42,11 +45,14 @@ def row_at_rest(
     earliest_due_unix_ms: int | None,
     record: DestinationRecord,
     *,
-    is_held: bool = False,
+    cause: str = "",
 ) -> AgendaRow | None:
-    """Return the row that a resting actor leaves: the truth. None if the queue has no row."""
+    """Return the row that a resting actor leaves: the truth. None if the queue has no row.
+
+    `cause` says what decides about the earliest, if it is not only its due time.
+    """
     if earliest_due_unix_ms is None:
         return None
     if record.not_before_unix_ms > earliest_due_unix_ms:
         return AgendaRow(record.not_before_unix_ms, destination, record.cause)
-    return AgendaRow(earliest_due_unix_ms, destination, HOLD_CAUSE if is_held else "")
+    return AgendaRow(earliest_due_unix_ms, destination, cause)

@@ -8,10 +8,11 @@ in, values out: rows, flows and envelopes are asked for through functions.
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from engine.spool.agenda import HOLD_CAUSE, WAIT_CAUSE
 from engine.spool.fair_turns import BEFORE_ALL_ROWS, LANES, QueueRows
 from engine.spool.hold_calls import Hold
 from engine.spool.interface import SpoolError
-from protocols.records import Envelope
+from protocols.records import Envelope, FlowWait
 
 # Every window looks through them all, when one concerns its destination.
 HOLDS_MAX: Final = 1000
@@ -101,18 +102,21 @@ class Holds:
         now_unix_ms: int,
         flow_of: Callable[[int], tuple[int, str | None] | None],
         envelope_of: Callable[[int], Envelope | None],
+        waits: Iterable[FlowWait] = (),
     ) -> "HeldHere | None":
-        """Return how the mail of a destination is held; None if no hold concerns it."""
-        if not self.rows:
-            return None
+        """Return how the mail of a destination is held; None if no hold or wait concerns it."""
         here = [row for row in self.at(now_unix_ms) if row.wanted.fits_place(destination, site)]
-        return HeldHere(here, now_unix_ms, flow_of, envelope_of) if here else None
+        lasting = [wait for wait in waits if wait.until_unix_ms > now_unix_ms]
+        if not here and not lasting:
+            return None
+        return HeldHere(here, now_unix_ms, flow_of, envelope_of, lasting)
 
 
 class HeldHere:
-    """The holds that concern one destination. `flow_of` and `envelope_of` look things up by id.
+    """The holds that concern one destination, and the flows that are passed over meanwhile.
 
-    What they cannot find is not held: damage is others' to see to.
+    `flow_of` and `envelope_of` look things up by id. What they cannot find is not held: damage is
+    others' to see to.
     """
 
     def __init__(
@@ -121,17 +125,30 @@ class HeldHere:
         now_unix_ms: int,
         flow_of: Callable[[int], tuple[int, str | None] | None],
         envelope_of: Callable[[int], Envelope | None],
+        waits: Iterable[FlowWait],
     ) -> None:
         self.key: Final = tuple(row.hold_id for row in here)
         self._here = here
         self._now_unix_ms = now_unix_ms
         self._flow_of = flow_of
         self._envelope_of = envelope_of
+        self._waits = {(each.account_id, each.campaign): each.until_unix_ms for each in waits}
         self._flows: dict[int, tuple[int, list[Hold]]] = {}
 
     def flow_until_unix_ms(self, flow: int) -> int:
-        """Return until when a whole flow is held, 0 if it is not."""
+        """Return until when a whole flow is held or passed over, 0 if it is not."""
         return self._of_flow(flow)[0]
+
+    def only_waits(self, flow: int) -> bool:
+        """Say whether it is no hold that decides about a flow, but a wait."""
+        return self._of_flow(flow)[0] == self._wait_of(flow) > 0
+
+    def _wait_of(self, flow: int) -> int:
+        named = self._flow_of(flow) if self._waits else None
+        if named is None:
+            return 0
+        account_id, campaign = named
+        return max(self._waits.get(key, 0) for key in ((account_id, None), (account_id, campaign)))
 
     def looks_into(self, flow: int) -> bool:
         """Say whether single mails of a flow may be held."""
@@ -156,25 +173,28 @@ class HeldHere:
             fitting = [row for row in self._here if named and row.wanted.fits_flow(*named)]
             whole = _last(row for row in fitting if row.wanted.is_of_flow)
             single = [row for row in fitting if not row.wanted.is_of_flow]
-            known = self._flows[flow] = (0 if whole is None else whole.end_unix_ms, single)
+            until_unix_ms = max(0 if whole is None else whole.end_unix_ms, self._wait_of(flow))
+            known = self._flows[flow] = (until_unix_ms, single)
         return known
 
 
-def earliest_wake(rows: QueueRows, held: HeldHere, now_unix_ms: int) -> tuple[int | None, bool]:
-    """Return when the first mail may go, claimed ones included, and whether a hold decides that.
+def earliest_wake(rows: QueueRows, held: HeldHere, now_unix_ms: int) -> tuple[int | None, str]:
+    """Return when the first mail may go, claimed ones included, and what decides that, if anything.
 
     None without a row. Too early for some destinations with very many held mails, see the module.
     """
     earliest: int | None = None
-    by_hold = False
+    cause = ""
     for lane in LANES:
         flow = rows.first_flow(lane, 0)
         while flow is not None:
             wake_unix_ms, is_held = _flow_wake(rows, held, lane, flow, now_unix_ms)
             if earliest is None or wake_unix_ms < earliest:
-                earliest, by_hold = wake_unix_ms, is_held
+                earliest, cause = wake_unix_ms, HOLD_CAUSE if is_held else ""
+                if is_held and held.only_waits(flow):
+                    cause = WAIT_CAUSE
             flow = rows.first_flow(lane, flow + 1)
-    return earliest, by_hold
+    return earliest, cause
 
 
 def _flow_wake(

@@ -36,6 +36,7 @@ from protocols.records import (
     DestinationRecord,
     Envelope,
     Event,
+    FlowWait,
     Reason,
     Status,
 )
@@ -79,7 +80,8 @@ class WindowPosition:
     Only `engine.spool.fair_turns` reads or writes it. By lane: the flow whose turn it is, how
     many envelopes it has had in this turn, and a flow that had mail lately; and how many of lane 0
     went since the last of lane 1. Where single mails are held, up to where in each flow they were
-    `passed`, under the holds of `passed_key`.
+    `passed`, under the holds of `passed_key`. `waits` is the actor's to set: mail that is passed
+    over until a time.
     """
 
     flow: list[int] = field(default_factory=lambda: [0, 0])
@@ -88,6 +90,7 @@ class WindowPosition:
     lane_0_run: int = 0
     passed: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     passed_key: tuple[int, ...] = ()
+    waits: tuple[FlowWait, ...] = ()
 
     def copied(self) -> "WindowPosition":
         """Return one that can be moved without moving this one."""
@@ -164,7 +167,8 @@ class Rest:
     """A decision: an actor has nothing to do now.
 
     The destination's record is stored and its agenda row becomes the later of the
-    true earliest due time (looked up in the same transaction; of held mail the end of its hold)
+    true earliest due time (looked up in the same transaction; of held mail the end of its hold, of
+    mail in `record.waits` the end of its wait)
     and `record.not_before_unix_ms`; it goes if the destination has no queue rows.
     """
 

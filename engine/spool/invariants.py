@@ -133,7 +133,7 @@ def _faults_of_agenda(tables: Tables, now_unix_ms: int) -> Iterator[str]:
         envelope.fixed.envelope_id: until_unix_ms
         for envelope in tables.envelopes()
         if envelope.state.status in QUEUE_STATUSES
-        and (until_unix_ms := tables.held_until_unix_ms(envelope, now_unix_ms))
+        and (until_unix_ms := _kept_until_unix_ms(tables, envelope, now_unix_ms))
     }
     earliest: dict[str, int] = {}
     for destination, _, _, due_unix_ms, envelope_id in tables.queue_rows():
@@ -153,6 +153,23 @@ def _faults_of_agenda(tables: Tables, now_unix_ms: int) -> Iterator[str]:
             late_ms = row.wake_unix_ms - max(due, not_before)
             yield f"agenda: {row.destination} is woken {late_ms} ms too late"
     yield from (f"agenda: {each} has mail in the queue but no row" for each in earliest)
+
+
+def _kept_until_unix_ms(tables: Tables, envelope: Envelope, now_unix_ms: int) -> int:
+    """Return until when a hold or its account's limit may keep a mail back, 0 if neither does."""
+    fixed = envelope.fixed
+    record = tables.destination_record(fixed.destination)
+    waits = record.waits if record is not None else ()
+    return max(
+        (
+            tables.held_until_unix_ms(envelope, now_unix_ms),
+            *(
+                wait.until_unix_ms
+                for wait in waits
+                if wait.concerns(fixed.account_id, fixed.campaign)
+            ),
+        )
+    )
 
 
 def _faults_of_contents(tables: Tables) -> Iterator[str]:

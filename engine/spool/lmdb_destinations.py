@@ -117,12 +117,18 @@ class DestinationChanges:
     def _true_row(self, name: str, record: DestinationRecord) -> AgendaRow | None:
         queue = self._queue_of(name)
         held = held_here(
-            self._txn, self._tables, self._holds(), name, record.site, self._now_unix_ms
+            self._txn,
+            self._tables,
+            self._holds(),
+            name,
+            record.site,
+            self._now_unix_ms,
+            record.waits,
         )
         if held is None:
             return agenda.row_at_rest(name, queue.earliest_due_unix_ms(), record)
-        earliest, is_held = earliest_wake(queue, held, self._now_unix_ms)
-        return agenda.row_at_rest(name, earliest, record, is_held=is_held)
+        earliest, cause = earliest_wake(queue, held, self._now_unix_ms)
+        return agenda.row_at_rest(name, earliest, record, cause=cause)
 
     def _write(
         self,

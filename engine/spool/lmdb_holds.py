@@ -23,6 +23,7 @@ from engine.spool.lmdb_layout import (
 from protocols.records import (
     DamagedRecord,
     Envelope,
+    FlowWait,
     pack_record,
     unpack_envelope,
     unpack_record,
@@ -67,8 +68,11 @@ def held_here(
     destination: str,
     site: str,
     now_unix_ms: int,
+    waits: Sequence[FlowWait],
 ) -> HeldHere | None:
     """Return how the mail of a destination is held; it lives no longer than the transaction."""
+    if not holds.rows and not waits:
+        return None
 
     def flow_of(flow: int) -> tuple[int, str | None] | None:
         stored = txn.get(U32.pack(flow), db=tables.flow)
@@ -85,7 +89,7 @@ def held_here(
         except DamagedRecord:
             return None
 
-    return holds.here(destination, site, now_unix_ms, flow_of, envelope_of)
+    return holds.here(destination, site, now_unix_ms, flow_of, envelope_of, waits)
 
 
 def put(changes: "Changes", hold: Hold) -> Hold:

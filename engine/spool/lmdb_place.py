@@ -43,9 +43,11 @@ def read_ahead(
     with store.environment.begin() as txn:
         rows = QueueCursor(txn, tables.queue, fixed.destination)
         held = None
-        if holds.rows:
+        if holds.rows or position.waits:
             site = site_of(txn, tables, fixed.destination)
-            held = held_here(txn, tables, holds, fixed.destination, site, now_unix_ms)
+            held = held_here(
+                txn, tables, holds, fixed.destination, site, now_unix_ms, position.waits
+            )
         found = counted(rows, envelope, position, looked_at_max, now_unix_ms, claimed, held)
         if found.is_exact:
             return found

@@ -82,9 +82,9 @@ def read_window(
     with store.environment.begin() as txn:
         rows = QueueCursor(txn, tables.queue, destination)
         held = None
-        if holds.rows:
+        if holds.rows or position.waits:
             site = site_of(txn, tables, destination)
-            held = held_here(txn, tables, holds, destination, site, at_unix_ms)
+            held = held_here(txn, tables, holds, destination, site, at_unix_ms, position.waits)
         turns = fair_turns.take_turns(rows, position, limit, now_unix_ms, claimed, held)
         read.more, read.next_due_unix_ms = turns.more, turns.next_due_unix_ms
         for envelope_id in turns.envelope_ids:

@@ -322,7 +322,7 @@ class MemorySpool(MemoryAccounts, MemoryCampaigns, MemoryHolds, MemoryNotes, Mem
             limit,
             now_unix_ms,
             self._claimed,
-            self._data.held_here(destination, self.now_unix_ms()),
+            self._data.held_here(destination, self.now_unix_ms(), position.waits),
         )
         self._claimed.update(turns.envelope_ids)
         envelopes = [
@@ -410,7 +410,7 @@ class MemorySpool(MemoryAccounts, MemoryCampaigns, MemoryHolds, MemoryNotes, Mem
             max(looked_at_max, len(rows.rows)),
             now_unix_ms,
             self._claimed - {envelope.fixed.envelope_id},
-            self._data.held_here(name, now_unix_ms),
+            self._data.held_here(name, now_unix_ms, position.waits),
         )
 
     async def destinations(

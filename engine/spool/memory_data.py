@@ -6,7 +6,7 @@ arguments, and nothing here is told to listeners: that is `engine.spool.memory`.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import structs
@@ -35,6 +35,7 @@ from protocols.records import (
     EnvelopeFixed,
     EnvelopeState,
     Event,
+    FlowWait,
     Status,
     Suppression,
     pack_record,
@@ -161,13 +162,16 @@ class MemoryData:
 
     def reconsider(self, destination: str, now_unix_ms: int) -> None:
         """Make the agenda row tell the truth."""
-        rows, held = self.rows_of(destination), self.held_here(destination, now_unix_ms)
-        if held is None:
-            earliest, is_held = earliest_due_unix_ms(rows), False
-        else:
-            earliest, is_held = earliest_wake(rows, held, now_unix_ms)
         record = self.destinations.get(destination, DestinationRecord())
-        row = agenda.row_at_rest(destination, earliest, record, is_held=is_held)
+        rows, held = (
+            self.rows_of(destination),
+            self.held_here(destination, now_unix_ms, record.waits),
+        )
+        if held is None:
+            earliest, cause = earliest_due_unix_ms(rows), ""
+        else:
+            earliest, cause = earliest_wake(rows, held, now_unix_ms)
+        row = agenda.row_at_rest(destination, earliest, record, cause=cause)
         if row is None:
             self.agenda.pop(destination, None)
         else:
@@ -190,12 +194,14 @@ class MemoryData:
         )
         return max(state.due_unix_ms, hold.end_unix_ms if hold is not None else 0)
 
-    def held_here(self, destination: str, now_unix_ms: int) -> HeldHere | None:
-        if not self.holds.rows:
+    def held_here(
+        self, destination: str, now_unix_ms: int, waits: Sequence[FlowWait]
+    ) -> HeldHere | None:
+        if not self.holds.rows and not waits:
             return None
         named = {number: name for name, number in self.flows.items()}
         site = self.site_of(destination)
-        return self.holds.here(destination, site, now_unix_ms, named.get, self.envelope)
+        return self.holds.here(destination, site, now_unix_ms, named.get, self.envelope, waits)
 
     def names_at_places_of(self, hold: Hold) -> list[str]:
         """Return the destinations in the agenda that a hold may concern."""

@@ -5,8 +5,8 @@ Gathers the facts (spool, live actor, configuration) and puts the verdict of
 disagree. Looks at a bounded number of rows, however many are queued.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 import msgspec
 import trio
@@ -28,6 +28,7 @@ from engine.spool.hold_calls import Hold
 from engine.spool.interface import DestinationRow, Spool
 from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch import explain_words
+from engine.watch.delivering import Delivering
 from engine.watch.destinations import (
     PLACE_OF,
     DestinationView,
@@ -46,6 +47,7 @@ from protocols.records import (
     Account,
     DestinationRecord,
     Envelope,
+    FlowWait,
     Status,
 )
 from protocols.timestamps import time_text, time_text_or_none
@@ -60,29 +62,6 @@ DESTINATIONS_SHOWN: Final = 20
 PAGE: Final = 1000
 # Verdicts between two turns of other tasks: a millisecond or two.
 ROWS_AT_ONCE: Final = 32
-
-
-class Delivering(Protocol):
-    """What delivery says for explanations; see `engine.delivery.service.Delivery`."""
-
-    def outlook(self, destination: str, envelope_id: int) -> Outlook | None: ...
-
-    def limits_at_rest(self, destination: str, record: DestinationRecord) -> Sequence[Limit]: ...
-
-    @property
-    def spool_refuses_since_unix_ms(self) -> int | None: ...
-
-
-class NothingDelivered:
-    """In place of delivery while the engine is stopped."""
-
-    spool_refuses_since_unix_ms = None
-
-    def outlook(self, destination: str, envelope_id: int) -> None:
-        return None
-
-    def limits_at_rest(self, destination: str, record: DestinationRecord) -> Sequence[Limit]:
-        return ()
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -189,14 +168,15 @@ class Explainer:
         """What is known about the way of one waiting mail."""
         fixed, state, spool = envelope.fixed, envelope.state, self._spool
         is_queued = state.status in WAITING
-        outlook = (
-            self._delivering.outlook(fixed.destination, fixed.envelope_id) if is_queued else None
-        )
+        outlook = self._delivering.outlook(fixed.destination, fixed) if is_queued else None
         record = outlook.record if outlook else None
         if record is None or record == DestinationRecord():
             # An actor that has just been started has not read what the last one left.
             record = await spool.destination(fixed.destination) or DestinationRecord()
         place = outlook.place if outlook else Place()
+        # Who waits for its own account has the mail of that account before it.
+        place.position.waits = ()
+        wait = _wait_of(record, fixed.account_id, fixed.campaign) if outlook is None else None
         ahead = place.before
         if is_queued and not place.is_claimed:
             found = await spool.ahead(envelope, place.position, AHEAD_COUNTED_MAX)
@@ -206,6 +186,8 @@ class Explainer:
             now_unix_ms=self._now_unix_ms(),
             record=record,
             rest_path=self._rest_path(fixed.destination, record, outlook),
+            wait=wait,
+            flow_path=self._flow_path(fixed.destination, record, wait),
             hold=hold_gate(spool.hold_of(envelope, record.site), fixed.account),
             outlook=outlook,
             ahead=ahead,
@@ -328,13 +310,27 @@ class Explainer:
 
     def held(self, row: DestinationRow, account: Account | None) -> Holding | None:
         """What holds the mail at one destination; `account` is whose counts it has, if one's."""
-        outlook = self._delivering.outlook(row.destination, 0)
+        outlook = self._delivering.outlook(row.destination, None)
         record = outlook.record if outlook and outlook.record.site else row.record
         hold = hold_of_row(self._spool, row)
+        wait = None
+        if outlook is None and record.waits:
+            # The one that its row on the agenda is about, if it is the reader's to know of.
+            wait = next(
+                (
+                    each
+                    for each in record.waits
+                    if each.until_unix_ms == row.wake_unix_ms
+                    and (account is None or account.account_id == each.account_id)
+                ),
+                None,
+            )
         facts = Facts(
             now_unix_ms=self._now_unix_ms(),
             record=record,
             rest_path=self._rest_path(row.destination, record, outlook),
+            wait=wait,
+            flow_path=self._flow_path(row.destination, record, wait),
             hold=hold_gate(hold, account.name if account else ""),
             outlook=outlook,
             ahead=max(0, waiting_in(row) - 1),
@@ -350,6 +346,13 @@ class Explainer:
         if outlook is not None or record.cause != "rate_limit":
             return ()
         return tuple(self._delivering.limits_at_rest(destination, record))
+
+    def _flow_path(
+        self, destination: str, record: DestinationRecord, wait: FlowWait | None
+    ) -> tuple[Limit, ...]:
+        if wait is None:
+            return ()
+        return self._delivering.flow_limits_at_rest(destination, record, wait)
 
     async def campaign_rows(self, name: str, identity: Identity) -> AsyncIterator[DestinationRow]:
         """The destinations that a campaign has mail to, with its own counts, page by page."""
@@ -378,6 +381,12 @@ class Explainer:
             return ""
         numbers = ((plan.messages_per_day, "day"), (plan.messages_per_month, "month"))
         return ", ".join(f"{number}/{period}" for number, period in numbers if number is not None)
+
+
+def _wait_of(record: DestinationRecord, account_id: int, campaign: str | None) -> FlowWait | None:
+    """Return what a destination's record says of a flow; of several the one that ends last."""
+    waits = [each for each in record.waits if each.concerns(account_id, campaign)]
+    return max(waits, key=lambda each: each.until_unix_ms, default=None)
 
 
 def hold_gate(hold: Hold | None, account: str) -> Gate | None:

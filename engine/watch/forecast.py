@@ -18,8 +18,9 @@ from engine.http_server import Access, Identity, Request, Response, Route
 from engine.spool.interface import DestinationRow, Spool
 from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch import explain_words
+from engine.watch.delivering import Delivering
 from engine.watch.destinations import PLACE_OF, LiveDestinations, just_before
-from engine.watch.explain import PAGE, ROWS_AT_ONCE, Delivering, Explainer, language_of
+from engine.watch.explain import PAGE, ROWS_AT_ONCE, Explainer, language_of
 from engine.watch.forecasting import Estimate, Waiting, estimate
 from engine.watch.messages import account_id_of
 from engine.watch.queries import not_found

@@ -32,6 +32,7 @@ from engine.watch import (
 )
 from engine.watch.boards import Boards
 from engine.watch.cancellations import Cancellations
+from engine.watch.delivering import Delivering, NothingDelivered
 from engine.watch.destinations import LiveDestinations
 from engine.watch.hub import EventHub
 from engine.watch.status.monitor import NameServers
@@ -58,7 +59,7 @@ class Watch:
         now_unix_ms: Callable[[], int],
         secret_text: Callable[[], str],
         live: LiveDestinations,
-        delivering: explain.Delivering | None = None,
+        delivering: Delivering | None = None,
         operators: OperatorSessions | None = None,
         name_servers: NameServers | None = None,
     ) -> None:
@@ -75,7 +76,7 @@ class Watch:
             config,
             live,
             now_unix_ms=now_unix_ms,
-            delivering=delivering or explain.NothingDelivered(),
+            delivering=delivering or NothingDelivered(),
         )
         self.boards: Final = Boards(spool, self._explainer)
         self._forecaster = forecast.Forecaster(
@@ -83,7 +84,7 @@ class Watch:
             config,
             live,
             self._explainer,
-            delivering or explain.NothingDelivered(),
+            delivering or NothingDelivered(),
             now_unix_ms=now_unix_ms,
         )
         self.status: Final = StatusPage(
@@ -91,7 +92,7 @@ class Watch:
             config,
             self.hub,
             live,
-            delivering or explain.NothingDelivered(),
+            delivering or NothingDelivered(),
             now_unix_ms=now_unix_ms,
             is_running=lambda: self.is_ready,
             http_statistics=self._http_statistics,

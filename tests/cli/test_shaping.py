@@ -40,6 +40,34 @@ def test_show_knows_a_route_and_says_when_it_knows_no_site(tmp_path: Path) -> No
     assert "20/min" not in unknown
 
 
+def test_show_knows_the_limits_of_accounts_and_campaigns(tmp_path: Path) -> None:
+    run(tmp_path, "lint")
+    (tmp_path / "rules.toml").write_text(
+        '[[rule]]\naccount = "shop"\nrate = "10/s"\n'
+        '[[rule]]\ncampaign = "spring*"\ndestination = "*.test"\nrate = "1/s"\n'
+    )
+
+    def shown(*arguments: str) -> dict[str, tuple[str, str]]:
+        told = run(tmp_path, "show", "a.test", *arguments, "--json")
+        assert told.exit_code == 0, told.output
+        rows = map(json.loads, told.output.splitlines())
+        return {row["setting"]: (row["value"], row["from"]) for row in rows}
+
+    account = ("10/s, burst 1", f"{tmp_path}/rules.toml:1")
+    campaign = ("1/s, burst 1", f"{tmp_path}/rules.toml:4")
+    both = shown("--account", "shop", "--campaign", "spring sale")
+    assert both["rate of the account"] == account
+    assert both["rate of the campaign at the destination"] == campaign
+    assert "rate of the account" not in shown("--account", "other")
+    all_rules = shown()
+    assert (all_rules["rate of account shop"], all_rules["rate of campaign spring*"]) == (
+        account,
+        campaign,
+    )
+    assert "rate of account shop" in run(tmp_path, "show", "a.test").output
+    assert run(tmp_path, "show", "a.test", "--campaign", "x").exit_code == 2
+
+
 def test_lint_is_content_with_what_ships_and_with_good_rules(tmp_path: Path) -> None:
     told = run(tmp_path, "lint")
     assert told.exit_code == 0, told.output

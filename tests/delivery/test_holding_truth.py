@@ -10,7 +10,7 @@ from _pytest.mark import ParameterSet
 from trio.testing import MockClock
 
 from engine.config import Rule
-from engine.config_values import DomainPattern, Rate
+from engine.config_values import DomainPattern, NamePattern, Rate
 from engine.delivery.holding import Holding, holding
 from engine.delivery.learned import Learned, suspended
 from engine.delivery.service import Delivery
@@ -113,6 +113,14 @@ async def lift_site_throttle(scene: Scene) -> None:
         await scene.clear_back_off("rate_limit")
 
 
+async def lift_account_limit(scene: Scene) -> None:
+    """What other rules do that are taken over while the engine runs."""
+    delivery = scene.delivery
+    rules = [each for each in delivery._book.rules if not each.rule.is_of_flow]
+    delivery._book = replace(delivery._book, rules=rules)
+    await delivery.apply_rules()
+
+
 async def lift_quota(scene: Scene) -> None:
     """What a larger plan does: the day that was booked is today."""
     envelope = await scene.world.spool.envelope(scene.message_id)
@@ -154,6 +162,7 @@ LIFTS: dict[str, Callable[[Scene], Awaitable[None]]] = {
     "dns_failure": lift_dns_failure,
     "rate_limit": lift_rate_limit,
     "site_throttle": lift_site_throttle,
+    "account_limit": lift_account_limit,
     "quota": lift_quota,
     "hold": lift_hold,
     "waiting_turn": lift_waiting_turn,
@@ -204,6 +213,19 @@ async def held_by_site_throttle(scene: Scene) -> None:
     await trio.sleep(5.0)
 
 
+async def held_by_account_limit(scene: Scene) -> None:
+    """Resting: its account may send one mail in ten minutes, and another one has gone elsewhere."""
+    scene.world.add(scene.domain)
+    scene.world.add("elsewhere.test")
+    await scene.world.send(["first@elsewhere.test"], account="slow")
+    await trio.sleep(700.0)
+    await scene.world.send(["first@elsewhere.test"], account="slow")
+    await trio.sleep(5.0)
+    [scene.message_id] = await scene.world.send([f"ann@{scene.domain}"], account="slow")
+    await scene.world.send([f"bob@{scene.domain}"])
+    await trio.sleep(5.0)
+
+
 async def held_by_quota(scene: Scene) -> None:
     scene.world.add(scene.domain)
     await scene.world.send([f"first@{scene.domain}"])
@@ -246,18 +268,20 @@ HELD = {
     "dns_failure": held_by_dns_failure,
     "rate_limit": held_by_rate_limit,
     "site_throttle": held_by_site_throttle,
+    "account_limit": held_by_account_limit,
     "quota": held_by_quota,
     "hold": held_by_hold,
     "waiting_turn": held_by_waiting_turn,
     "connection_limit": held_by_connection_limit,
 }
-# Two throttles have one code; they differ in their scope.
-CODES = {"site_throttle": "rate_limit"}
+# These throttles have one code; they differ in their scope.
+CODES = {"site_throttle": "rate_limit", "account_limit": "rate_limit"}
 # A queue long enough to wait in takes its time to make.
 SLOW = ("waiting_turn", "connection_limit")
 RULES = (
     rule("rate-limit.test", rate=Rate.parse("6/h")),
     rule("connection-limit.test", connections_max=1),
+    Rule(account=NamePattern.parse("slow"), rate=Rate.parse("6/h")),
 )
 
 
@@ -268,6 +292,10 @@ async def test_a_throttle_that_is_shared_names_its_site_and_the_reply(
     assert (told.scope, told.key) == ("site", "mx.site-throttle.test")
     assert told.reply == "450 4.7.0 come back in ten minutes"
     assert told.next_attempt_unix_ms is not None
+    account, _ = await moves("account_limit", None)
+    assert (account.scope, account.key) == ("account", "slow")
+    assert account.limit == "6/h, burst 1"
+    assert account.next_attempt_unix_ms is not None
     own, _ = await moves("rate_limit", None)
     assert (own.scope, own.key, own.reply) == ("destination", "rate-limit.test", "")
 

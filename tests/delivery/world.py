@@ -51,7 +51,7 @@ class World:
     def __post_init__(self) -> None:
         self.clock = VirtualClock(START_UNIX_MS)
         self.network = MemoryNetwork(self.receivers, connect_s=0.01)
-        self.account: Account | None = None
+        self.accounts: dict[str, Account] = {}
         self._uuids = 0
         self._grown = trio.Event()
         self.open_spool()
@@ -77,6 +77,11 @@ class World:
         self.zones.set(domain, Records(mx=((10, host),)))
         return self.receivers[address]
 
+    @property
+    def account(self) -> Account | None:
+        """The one that sends unless another is named; None before it has sent."""
+        return self.accounts.get("acme")
+
     async def send(
         self,
         recipients: Sequence[str],
@@ -84,12 +89,14 @@ class World:
         content: bytes = CONTENT,
         campaign: str | None = None,
         together: bool = False,
+        account: str = "acme",
     ) -> list[int]:
         """Accept one message for each recipient, or one for all `together`; return the ids."""
-        if self.account is None:
-            account = Account(0, "acme", "", START_UNIX_MS)
-            key = ApiKey("key", 0, b"\0" * 32, START_UNIX_MS)
-            self.account = await self.spool.create_account(account, key)
+        sender = self.accounts.get(account)
+        if sender is None:
+            key = ApiKey(f"key-{account}", 0, b"\0" * 32, START_UNIX_MS)
+            made = Account(0, account, "", START_UNIX_MS)
+            sender = self.accounts[account] = await self.spool.create_account(made, key)
         groups = [recipients] if together else [[recipient] for recipient in recipients]
         messages = [
             NewMessage(
@@ -97,7 +104,7 @@ class World:
             )
             for group in groups
         ]
-        (answer,) = await self.spool.accept([AcceptRequest(self.account, messages)])
+        (answer,) = await self.spool.accept([AcceptRequest(sender, messages)])
         assert isinstance(answer, Accepted)
         return [envelope.envelope_id for envelope in answer.envelopes]
 

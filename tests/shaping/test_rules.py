@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config import Config, ConfigError, ShapingTable, load_config
-from engine.config_values import DomainPattern, Rate, ReplyPattern, Step
-from engine.shaping.book import RuleBook, Way, first_reaction
+from engine.config_values import DomainPattern, NamePattern, Rate, ReplyPattern, Step
+from engine.shaping.book import RuleBook, Way, first_reaction, flow_rates
 from engine.shaping.lint import findings
 from engine.shaping.loading import SHIPPED, load_book, read_placed, reload_book
 
@@ -84,6 +84,59 @@ def test_a_rule_for_a_site_limits_the_site_and_one_for_a_destination_each_of_the
     assert unknown.of_destination().connections_max == 9
 
 
+def test_accounts_and_campaigns_have_rates_of_their_own_the_narrowest_of_each_kind(
+    tmp_path: Path,
+) -> None:
+    book = book_of(
+        tmp_path,
+        '[[rule]]\naccount = "shop*"\nrate = "10/s"\n'
+        '[[rule]]\naccount = "shop"\nrate = "20/s"\n'
+        '[[rule]]\ncampaign = "spring*"\nrate = "3/s"\n'
+        '[[rule]]\naccount = "shop"\ncampaign = "*"\nrate = "4/s"\n'
+        '[[rule]]\naccount = "shop"\ndestination = "*.test"\nrate = "5/s"\n'
+        '[[rule]]\naccount = "shop"\nsite = "*.big.example"\nrate = "6/s"',
+    )
+    rules = book.flow_rules(Way("a.test", MX))
+
+    def rates(account: str, campaign: str | None) -> list[tuple[str, str | None, float, int]]:
+        return [
+            (each.scope, each.place, each.rate.per_s, each.source.line)
+            for each in flow_rates(rules, account, campaign)
+        ]
+
+    assert sorted(rates("shop", None), key=str) == [
+        ("account", "destination", 5.0, 17),
+        ("account", "site", 6.0, 21),
+        ("account", None, 20.0, 7),
+    ]
+    # A campaign comes first in what is narrow, its account second.
+    assert ("campaign", None, 3.0, 10) in rates("shop", "spring sale")
+    assert ("campaign", None, 4.0, 13) in rates("shop", "autumn")
+    assert rates("shopping", None) == [("account", None, 10.0, 4)]
+    assert rates("other", None) == []
+    assert rates("other", "spring") == [("campaign", None, 3.0, 10)]
+    # Of all other mail they say nothing.
+    effective = book.effective(Way("a.test", MX))
+    assert effective.rate.value is effective.site_rate.value is effective.egress_rate.value is None
+    assert len(book.flow_rules(Way("a.other"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "matches"),
+    [
+        ("spring", "spring", True),
+        ("spring", "spring sale", False),
+        ("spring*", "spring", True),
+        ("spring*", "spring sale", True),
+        ("spring*", "Spring", False),
+        ("*", "anything", True),
+        ("*", None, False),
+    ],
+)
+def test_names_of_accounts_and_campaigns(pattern: str, name: str | None, matches: bool) -> None:
+    assert NamePattern.parse(pattern).matches(name) is matches
+
+
 def test_ones_own_rule_wins_over_a_shipped_one(tmp_path: Path) -> None:
     way = Way("gmail.com", ("gmail-smtp-in.l.google.com",))
     shipped = book_of(tmp_path, "", defaults=True).effective(way)
@@ -106,6 +159,23 @@ def test_ones_own_rule_wins_over_a_shipped_one(tmp_path: Path) -> None:
         (
             '[[rule]]\negress = "out.example"\nconnections_max = 3',
             "shaping.toml:1: [[rule]] 1: connections_max is a limit of a destination or a site",
+        ),
+        (
+            '[[rule]]\naccount = "shop"\nrate = "1/s"\nconnections_max = 3',
+            "shaping.toml:1: [[rule]] 1: connections_max cannot differ by account or campaign: a "
+            "connection carries the mail of all of them",
+        ),
+        (
+            '[[rule]]\ncampaign = "spring"\nmessages_per_connection_max = 3',
+            "shaping.toml:1: [[rule]] 1: messages_per_connection_max cannot differ by account",
+        ),
+        (
+            '[[rule]]\naccount = "shop"\ndestination = "a.test"\ntls = "none"',
+            "shaping.toml:1: [[rule]] 1: tls cannot differ by account",
+        ),
+        (
+            '[[rule]]\n\ncampaign = "*spring"\nrate = "1/s"',
+            "shaping.toml:3: [[rule]] 1 campaign: expected a name like",
         ),
         (
             '[[rule]]\nsite = "a"\n\nrate = "1/w"',
@@ -182,6 +252,12 @@ def test_what_ships_has_no_fault() -> None:
             ["1: tls is said again in line 4"],
         ),
         ('[[rule]]\nsite = "a.test"\nrate = "1/s"\n[[rule]]\nsite = "b.test"\nrate = "2/s"', []),
+        ('[[rule]]\naccount = "shop"', ["1: the rule sets nothing"]),
+        (
+            '[[rule]]\naccount = "a"\nrate = "1/s"\n[[rule]]\naccount = "a"\nrate = "2/s"',
+            ["1: rate never holds: line 4"],
+        ),
+        ('[[rule]]\naccount = "a"\nrate = "1/s"\n[[rule]]\ncampaign = "a"\nrate = "2/s"', []),
     ],
 )
 def test_the_linter_finds(tmp_path: Path, text: str, faults: list[str]) -> None:

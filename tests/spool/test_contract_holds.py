@@ -17,7 +17,7 @@ from engine.spool.interface import (
 )
 from engine.spool.lmdb_spool import LmdbSpool
 from engine.spool.lmdb_writer import Turn
-from protocols.records import DestinationRecord, Status, pack_record, unpack_record
+from protocols.records import DestinationRecord, FlowWait, Status, pack_record, unpack_record
 from tests.spool import harness as h
 
 
@@ -72,6 +72,47 @@ async def test_each_filter_holds_its_own_and_nothing_else(harness: h.Harness) ->
             await spool.lift_holds([hold.hold_id])
             assert set(await pulled(spool)) == everything
         assert spool.holds() == []
+
+
+async def test_a_flow_that_waits_is_passed_over_and_wakes_its_destination(
+    harness: h.Harness,
+) -> None:
+    async with harness.open() as spool:
+        acme, bolt = await h.make_account(spool), await h.make_account(spool, "bolt")
+        [plain] = await h.accept_many(spool, acme, 1)
+        [spring] = await h.accept_many(spool, acme, 1, campaign="spring")
+        [other] = await h.accept_many(spool, bolt, 1)
+        now = spool.now_unix_ms()
+        until = now + h.HOUR_MS
+        of_acme = FlowWait(acme.account_id, "acme", None, until)
+        of_spring = FlowWait(acme.account_id, "acme", "spring", until + 1)
+        of_bolt = FlowWait(bolt.account_id, "bolt", None, until + 2)
+        passed = {(): {plain, spring, other}, (of_acme,): {other}, (of_spring,): {plain, other}}
+        for waits, going in passed.items():
+            position = WindowPosition(waits=waits)
+            window = await spool.window("one.test", position, 10, now)
+            found = {each.fixed.envelope_id for each in window.envelopes}
+            spool.give_back(found)
+            assert found == going
+            assert window.next_due_unix_ms == (waits[0].until_unix_ms if waits else None)
+        ahead = await spool.ahead(
+            await h.state_of(spool, other), WindowPosition(waits=(of_acme,)), 10
+        )
+        assert ahead.count == 0
+        # At rest the earliest of them counts, and who has no wait is due at once.
+        everybody = (of_acme, of_bolt)
+        await spool.settle([], [Rest("one.test", DestinationRecord(waits=everybody))])
+        [row] = await spool.due_destinations(NO_END_UNIX_MS, 10)
+        assert (row.wake_unix_ms, row.cause) == (until, "rate_limit")
+        assert await spool.check_invariants() == []
+        await h.accept_many(spool, bolt, 1)
+        assert (await spool.next_wake_unix_ms() or 0) <= spool.now_unix_ms()
+        await spool.settle([], [Rest("one.test", DestinationRecord(waits=(of_acme,)))])
+        assert (await spool.next_wake_unix_ms() or 0) <= spool.now_unix_ms()
+        assert await spool.check_invariants() == []
+        harness.clock.now = until
+        await spool.settle([], [Rest("one.test", DestinationRecord(waits=everybody))])
+        assert (await spool.next_wake_unix_ms() or 0) <= until
 
 
 async def test_a_reply_is_held_in_any_case_and_an_age_comes_with_time(harness: h.Harness) -> None:

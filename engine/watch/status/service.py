@@ -9,8 +9,8 @@ from typing import Final
 from engine.config import Config
 from engine.http_server import HttpStatistics, Route
 from engine.spool.interface import Spool
+from engine.watch.delivering import Delivering
 from engine.watch.destinations import LiveDestinations
-from engine.watch.explain import Delivering
 from engine.watch.hub import EventHub
 from engine.watch.status.book import StatusBook
 from engine.watch.status.monitor import Monitor, NameServers
