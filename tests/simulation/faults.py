@@ -13,6 +13,7 @@ from unittest import mock
 
 from msgspec import structs
 
+from engine.delivery import filling
 from engine.delivery.disposition import Disposition
 from engine.spool import agenda, projections
 from engine.spool.hold_calls import Hold
@@ -232,6 +233,17 @@ def _miscounting(move: Any) -> Any:
     return miscount
 
 
+def _dating_anew(format_date: Any) -> Any:
+    # Each time that a template is filled in it is some seconds later.
+    later_s = itertools.count()
+
+    def date(unix_s: float) -> str:
+        dated: str = format_date(unix_s + next(later_s))
+        return dated
+
+    return date
+
+
 # What is wrong, and the words of the law that have to be among the breaches.
 FAULTS: dict[str, tuple[Fault, str]] = {
     "answers before the commit": (_spool(_AnswersBeforeTheCommit), "stored is []"),
@@ -251,6 +263,10 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "delivered before the reply": (
         _patch(Disposition, "report", _hopeful),
         "delivered_is_what_a_receiver_said",
+    ),
+    "dates templates anew": (
+        _patch(filling, "format_date", _dating_anew),
+        "arrived with other octets",
     ),
     "fills buckets": (_spool(_FillsBuckets), "limits_hold"),
     "miscounts": (_patch(projections.Tally, "move", _miscounting), "books_balance"),

@@ -38,6 +38,7 @@ from engine.watch.status import monitor
 from protocols.records import FINAL_STATUSES, STATUSES, Account, ApiKey, Envelope, Event
 from tests.simulation.following import Follower
 from tests.simulation.inquiry import Inquiry
+from tests.simulation.letters import digest_of_letter, with_letters
 from tests.simulation.lives import FAILING_COMMIT, Ending, Life, MortalSpool, MortalThreads
 from tests.simulation.operating import Operator
 from tests.simulation.peers import FaultyResolver, Network
@@ -348,6 +349,8 @@ class _Simulation:
                     rows = await spool.statistics(group, account_id=account_id)
                     seen.statistics[name, group] = rows
             seen.faults += await spool.check_invariants()
+        for fixed in (each.fixed for each in seen.envelopes if each.fixed.variables is not None):
+            seen.contents[fixed.subject, fixed.recipient] = {digest_of_letter(fixed)}
 
     def _digest(self) -> None:
         seen = self.seen
@@ -368,6 +371,7 @@ class _Gated(MortalSpool):
     async def accept(self, requests: Any) -> Any:
         if self.rand.random() < self._simulation.world.full_spool:
             return [SpoolFull("no room, says the simulation") for _ in requests]
+        requests = [with_letters(request) for request in requests]
         for request in requests:
             _note_contents(self._simulation.seen.contents, request)
         return await super().accept(requests)
@@ -385,6 +389,7 @@ def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _note_contents(contents: dict[tuple[str, str], set[bytes]], request: AcceptRequest) -> None:
     # A repeat builds its content again, with another date; only one of them is stored.
+    # What a template becomes is known when its envelopes are.
     for message in request.messages:
         digest = blake2b(message.content, digest_size=16).digest()
         for recipient in message.recipients:
