@@ -149,6 +149,7 @@ export class Campaigns {
       // Names are an account's own, so an operator says whose is meant.
       const whose = isOperator() ? `?account=${encodeURIComponent(account)}` : "";
       await post(`/v1/campaigns/${encodeURIComponent(name)}/${deed}${whose}`, {});
+      document.dispatchEvent(new Event("eilpost-holds"));
       await this.#timer?.again();
     } catch (error) { element("campaigns-note").textContent = excuse(error); }
   }

@@ -14,13 +14,18 @@ export class Holds {
 
   constructor({ refused }) {
     this.#refused = refused;
+    // A campaign that is paused is held.
+    document.addEventListener("eilpost-holds", () => void this.#timer?.again());
     element("hold-form").addEventListener("submit", (submitted) => {
       submitted.preventDefault();
       void this.#submit(submitted.submitter?.value ?? "count");
     });
   }
 
-  start() { this.#timer = repeat(AGAIN_S, () => this.#load(), this.#refused); }
+  start() {
+    this.speak();
+    this.#timer = repeat(AGAIN_S, () => this.#load(), this.#refused);
+  }
 
   forget() {
     this.#timer?.stop();

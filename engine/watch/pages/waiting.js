@@ -48,7 +48,12 @@ export class WaitingTable {
   }
 
   take(rows, isSnapshot) {
-    if (isSnapshot) this.#destinations.clear();
+    if (isSnapshot) {
+      this.#destinations.clear();
+      // The order names what is no longer there.
+      this.#orderedAt = -Infinity;
+      this.#isStale = true;
+    }
     for (const row of rows) {
       const before = this.#destinations.get(row.destination);
       if (!before || waitingIn(before) > 0 !== waitingIn(row) > 0) this.#isStale = true;

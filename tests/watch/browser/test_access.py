@@ -164,12 +164,18 @@ import("/assets/waiting.js").then(({ WaitingTable }) => {
     table.draw();
   }
   seen.touched = watcher.takeRecords().length;
+  table.take(many(10000, (n) => row(n, n + 1)), true); // The engine was away.
+  table.draw();
   document.getElementById("waiting-next").click();
   seen.second = shown();
   const filter = document.getElementById("waiting-filter");
   filter.value = "d123";
   filter.dispatchEvent(new Event("input"));
   seen.filtered = shown();
+  filter.value = "";
+  table.take(many(2, (n) => row(n, n + 1)), true);
+  table.draw();
+  seen.after = shown();
   done(seen);
 });
 """
@@ -184,4 +190,5 @@ def test_ten_thousand_destinations(browser: webdriver.Chrome, engine: EngineProc
     assert len(seen["second"]) == 100
     assert not {*seen["first"]} & {*seen["second"]}
     assert len(seen["filtered"]) == 11, "d123 and d1230 to d1239"
+    assert seen["after"] == ["d1.example", "d0.example"], "a snapshot leaves nothing of the last"
     assert seen["touched"] == 0, "what is shown already is left alone"

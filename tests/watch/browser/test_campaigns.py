@@ -75,6 +75,7 @@ def test_a_campaign_is_followed_paused_resumed_and_cancelled(
     assert is_shown(browser, deed("resume"))
     assert not is_shown(browser, deed("pause"))
     assert len(holds(engine, credentials)) == 1
+    wait_for(browser, "the hold", lambda: "spring & more/2026?" in text(browser, "#holds"))
     click(browser, deed("resume"))
     browser.find_element(By.ID, "question-yes").click()
     wait_for(browser, "resumed", lambda: is_shown(browser, deed("pause")))

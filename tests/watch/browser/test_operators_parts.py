@@ -96,11 +96,13 @@ def test_mail_is_held_after_a_count_and_let_go(
     send(engine, credentials, "a@down.test", "b@down.test", "c@x.down.test")
     sign_in_as_operator(browser, engine)
     wait_for(browser, "nothing yet", lambda: text(browser, "#holds-note") == nothing)
+    assert not browser.find_element(By.ID, "hold-account").is_displayed(), "the form is closed"
     row = '#waiting tr[data-destination="down.test"]'
     wait_for(browser, "the waiting mail", lambda: "down.test" in text(browser, row))
     click(browser, f"{row} button")
     wait_for(browser, "its detail", lambda: "a@down.test" in text(browser, "#detail"))
     browser.find_element(By.CSS_SELECTOR, "#detail-body .choice button:last-child").click()
+    assert browser.find_element(By.ID, "hold-account").is_displayed(), "it has everybody's mail"
     field = browser.switch_to.active_element
     assert field.get_attribute("name") == "destination"
     assert field.get_attribute("value") == "down.test"
