@@ -99,6 +99,11 @@ class RecipientList:
         self.finish = self._pushed.finish
 
     @property
+    def is_finished(self) -> bool:
+        """Whether no more octets come."""
+        return self._pushed.is_finished
+
+    @property
     def columns(self) -> list[str] | None:
         """The names of a CSV's columns, once its first line was read; None for JSON."""
         return None if self._layout is None else [name for _, name in self._names]

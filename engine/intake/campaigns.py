@@ -1,8 +1,9 @@
 """A template with its recipients, on the way in: definitions read, lists taken in piece by piece.
 
 A list is never whole in memory. Its lines are checked as they come, and what is good is accepted
-some hundred at a time; while a batch is being stored nothing more is read, so that a list comes in
-no faster than the spool takes it. A line with a fault is named and costs only itself.
+some hundred at a time; while one batch is being stored the next one is checked and nothing more is
+read, so that a list comes in no faster than the spool takes it. A line with a fault is named and
+costs only itself.
 
 Each address is in a campaign once (`engine.spool.campaign_calls`), which makes handing in the whole
 list again the way on after any break.
@@ -181,6 +182,8 @@ class ListIntake:
         self._batch: list[NewRecipient] = []
         self._international: list[NewRecipient] = []
         self._batch_octets = 0
+        self._uuid_octets = b""
+        self._uuids_used = 0
         self._faults: list[RecipientFault] = []
         self._accepted = self._repeated = self._refused = self._paused = self._blocked = 0
 
@@ -238,7 +241,7 @@ class ListIntake:
             self._refuse(line, "variables", "bad_variables", str(error), given)
             return
         recipient = NewRecipient(
-            uuid4(self._random_octets(16)),
+            self._new_uuid(),
             address.wire,
             given,
             address.domain,
@@ -247,6 +250,14 @@ class ListIntake:
         )
         (self._international if address.needs_utf8 else self._batch).append(recipient)
         self._batch_octets += len(packed)
+
+    def _new_uuid(self) -> bytes:
+        # A call to the system for each recipient costs as much as all else about them.
+        at = self._uuids_used * 16
+        if at == len(self._uuid_octets):
+            self._uuid_octets, at = self._random_octets(16 * BATCH), 0
+        self._uuids_used = at // 16 + 1
+        return uuid4(self._uuid_octets[at : at + 16])
 
     def _refuse(
         self,
@@ -262,8 +273,8 @@ class ListIntake:
             shown = shown[:SHOWN_CHARACTERS_MAX]
             self._faults.append(RecipientFault(line, where, code, text, shown, suggestion))
 
-    async def flush(self) -> None:
-        """Have stored what was checked. Raises HttpError if it is not taken."""
+    def batch(self) -> list[NewMessage]:
+        """Return what was checked since the last batch, for `store`; it is full no more."""
         campaign = self._campaign
         messages = [
             NewMessage(
@@ -284,17 +295,19 @@ class ListIntake:
             if people
         ]
         self._batch, self._international, self._batch_octets = [], [], 0
-        if not messages:
-            return
-        request = AcceptRequest(self._account, messages, self._quota)
-        [answer] = await self._spool.accept([request])
+        return messages
+
+    async def store(self, batch: list[NewMessage]) -> HttpError | None:
+        """Have a batch stored; return why it was not taken, None if it was."""
+        [answer] = await self._spool.accept([AcceptRequest(self._account, batch, self._quota)])
         if not isinstance(answer, Accepted):
-            raise refusal_of(answer)
+            return refusal_of(answer)
         self._accepted += len(answer.envelopes)
         self._repeated += len(answer.repeats)
         for each in answer.envelopes:
             self._paused += each.status is Status.PAUSED
             self._blocked += each.status is Status.BLOCKED
+        return None
 
     async def note_refused(self) -> None:
         """Count the refused lines into the campaign, at the end of the list."""

@@ -21,7 +21,7 @@ from engine.intake.accounts_http import refusals
 from engine.intake.campaign_views import account_meant, holds_of, unknown_campaign, view_of
 from engine.intake.campaigns import CampaignBody, ListIntake, new_campaign
 from engine.intake.check_http import content_type_of
-from engine.spool.interface import Spool, SpoolFailed
+from engine.spool.interface import NewMessage, Spool
 from protocols.address_suggestions import DomainTypos
 from protocols.languages import preferred_language
 from protocols.recipient_lists import RecipientList
@@ -35,7 +35,9 @@ CSV: Final = "text/csv"
 DEFINITION_OCTETS_MAX: Final = 4 * 1024 * 1024
 # Between two steps other work gets its turn: fifty recipients take half a millisecond.
 STEP_ENTRIES: Final = 50
-# Each holds a batch in memory and waits for the same writer: more would be no faster.
+# Recipients who come one by one do not wait for longer until a batch is full.
+HELD_BACK_S: Final = 1.0
+# Each holds two batches in memory and waits for the same writer: more would be no faster.
 LISTS_AT_ONCE_MAX: Final = 64
 LISTS_OF_ACCOUNT_MAX: Final = 4
 
@@ -164,8 +166,6 @@ class CampaignsDoor:
             await _take_in(intake, entries, request.body_parts())
         except HttpError as error:
             fault = error
-        except SpoolFailed:
-            raise  # said by the port
         return await self._answer(account, campaign, intake, fault, status)
 
     async def _answer(
@@ -201,31 +201,65 @@ class CampaignsDoor:
 
 
 async def _take_in(intake: ListIntake, entries: RecipientList, parts: AsyncIterator[bytes]) -> None:
-    """Check and store a list as it comes. What was checked when it breaks off is stored, too."""
-    fault: BodyFault | None = None
-    while not fault:
-        await _check_and_store(intake, entries)
-        try:
-            entries.feed(await anext(parts))
-        except StopAsyncIteration:
-            break
-        except BodyFault as error:
-            fault = error
-    if fault is None:
-        entries.finish()
-        await _check_and_store(intake, entries)
-    await intake.flush()
-    if fault is not None:
-        raise fault
+    """Check and store a list as it comes. What was checked when it breaks off is stored, too.
+
+    Raises HttpError where it does, or for what is not taken.
+    """
+    faults: list[HttpError] = []
+    to_store, batches = trio.open_memory_channel[list[NewMessage]](0)
+
+    async def store() -> None:
+        async with batches:
+            async for batch in batches:
+                fault = await intake.store(batch)
+                if fault is not None:
+                    faults.append(fault)
+                    return
+
+    async with trio.open_nursery() as storing:
+        storing.start_soon(store)
+        async with to_store:
+            try:
+                await _check(intake, entries, parts, to_store)
+            except HttpError as error:
+                faults.append(error)
+            except trio.BrokenResourceError:
+                pass  # A batch was not taken: nothing after it is.
+    if faults:
+        raise faults[0]
 
 
-async def _check_and_store(intake: ListIntake, entries: RecipientList) -> None:
-    """Take in what is there of a list, but for the rest of a batch."""
-    while intake.take_from(entries, STEP_ENTRIES):
-        if intake.is_full:
-            await intake.flush()
-        else:
-            await trio.lowlevel.checkpoint()
+async def _check(
+    intake: ListIntake,
+    entries: RecipientList,
+    parts: AsyncIterator[bytes],
+    to_store: trio.MemorySendChannel[list[NewMessage]],
+) -> None:
+    """Check a list as it comes and hand it on in batches, the last one also after a break."""
+    handed_on_s = trio.current_time()
+    try:
+        while True:
+            while intake.take_from(entries, STEP_ENTRIES):
+                if intake.is_full:
+                    handed_on_s = trio.current_time()
+                    await to_store.send(intake.batch())
+                else:
+                    await trio.lowlevel.checkpoint()
+            if entries.is_finished:
+                break
+            if trio.current_time() - handed_on_s > HELD_BACK_S and (batch := intake.batch()):
+                handed_on_s = trio.current_time()
+                await to_store.send(batch)
+            try:
+                entries.feed(await anext(parts))
+            except StopAsyncIteration:
+                entries.finish()
+    except BodyFault:
+        if batch := intake.batch():
+            await to_store.send(batch)
+        raise
+    if batch := intake.batch():
+        await to_store.send(batch)
 
 
 async def _whole(parts: AsyncIterator[bytes]) -> bytes:
