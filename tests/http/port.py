@@ -10,6 +10,7 @@ import trio
 
 from engine.http_server import (
     Access,
+    BodyFault,
     HttpError,
     HttpServer,
     HttpSettings,
@@ -46,6 +47,18 @@ async def echo(request: Request) -> Response:
             "operator": request.identity.operator,
         }
     )
+
+
+async def read_streamed(request: Request) -> Response:
+    """Read a body in its parts; tell how it ended and what was read until then."""
+    read = parts = 0
+    try:
+        async for octets in request.body_parts():
+            assert octets, "a part has at least one octet"
+            read, parts = read + len(octets), parts + 1
+    except BodyFault as fault:
+        return Response.json({"read": read, "fault": fault.code}, fault.status)
+    return Response.json({"read": read, "parts": parts})
 
 
 async def fail(request: Request) -> Response:
@@ -99,6 +112,9 @@ def routes(gate: Gate) -> list[Route]:
         Route("GET", "/wait", gate.wait, Access.OPEN),
         Route("GET", "/Folded/{id}", echo, Access.OPEN, folds_case=True),
         Route("GET", "/refused", refuse, Access.OPEN),
+        Route("POST", "/streamed", read_streamed, Access.OPEN, streamed=True),
+        Route("POST", "/unread", refuse, Access.OPEN, streamed=True),
+        Route("POST", "/streamed/own", read_streamed, streamed=True),
     ]
 
 
