@@ -36,6 +36,7 @@ from engine.spool import RunBlocking, open_spool
 from engine.spool.housekeeping import run_housekeeping
 from engine.spool.interface import Spool, SpoolSettings
 from engine.watch.service import Watch
+from engine.watch.status.service import Mailing
 
 
 def in_a_thread() -> RunBlocking:
@@ -93,7 +94,7 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
         operators = OperatorSessions(
             now_unix_ms=clock.now_unix_ms,
             secret_text=lambda: seams.random_octets(20).hex(),
-            signing_key=operator_key(config.data_dir / "operator.key", seams.random_octets),
+            signing_key=signing_key(config.data_dir / "operator.key", seams.random_octets),
         )
         watch = Watch(
             spool,
@@ -104,6 +105,10 @@ async def running_engine(config: Config, seams: Seams) -> AsyncIterator[Engine]:
             delivering=delivery,
             operators=operators,
             name_servers=resolver if isinstance(resolver, DnsResolver) else None,
+            mailing=Mailing(
+                signing_key(config.data_dir / "status.key", seams.random_octets),
+                seams.random_octets,
+            ),
         )
         http = HttpServer(
             http_settings(config),
@@ -169,8 +174,8 @@ def intake_routes(spool: Spool, config: Config, clock: Clock, seams: Seams) -> l
     return [route for door in doors for route in door.routes()]
 
 
-def operator_key(file: Path, random_octets: Callable[[int], bytes]) -> bytes:
-    """Return the key that operators' credentials are signed with; make it the first time."""
+def signing_key(file: Path, random_octets: Callable[[int], bytes]) -> bytes:
+    """Return a key to sign with, of 32 octets; make it the first time."""
     try:
         key = file.read_bytes()
     except FileNotFoundError:
@@ -180,7 +185,7 @@ def operator_key(file: Path, random_octets: Callable[[int], bytes]) -> bytes:
     if len(key) != 32:
         # Torn by a crash in the moment it was made: nobody can have signed with it yet.
         file.unlink()
-        return operator_key(file, random_octets)
+        return signing_key(file, random_octets)
     return key
 
 

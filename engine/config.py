@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 import msgspec
 
@@ -31,6 +32,7 @@ from engine.config_values import (
     Step,
 )
 from protocols.address_suggestions import DomainTypos, TyposRefused
+from protocols.addresses import Address, AddressFault, parse_address
 
 DEFAULT_FILE: Final = "eilpost.toml"
 SHIPPED_TYPOS: Final = Path(__file__).with_name("domain_typos.toml")
@@ -56,6 +58,7 @@ class ConfigError(Exception):
 
 
 # RFC 5321 4.1.1.1: a domain or an address literal.
+_LABEL_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 EHLO_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Za-z:.]+\]")
 
 
@@ -233,6 +236,10 @@ class StatusTable(_Table, frozen=True, kw_only=True):
     # what concerns one sender only is that sender's affair. (With fewer accounts, of all of them.)
     site_messages_min: Count = 100
     site_accounts_min: Count = 2
+    sender: str = ""  # Of mail to its subscribers; empty: status at the EHLO name.
+    # Digests go out at this hour, when people begin to read; weekly ones on Mondays.
+    digest_hour: Annotated[int, msgspec.Meta(ge=0, le=23)] = 8
+    time_zone: str = "UTC"  # An IANA name; that hour is meant there.
 
 
 class DestinationLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -287,6 +294,16 @@ class Config(_Table, frozen=True, kw_only=True):
     @property
     def contact(self) -> str:
         return self.support.contact or f"postmaster@{self.delivery.ehlo_name}"
+
+    @property
+    def status_sender(self) -> Address | None:
+        """Who mail to the status page's subscribers is from; None where there can be none."""
+        name = self.delivery.ehlo_name.lower().rstrip(".")
+        if not self.status.sender and "." not in name and _LABEL_NAME.fullmatch(name):
+            # A machine without a domain writes to its own network, where that is enough.
+            return Address("status", name, f"status@{name}")
+        read = parse_address(self.status.sender or f"status@{name}")
+        return None if isinstance(read, AddressFault) else read
 
     def plan(self, name: str) -> Plan | None:
         """Return the plan of that name; `free` exists without being configured."""
@@ -469,10 +486,23 @@ def _first_contradiction(config: Config) -> str | None:
         return f'[http] public_url: expected "https://host", got {config.http.public_url!r}'
     if not EHLO_NAME.fullmatch(config.delivery.ehlo_name):
         return f"[delivery] ehlo_name: expected a host name, got {config.delivery.ehlo_name!r}"
+    if fault := _status_fault(config):
+        return f"[status] {fault}"
     names = [plan.name for plan in config.plans]
     for number, name in enumerate(names, 1):
         if name in names[: number - 1]:
             return f"[[plan]] {number} name: {name!r} is defined twice"
+    return None
+
+
+def _status_fault(config: Config) -> str | None:
+    status = config.status
+    if not status.name.isprintable() or status.name != status.name.strip():
+        return f"name: expected one line without spaces around it, got {status.name!r}"
+    if status.sender and config.status_sender is None:
+        return f"sender: expected an address like status@out.example, got {status.sender!r}"
+    if status.time_zone != "UTC" and status.time_zone not in available_timezones():
+        return f"time_zone: expected an IANA name like Europe/Berlin, got {status.time_zone!r}"
     return None
 
 

@@ -195,7 +195,10 @@ class DestinationRecord(msgspec.Struct, array_like=True, gc=False):
 
 
 class Account(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Somebody who may hand in mail. `plan` is "" for no limit; `time_zone` an IANA name."""
+    """Somebody who may hand in mail. `plan` is "" for no limit; `time_zone` an IANA name.
+
+    An `internal` one is the engine's own: nobody has its keys.
+    """
 
     account_id: int
     name: str
@@ -203,6 +206,7 @@ class Account(msgspec.Struct, frozen=True, array_like=True, gc=False):
     created_unix_ms: int
     disabled: bool = False
     time_zone: str = "UTC"
+    internal: bool = False
 
 
 class ApiKey(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -64,7 +64,7 @@ def list_accounts(as_json: bool) -> None:
             (
                 (
                     *(account["account"], account["plan"], account["time_zone"]),
-                    "disabled" if account["disabled"] else "enabled",
+                    _state_text(account),
                     account["created_at"],
                     ", ".join(map(_key_text, account["keys"])),
                 )
@@ -195,6 +195,12 @@ def _post(route: str, body: object) -> dict[str, Any]:
     with failures(EngineStopped, EngineRefused), engine(load()) as asked:
         answer: dict[str, Any] = asked.post(route, body)
         return answer
+
+
+def _state_text(account: dict[str, Any]) -> str:
+    if account["internal"]:
+        return "the engine's own"
+    return "disabled" if account["disabled"] else "enabled"
 
 
 def _key_text(key: dict[str, Any]) -> str:

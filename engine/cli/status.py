@@ -2,10 +2,18 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import click
 
-from engine.cli.control import Asked, EngineRefused, EngineStopped, engine, say_if_stopped
+from engine.cli.control import (
+    Asked,
+    EngineRefused,
+    EngineStopped,
+    engine,
+    pages,
+    say_if_stopped,
+)
 from engine.cli.options import config_option, failures, json_option, load
 from engine.cli.printing import print_columns, print_json, printable
 
@@ -185,6 +193,33 @@ def withdraw(entry: str) -> None:
     with failures(EngineStopped, EngineRefused), engine(load()) as asked:
         asked.delete(f"/v1/status/incidents/{_id(entry)}")
     click.echo(f"{entry} is gone.")
+
+
+@command.command
+@json_option
+@config_option
+def subscribers(as_json: bool) -> None:
+    """List who gets the status page by mail."""
+    with failures(EngineStopped, EngineRefused), engine(load()) as asked:
+        rows = list(pages(asked, "/v1/status/subscribers", "subscribers", limit=1000))
+    if as_json:
+        for row in rows:
+            print_json(row)
+    elif rows:
+        columns = ("address", "frequency", "language", "since")
+        print_columns(columns, ([row[column] for column in columns] for row in rows))
+    else:
+        click.echo("Nobody has subscribed yet.")
+
+
+@command.command
+@click.argument("address")
+@config_option
+def unsubscribe(address: str) -> None:
+    """End the subscription of ADDRESS."""
+    with failures(EngineStopped, EngineRefused), engine(load()) as asked:
+        asked.delete(f"/v1/status/subscribers/{quote(address, safe='')}")
+    click.echo(f"{printable(address)} gets no more mail.")
 
 
 def _write(write: Callable[[Asked], Any], as_json: bool) -> None:

@@ -17,6 +17,7 @@ from engine.http_server.streams import ReplayStream
 from protocols.records import Account
 
 JSON_TYPE: Final = "application/json"
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 # A form with more fields than any of our routes has filters is not a question to us.
 QUERY_FIELDS_MAX: Final = 200
@@ -97,6 +98,22 @@ class Request:
         except ValueError as error:
             text = f"The query string has more than {QUERY_FIELDS_MAX} fields."
             raise HttpError(400, "bad_query", text) from error
+
+    @property
+    def form(self) -> list[tuple[str, str]]:
+        """The decoded body of an HTML form. Raises HttpError 400 or 415 if it is none."""
+        content_type = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
+        if content_type != FORM_TYPE:
+            raise HttpError(415, "unsupported_type", f"A form is sent as {FORM_TYPE}.")
+        try:
+            return parse_qsl(
+                self.body.decode("ascii"),
+                keep_blank_values=True,
+                errors="strict",
+                max_num_fields=QUERY_FIELDS_MAX,
+            )
+        except ValueError as error:  # Not ASCII, not UTF-8 when decoded, or too many fields.
+            raise HttpError(400, "bad_form", "The form cannot be read.") from error
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header as Latin-1 text; `name` in lower case."""

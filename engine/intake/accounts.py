@@ -21,6 +21,8 @@ from protocols.records import Account, ApiKey
 
 # Names stand in filters, listings and on pages: short, on one line, and without edges that vanish.
 NAME_CHARACTERS_MAX: Final = 64
+# The status page sends its mail under this name.
+RESERVED_NAMES: Final = frozenset({"status"})
 API_KEY_OCTETS: Final = 16
 SECRET_OCTETS: Final = 20  # 160 bits
 # How long credentials are remembered; a change of an account or a key ends that at once.
@@ -75,6 +77,8 @@ class Accounts:
         if not hmac.compare_digest(digest, expected) or found is None:
             return None
         key, account = found
+        if account.internal:
+            return None
         lives_s = VERIFIED_S
         if key.ends_unix_ms:
             lives_s = min(lives_s, (key.ends_unix_ms - self._spool.now_unix_ms()) / 1000)
@@ -111,6 +115,8 @@ async def create_account(
             f"an account's name has 1 to {NAME_CHARACTERS_MAX} printable characters "
             f"and no spaces around it, unlike {name[:NAME_CHARACTERS_MAX]!a}"
         )
+    if name in RESERVED_NAMES:
+        raise AccountRefused(f"the name {name!a} is kept for the engine's own mail")
     check_plan(plan, config)
     try:
         booking.zone_of(time_zone)

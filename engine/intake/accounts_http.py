@@ -66,7 +66,10 @@ class KeyView(msgspec.Struct, frozen=True):
 
 
 class AccountView(msgspec.Struct, frozen=True):
-    """An account, with its keys from the oldest on; `api_keys` are their names alone."""
+    """An account, with its keys from the oldest on; `api_keys` are their names alone.
+
+    An `internal` one is the engine's own; it has none and cannot be changed.
+    """
 
     account: str
     plan: str | None
@@ -75,6 +78,7 @@ class AccountView(msgspec.Struct, frozen=True):
     created_at: str
     api_keys: list[str]
     keys: list[KeyView]
+    internal: bool
 
 
 class PlanView(AccountView, frozen=True):
@@ -152,7 +156,7 @@ class AccountsDoor:
         later than it would have.
         """
         plan = body_of(request, PlanBody).plan or ""
-        account = await account_named(self._spool, request.params["name"])
+        account = await changeable_account(self._spool, request.params["name"])
         with refusals("account_refused", 400, "plan"):
             check_plan(plan, self._config)
             changed = await self._spool.change_account(account.account_id, AccountChange(plan=plan))
@@ -170,7 +174,7 @@ class AccountsDoor:
     async def rotate(self, request: Request) -> Response:
         """Make a new key and secret; 201. The keys so far end at once, or after a while."""
         keep_old_ms = body_of(request, RotateBody).keep_old_for_s * 1000
-        account = await account_named(self._spool, request.params["name"])
+        account = await changeable_account(self._spool, request.params["name"])
         now_unix_ms = self._clock.now_unix_ms()
         key, secret = new_key(
             account.account_id, now_unix_ms=now_unix_ms, random_octets=self._random_octets
@@ -183,7 +187,7 @@ class AccountsDoor:
         return Response.json(RotatedKeys(**asdict(made), old_keys_end_at=end_at), 201)
 
     async def _changed(self, request: Request, change: AccountChange) -> Response:
-        account = await account_named(self._spool, request.params["name"])
+        account = await changeable_account(self._spool, request.params["name"])
         with refusals("account_refused", 400, "account"):
             return await self._answer(await self._spool.change_account(account.account_id, change))
 
@@ -207,6 +211,7 @@ class AccountsDoor:
             time_text(account.created_unix_ms),
             [key.api_key for key in own],
             own,
+            account.internal,
         )
 
 
@@ -224,6 +229,15 @@ async def account_named(spool: Spool, name: str) -> Account:
         if account.name == name:
             return account
     raise HttpError(404, "not_found", f"There is no account {name[:64]!a}.", "account")
+
+
+async def changeable_account(spool: Spool, name: str) -> Account:
+    """Return an account. Raises HttpError 404, or 409 for one of the engine's own."""
+    account = await account_named(spool, name)
+    if account.internal:
+        text = f"{name!a} is the engine's own account: it has no keys and no plan."
+        raise HttpError(409, "internal_account", text, "account")
+    return account
 
 
 @contextmanager

@@ -112,6 +112,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "format": ("Instead of `Accept`.", {"enum": ["json", "csv"]}),
     "reason": ("Why, for the engine's log.", TEXT),
     "lang": ("The language of texts, instead of `Accept-Language`.", {"enum": ["de", "en"]}),
+    "token": ("From a link in a mail.", TEXT),
     "ticket": ("From /v1/stream/tickets, in place of credentials.", TEXT),
 }
 EVENT_FILTERS: Final = ("account", "campaign", "destination", "message_id", "status")

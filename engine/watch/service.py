@@ -36,7 +36,7 @@ from engine.watch.delivering import Delivering, NothingDelivered
 from engine.watch.destinations import LiveDestinations
 from engine.watch.hub import EventHub
 from engine.watch.status.monitor import NameServers
-from engine.watch.status.service import StatusPage
+from engine.watch.status.service import Mailing, StatusPage
 from engine.watch.tickets import Tickets
 
 # A listing under a narrow filter may have to walk through everything, beside deliveries.
@@ -47,8 +47,9 @@ class Watch:
     """What people look at. `live` tells of the destinations that have an actor now.
 
     `delivering` knows how actors stand towards their mail; without it nothing is delivered.
-    `operators` is None where nobody signs in with a link, `name_servers` where nobody
-    is asked. `is_ready` is for whoever runs the engine to set: it accepts and delivers.
+    `operators` is None where nobody signs in with a link, `name_servers` where nobody is asked,
+    `mailing` where nobody subscribes to the status page. `is_ready` is for whoever runs the engine
+    to set: it accepts and delivers.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Watch:
         delivering: Delivering | None = None,
         operators: OperatorSessions | None = None,
         name_servers: NameServers | None = None,
+        mailing: Mailing | None = None,
     ) -> None:
         self.is_ready = False
         self.hub: Final = EventHub(spool)
@@ -97,6 +99,7 @@ class Watch:
             is_running=lambda: self.is_ready,
             http_statistics=self._http_statistics,
             name_servers=name_servers,
+            mailing=mailing,
         )
         self._cancellations = Cancellations(spool)
         self._operators = operators

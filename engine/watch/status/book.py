@@ -44,6 +44,8 @@ class StatusBook:
         self._is_loaded = False
         self._changed = trio.Event()
         self.version = 0
+        # The time of the last update that can be seen here.
+        self.newest_unix_ms = 0
         # When the book was begun; before its first run that is now.
         self.begun_unix_ms = now_unix_ms()
 
@@ -73,6 +75,9 @@ class StatusBook:
                     self._entries[incident.incident_id] = Entry(incident, tuple(told))
             for _, stored in await self._spool.notes(BEGUN_NOTE):
                 self.begun_unix_ms = _read(stored, int) or self.begun_unix_ms
+            self.newest_unix_ms = max(
+                (entry.updates[-1].at_unix_ms for entry in self._entries.values()), default=0
+            )
             self._is_loaded = True
 
     @property
@@ -118,7 +123,7 @@ class StatusBook:
     ) -> Entry:
         """Write a new entry. `created_unix_ms` 0 is now. Raises BookRefused if the book is full."""
         async with self._writing:
-            now_unix_ms = self._now_unix_ms()
+            now_unix_ms = self._next_unix_ms()
             dropped = self._to_drop(now_unix_ms)
             if len(self._entries) - len(dropped) >= ENTRIES_MAX:
                 raise BookRefused(f"there are {ENTRIES_MAX:,} entries already, none of them old")
@@ -150,7 +155,7 @@ class StatusBook:
                 raise BookRefused(f"there is no entry {incident_id[:40]!a}")
             if len(entry.updates) >= UPDATES_MAX and stage not in ENDED:
                 raise BookRefused(f"an entry has at most {UPDATES_MAX} updates: open another one")
-            now_unix_ms = self._now_unix_ms()
+            now_unix_ms = self._next_unix_ms()
             update = Update(entry.updates[-1].number + 1, stage, now_unix_ms, text)
             incident = msgspec.structs.replace(
                 entry.incident,
@@ -184,6 +189,10 @@ class StatusBook:
                 return entry if is_recent and len(entry.updates) < UPDATES_MAX - 2 else None
         return None
 
+    def _next_unix_ms(self) -> int:
+        """The time of the next update: no two have the same, so that one can say "up to here"."""
+        return max(self._now_unix_ms(), self.newest_unix_ms + 1)
+
     def _to_drop(self, now_unix_ms: int) -> list[Entry]:
         """What is over for longer than anybody is shown."""
         return [
@@ -209,6 +218,7 @@ class StatusBook:
             self._entries.pop(old.incident.incident_id, None)
         if entry is not None:
             self._entries[entry.incident.incident_id] = entry
+            self.newest_unix_ms = max(self.newest_unix_ms, entry.updates[-1].at_unix_ms)
         self.version += 1
         self._changed.set()
         self._changed = trio.Event()

@@ -10,6 +10,7 @@ from engine.watch.status.operator_door import (
     MaintenanceBody,
     StatusUpdateBody,
 )
+from engine.watch.status.subscription_door import SubscriberPage
 from engine.watch.status.views import EntryView, StatusView
 
 STATUS_OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
@@ -60,6 +61,28 @@ STATUS_OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v1/status/announcements"): Operation(
         "Announce something.", body=AnnouncementBody, answer=EntryView, status="201"
     ),
+    ("POST", "/status/subscriptions"): Operation(
+        "Ask for mail about the status page: an HTML form with address, language and frequency.",
+        ("lang",),
+        answer_type="text/html",
+        status="202",
+    ),
+    ("GET", "/status/subscriptions/confirm"): Operation(
+        "The page with the button that confirms.", ("token",), answer_type="text/html"
+    ),
+    ("POST", "/status/subscriptions/confirm"): Operation(
+        "Confirm a subscription.", ("token",), answer_type="text/html"
+    ),
+    ("GET", "/status/unsubscribe"): Operation(
+        "The page with the button that ends a subscription.", ("token",), answer_type="text/html"
+    ),
+    ("POST", "/status/unsubscribe"): Operation(
+        "End a subscription in one request (RFC 8058).", ("token",), answer_type="text/html"
+    ),
+    ("GET", "/v1/status/subscribers"): Operation(
+        "Who gets the status page by mail.", ("after", "limit"), answer=SubscriberPage
+    ),
+    ("DELETE", "/v1/status/subscribers/{address}"): Operation("End a subscription.", status="204"),
     ("POST", "/v1/status/maintenances"): Operation(
         "Plan work; it begins and ends by itself.",
         body=MaintenanceBody,

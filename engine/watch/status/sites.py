@@ -152,7 +152,11 @@ class SiteWalk:
         return False
 
     async def _is_of_many(self, site: _Site) -> bool:
-        accounts = [account for account in await self._spool.accounts() if not account.disabled]
+        accounts = [
+            account
+            for account in await self._spool.accounts()
+            if not account.disabled and not account.internal
+        ]
         wanted = max(1, min(self._accounts_min, len(accounts)))
         concerned = 0
         for account in accounts:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
@@ -22,6 +23,7 @@ from engine.rehearsal.memory_network import MemoryNetwork
 from engine.rehearsal.receiver import Receiver
 from engine.rehearsal.resolver import TableResolver
 from engine.rehearsal.zones import Records, Zones
+from engine.watch.status.links import Links, Wish
 from protocols.records import Account
 from tests.delivery.world import config as delivery_config
 from tests.spool.harness import accept, make_account, message, run_inline
@@ -123,6 +125,20 @@ class Running:
 
     async def status_now(self) -> Any:
         return msgspec.json.decode((await self.ask("GET", "/v1/status")).body)
+
+    def links(self) -> Links:
+        """What the engine signs with."""
+        return Links((self.data_dir / "status.key").read_bytes(), "https://mail.example")
+
+    async def subscribe(self, wish: Wish) -> None:
+        """Press the button behind the link in a confirmation."""
+        link = urlsplit(self.links().confirmation(wish))
+        answer = await self.ask("POST", f"{link.path}?{link.query}")
+        assert answer.status == 200, answer.body
+
+    async def subscribers(self) -> list[str]:
+        answer = msgspec.json.decode((await self.ask("GET", "/v1/status/subscribers")).body)
+        return [each["address"] for each in answer["subscribers"]]
 
     async def account(self, name: str) -> Account:
         assert self.engine is not None
