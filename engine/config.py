@@ -8,7 +8,6 @@ The only module that imports `tomllib`. Accounts, holds and whatever changes whi
 are not configuration; they live in the spool.
 """
 
-import difflib
 import re
 import socket
 import tomllib
@@ -20,6 +19,7 @@ from zoneinfo import available_timezones
 
 import msgspec
 
+from engine.config_faults import UNKNOWN_KEY, explain, steps_of
 from engine.config_values import (
     DnsServer,
     DomainPattern,
@@ -393,6 +393,7 @@ def load_typos(files: Iterable[Path] = ()) -> DomainTypos:
     return typos
 
 
+_CHOICES: Final = {"tls": get_args(TlsPolicy), "url": get_args(SpoolUrl)}
 T = TypeVar("T", bound=_Table)
 
 
@@ -416,64 +417,8 @@ def _read(file: Path, kind: type[T]) -> T:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: no TOML: {error}") from error
     except msgspec.ValidationError as error:
-        steps = (*_steps_of(str(error)), *_UNKNOWN_KEY.findall(str(error)))
-        raise ConfigError(f"{file}: {_explain(str(error), kind)}", file, steps) from error
-
-
-_UNKNOWN_KEY: Final = re.compile(r"Object contains unknown field `(.*?)`")
-_CHOICES: Final = {"tls": get_args(TlsPolicy), "url": get_args(SpoolUrl)}
-_TOML_WORDS: Final = {
-    "`object`": "a table",
-    "`array`": "a list",
-    "`float`": "a number",
-    "`int`": "a whole number",
-    "`str`": "text",
-    "`bool`": "true or false",
-    " | null`": "`",
-    " length": " entries",
-}
-
-
-def _explain(fault: str, kind: type[_Table]) -> str:
-    """Turn msgspec's words, like "Expected `int` - at `$.route[0].port`", into the file's."""
-    text, steps = fault.partition(" - at `$")[0], _steps_of(fault)
-    if unknown := _UNKNOWN_KEY.match(text):
-        near = difflib.get_close_matches(unknown[1], _keys_at(kind, steps), n=1)
-        suggestion = f', meant "{near[0]}"?' if near else ""
-        return f"{_place([*steps, unknown[1]])}unknown key{suggestion}"
-    if text.startswith("Invalid enum value") and steps:
-        return f"{_place(steps)}expected one of {', '.join(_CHOICES[steps[-1]])}, got {text[19:]}"
-    if missing := re.match(r"Object missing required field `(.*)`", text):
-        return f"{_place(steps)}the key {missing[1]} is missing"
-    for word, ours in _TOML_WORDS.items():
-        text = text.replace(word, ours)
-    return _place(steps) + text[:1].lower() + text[1:]
-
-
-def _steps_of(fault: str) -> list[str]:
-    """Return the path in msgspec's words, like ["route[0]", "port"]; an unknown key comes last."""
-    return re.findall(r"\w+(?:\[\d+\])*", fault.partition(" - at `$")[2].rstrip("`"))
-
-
-def _place(steps: list[str]) -> str:
-    """Write a path as it looks in the file: "[delivery] retry_s[2]: ", "[[route]] 1 domain: "."""
-    if not steps:
-        return ""
-    table, *key = steps
-    if listed := re.fullmatch(r"(\w+)\[(\d+)\]", table):
-        # People count the tables of a list from one, as they scroll.
-        return " ".join([f"[[{listed[1]}]]", str(int(listed[2]) + 1), *key]) + ": "
-    return f"[{table}] {'.'.join(key)}: " if key else f"{table}: "
-
-
-def _keys_at(kind: type[_Table], steps: list[str]) -> list[str]:
-    """Return the legal keys of the table that `steps` lead to."""
-    here: Any = kind
-    for step in steps:
-        name = step.partition("[")[0]
-        field = next(f for f in msgspec.structs.fields(here) if f.encode_name == name)
-        here = field.type if isinstance(field.type, type) else get_args(field.type)[0]
-    return [field.encode_name for field in msgspec.structs.fields(here)]
+        steps = (*steps_of(str(error)), *UNKNOWN_KEY.findall(str(error)))
+        raise ConfigError(f"{file}: {explain(str(error), kind, _CHOICES)}", file, steps) from error
 
 
 def _first_contradiction(config: Config) -> str | None:

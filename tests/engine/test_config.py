@@ -54,7 +54,8 @@ def test_every_key_of_the_example_is_understood() -> None:
         defaults.events,
     )
     assert config.plans == (defaults.plan("free"),)
-    assert [rule.rate for rule in config.rules] == [Rate(20.0, 20), Rate(100.0, 10)]
+    rates = [Rate(20.0, 20), Rate(100.0, 10), Rate(50.0, 5)]
+    assert [rule.rate for rule in config.rules] == rates
 
 
 def test_the_example_shows_every_key() -> None:
