@@ -129,7 +129,7 @@ class HttpAsked:
             return EngineStopped(f"the engine is not running: nobody at {self._where}")
         if isinstance(error, TimeoutError):
             seconds = self._connection.timeout
-            return EngineRefused(f"{self._where}: no answer within {seconds:.0f} s")
+            return EngineBusy(f"{self._where}: no answer within {seconds:.0f} s")
         if isinstance(error, PermissionError | socket.gaierror | ssl.SSLError):
             return EngineRefused(f"{self._where}: {error.strerror}")
         return EngineStopped(f"the engine ended while it was asked: {error!r}")

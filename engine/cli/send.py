@@ -107,7 +107,7 @@ def command(
                 campaign = Campaign(patient, body["campaign"], None if url else account)
                 came_to = _send(campaign, body, listed, tell, waits=waits)
     _print(body["campaign"], came_to, as_json=as_json)
-    context.exit(1 if came_to.sums.refused or not came_to.is_whole else 0)
+    context.exit(1 if came_to.sums.refused or came_to.error else 0)
 
 
 class ListUnreadable(Exception):
@@ -117,12 +117,13 @@ class ListUnreadable(Exception):
 @dataclass(slots=True)
 class CameTo:
     """What came of it. `state` is how the campaign stood when it was last looked at, if it was;
-    `is_whole` says that all of the list was handed in.
+    `is_whole` says that all of the list was handed in, `error` what has ended it before its end.
     """
 
     sums: HandedIn
     state: Mapping[str, Any] | None = None
     is_whole: bool = False
+    error: str = ""
 
 
 class _List:
@@ -221,8 +222,8 @@ def _send(
 ) -> CameTo:
     """Hand the list in and wait, if that is asked for. Ctrl-C ends either."""
     came_to = CameTo(HandedIn())
+    campaign.create(body)
     try:
-        campaign.create(body)
         campaign.hand_in(listed.parts(), listed.content_type, came_to.sums, tell)
         came_to.is_whole = True
         if waits:
@@ -230,7 +231,10 @@ def _send(
                 came_to.state = state
                 tell.stands(state["counts"])
     except KeyboardInterrupt:
-        return came_to
+        came_to.error = "" if came_to.is_whole else "interrupted"
+    except (EngineStopped, EngineRefused, ListUnreadable) as error:
+        # What was handed in before is worth telling.
+        came_to.error = str(error)
     return came_to
 
 
@@ -242,14 +246,19 @@ def _print(name: str, came_to: CameTo, *, as_json: bool) -> None:
             "campaign": name,
             **{key: value for key, value in asdict(sums).items() if key != "octets"},
             "complete": came_to.is_whole,
+            "error": came_to.error or None,
             "counts": counts,
         }
         print_json(summary)
+    elif sums.octets or came_to.is_whole:
+        click.echo(f"{printable(name)}: {sums_text(sums)}.")
+        if counts is not None:
+            click.echo(f"{counts_text(counts)}.")
+    if came_to.error:
+        click.echo(f"Error: {came_to.error}", err=True)
+    if as_json or not (sums.octets or came_to.is_whole):
         return
-    click.echo(f"{printable(name)}: {sums_text(sums)}.")
-    if counts is not None:
-        click.echo(f"{counts_text(counts)}.")
     if not came_to.is_whole:
-        click.echo("Broken off: the same command goes on, and nobody gets two mails.", err=True)
+        click.echo("The same command goes on where this ended; nobody gets two mails.", err=True)
     elif counts is None or open_in(counts):
         click.echo(f"To look again: eilpost campaign show {shlex.quote(name)}", err=True)

@@ -16,9 +16,10 @@ from engine.cli.control import EngineBusy, EngineStopped, HttpAsked, target_of
 from protocols.list_parts import ListPart
 from protocols.records import FINAL_STATUSES
 
-# Large enough that a commit's sync is paid rarely, small enough that a break costs little.
+# Large enough that a commit's sync is paid rarely, small enough that a break costs little. Fewer
+# octets than the port still reads of a body that it does not want, so that its refusal is heard.
 PART_LINES_MAX: Final = 5_000
-PART_OCTETS_MAX: Final = 4 * 1024 * 1024
+PART_OCTETS_MAX: Final = 3 * 1024 * 1024
 # An engine that restarts is back within seconds. After so many attempts, a second apart, somebody
 # has to look; the same command goes on later.
 RETRY_S: Final = 1.0

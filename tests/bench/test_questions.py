@@ -16,6 +16,7 @@ from bench.chromium import has_chromium
 pytestmark = pytest.mark.slow
 
 TINY = {
+    "campaign": ["recipients=6000", "destinations=5", "kilobytes=2", "drained=2000"],
     "drain": ["destinations=7", "kilobytes=2", "messages=2000"],
     "end_to_end": ["destinations=5", "kilobytes=2", "messages=400"],
     "explain": ["queued=3000", "destinations=1,30", "asks=20"],
@@ -51,6 +52,7 @@ def test_the_answer_has_its_figures(name: str, tmp_path: Path) -> None:
     figures = {figure["name"]: figure["value"] for figure in told["figures"]}
     assert all(value > 0 for value in figures.values()), figures
     expected = {
+        "campaign": {"the whole command", "memory of the engine, highest", "against plain mails"},
         "explain": {"explain, p50", "explain, p99", "its forecast, median"},
         "fill": {"rate", "CPU to fill it in", "CPU to check a recipient"},
         "growth": {"cost grows by"},

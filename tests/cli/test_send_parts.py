@@ -191,6 +191,27 @@ async def test_a_busy_engine_is_asked_again_and_nobody_gets_two(
     assert len(book.taken) == 5
 
 
+async def test_what_ends_it_in_the_middle_is_told_with_what_was_taken(
+    tmp_path: Path, small_parts: None
+) -> None:
+    class Full(Book):
+        async def take(self, request: Request) -> Response:
+            if self.taken:
+                raise HttpError(403, "quota", "The quota leaves no room.")
+            return await super().take(request)
+
+    text = ("--text", str(tmp_path / "text.txt"))
+    async with engine_of(Full(), tmp_path / "data"):
+        said = await send(tmp_path, *COMMON, *text, "-", stdin=people(5).encode())
+    assert (said.exit_code, said.stdout) == (1, "spring sale: 3 accepted.\n")
+    assert "Error: The quota leaves no room.\nThe same command goes on" in said.stderr
+    async with engine_of(Full(), tmp_path / "data"):
+        said = await send(tmp_path, *COMMON, *text, "--json", "-", stdin=people(5).encode())
+    told = json.loads(said.stdout)
+    assert (told["accepted"], told["complete"]) == (3, False)
+    assert told["error"] == "The quota leaves no room."
+
+
 async def test_a_campaign_that_takes_nobody_says_so(tmp_path: Path) -> None:
     book = Book()
     book.is_closed = True
