@@ -16,9 +16,11 @@ const DEEDS = ["pause", "resume", "cancel"];
 const sum = (row, names) => names.reduce((all, name) => all + row.counts[name], 0);
 
 export class Campaigns {
-  #refused; #rows = null; #timer = null; #trouble = ""; #limit = SHOWN_FIRST; #hasMore = false; #forecasts = new Map();
+  #open; #refused; #rows = null; #timer = null; #trouble = ""; #limit = SHOWN_FIRST; #hasMore = false; #forecasts = new Map();
 
-  constructor({ refused }) {
+  // `open(name)` shows one campaign closely.
+  constructor({ open, refused }) {
+    this.#open = open;
     this.#refused = refused;
     element("campaigns-more").addEventListener("click", () => {
       this.#limit += SHOWN_FIRST;
@@ -88,8 +90,9 @@ export class Campaigns {
   #line(row) {
     const line = make("tr");
     line.dataset.campaign = keyOf(row);
-    const name = make("th", row.campaign);
+    const name = make("th");
     name.scope = "row";
+    name.append(makeButton(row.campaign, () => this.#open(row.campaign), "link"));
     if (isOperator()) name.append(make("span", row.account, "under"));
     const progress = make("td");
     const bar = make("progress");

@@ -1,6 +1,7 @@
 // The dashboard: who is signed in, what is shown, and when it is drawn. Each part of the page is a
 // module of its own; this one starts them, hands them the stream's frames, and ends them.
 
+import { campaignDetail } from "./campaign.js";
 import { Campaigns } from "./campaigns.js";
 import { Chart } from "./chart.js";
 import { destinationDetail } from "./destination.js";
@@ -28,10 +29,13 @@ const openMail = (messageId) => openDetail(() => storyOf(messageId));
 const openMailDeeper = (messageId) => openDetail(() => storyOf(messageId), { isDeeper: true });
 const refused = () => { leave(); element("sign-in-error").textContent = word("wrong_credentials"); };
 const holds = new Holds({ refused });
-const waiting = new WaitingTable((name) => openDetail(() => destinationDetail(name, openMailDeeper, holdThere)));
+const showDestination = (name) => () => destinationDetail(name, openMailDeeper, holdThere);
+const waiting = new WaitingTable((name) => openDetail(showDestination(name)));
+const openDestinationDeeper = (name) => openDetail(showDestination(name), { isDeeper: true });
+const openCampaign = (name) => openDetail(() => campaignDetail(name, openDestinationDeeper));
 const search = new Search({ open: openMail, refused });
 // What asks for itself: each has start(), forget() and speak().
-const parts = [new Chart({ refused }), new Times({ refused }), new Campaigns({ refused }), search, new Throttles({ refused }), holds];
+const parts = [new Chart({ refused }), new Times({ refused }), new Campaigns({ open: openCampaign, refused }), search, new Throttles({ refused }), holds];
 
 function holdThere(name) {
   closeDetail();

@@ -123,3 +123,12 @@ def test_a_forecast_is_shown_while_mail_flows(
     send(engine, credentials, *(f"u{n}@down.test" for n in range(3)), CustomCampaign="spring")
     sign_in(browser, engine, credentials)
     wait_for(browser, "honesty", lambda: "nobody can tell for 3" in text(browser, ROW))
+    click(browser, f"{ROW} th button")
+    wait_for(browser, "where", lambda: "down.test" in text(browser, "#detail .mails"))
+    assert text(browser, "#detail-title") == "Campaign spring"
+    assert text(browser, "#campaign-forecast")
+    assert "unreachable3" in text(browser, "#detail .facts")
+    click(browser, "#detail .mails button")
+    wait_for(browser, "why", lambda: "cannot be reached" in text(browser, "#destination-why"))
+    browser.find_element(By.ID, "detail-back").click()
+    wait_for(browser, "back", lambda: text(browser, "#detail-title") == "Campaign spring")
