@@ -7,9 +7,11 @@ import { count, moment, percent, word, wordOf } from "./words.js";
 
 const AGAIN_S = 3;
 const SHOWN_FIRST = 20;
-// A forecast walks over a campaign's destinations, so few are asked for, and not with every look.
+// A forecast walks over a campaign's destinations, so few are asked for, not with every look, and
+// those that take long the less often.
 const FORECASTS = 5;
 const FORECAST_MS = 15_000;
+const FORECAST_SHARE = 50;
 const FINAL = ["delivered", "soft_bounced", "hard_bounced", "blocked", "cancelled"];
 const DEEDS = ["pause", "resume", "cancel"];
 
@@ -65,14 +67,16 @@ export class Campaigns {
     const open = this.#rows.filter((row) => waitingIn(row) > 0 && row.state !== "cancelled");
     for (const row of open.slice(0, FORECASTS)) {
       const known = this.#forecasts.get(keyOf(row));
-      if (known && now - known.at < FORECAST_MS) continue;
+      if (known && now < known.until) continue;
+      const began = performance.now();
+      let forecast = null;
       try {
-        const forecast = await ask(`/v1/campaigns/${encodeURIComponent(row.campaign)}/forecast`);
-        this.#forecasts.set(keyOf(row), { at: now, forecast });
+        forecast = await ask(`/v1/campaigns/${encodeURIComponent(row.campaign)}/forecast`);
       } catch (error) {
         if (error instanceof Refused) throw error;
-        this.#forecasts.set(keyOf(row), { at: now, forecast: null });
       }
+      const ended = performance.now();
+      this.#forecasts.set(keyOf(row), { forecast, until: ended + Math.max(FORECAST_MS, (ended - began) * FORECAST_SHARE) });
     }
   }
 
