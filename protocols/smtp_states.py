@@ -109,7 +109,9 @@ CLIENT_TRANSITIONS: Final[Mapping[ClientState, Mapping[ClientEvent, ClientState]
 }
 
 
-class TransactionState(Enum):
+# Of text, whose hash is kept: the table of these two is walked for every mail, and the hash of an
+# ordinary Enum is worked out in Python.
+class TransactionState(StrEnum):
     """One transaction in our pipe."""
 
     ENVELOPE = "MAIL, RCPT and DATA under way"
@@ -119,7 +121,7 @@ class TransactionState(Enum):
     DONE = "every recipient has its outcome"
 
 
-class TransactionEvent(Enum):
+class TransactionEvent(StrEnum):
     SENDER_REFUSED = "MAIL refused"
     GO_AHEAD = "354 with recipients accepted"
     GO_AHEAD_FOR_NOBODY = "354 with no recipient accepted"

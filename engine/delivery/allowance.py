@@ -137,8 +137,10 @@ class Allowance:
 
     def path(self, now_unix_ms: int) -> list[Limit]:
         """Return all limits that are asked before a mail goes."""
-        own: list[Limit] = [] if self.bucket is None else [self.bucket]
-        return own + [limit for each in self._shared for limit in each.limits(now_unix_ms)]
+        path: list[Limit] = [] if self.bucket is None else [self.bucket]
+        for each in self._shared:
+            path += each.limits(now_unix_ms)
+        return path
 
     def path_copied(self, now_unix_ms: int) -> list[Limit]:
         """Return the same as values that do not move on."""

@@ -416,9 +416,12 @@ class Connection:
     # The end of things.
 
     def _take(self, results: Sequence[Result], report: Report) -> None:
+        if not results:
+            return
         outcomes = [result for result in results if isinstance(result, EnvelopeOutcome)]
         if outcomes:
-            self._delivered += sum(isinstance(one.outcome, Delivered) for one in outcomes)
+            for one in outcomes:
+                self._delivered += isinstance(one.outcome, Delivered)
             report(outcomes)
         if len(outcomes) < len(results):
             for result in results:

@@ -52,7 +52,8 @@ class Flow:
     before: int = 0
 
     def add(self, messages: int, now_unix_ms: int) -> None:
-        self._move_to(now_unix_ms)
+        if not 0 <= now_unix_ms - self.slot_unix_ms < FLOW_SLOT_MS:
+            self._move_to(now_unix_ms)
         self.count += messages
 
     def per_s(self, now_unix_ms: int) -> float:

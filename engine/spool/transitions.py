@@ -7,8 +7,9 @@ Nothing here stores, counts or looks anything up: an adapter gives the place in 
 writes what comes back, state and event in one transaction.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from engine.spool.booking import Booking
 from engine.spool.interface import AttemptResult, Finish, RetryAt
@@ -34,8 +35,7 @@ FINISH_STATUSES: Final = FINAL_STATUSES - {Status.DELIVERED}
 QUEUE_STATUSES: Final = frozenset({Status.QUEUED, Status.DEFERRED})
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where the next event goes: its number in the log, and which life of the process writes it."""
 
     seq: int

@@ -21,6 +21,16 @@ async def test_a_mail_arrives_and_says_so(autojump_clock: MockClock) -> None:
     assert last.reply.startswith("250 2.")
 
 
+async def test_an_international_address_arrives_as_it_is(autojump_clock: MockClock) -> None:
+    world = World()
+    receiver = world.add("one.test")
+    await world.send(["jürgen@one.test"], needs_utf8=True)
+    async with world.delivering():
+        await world.settle_down(within_s=5)
+    assert await world.counts() == {Status.DELIVERED: 1}
+    assert [acceptance.recipient for acceptance in receiver.acceptances] == ["jürgen@one.test"]
+
+
 async def test_thousands_to_many_places(autojump_clock: MockClock) -> None:
     world = World()
     names = [f"d{n}.test" for n in range(40)]

@@ -90,6 +90,7 @@ class World:
         campaign: str | None = None,
         together: bool = False,
         account: str = "acme",
+        needs_utf8: bool = False,
     ) -> list[int]:
         """Accept one message for each recipient, or one for all `together`; return the ids."""
         sender = self.accounts.get(account)
@@ -100,7 +101,11 @@ class World:
         groups = [recipients] if together else [[recipient] for recipient in recipients]
         messages = [
             NewMessage(
-                content, [self._new(name) for name in group], "a@out.example", campaign=campaign
+                content,
+                [self._new(name) for name in group],
+                "a@out.example",
+                campaign=campaign,
+                needs_utf8=needs_utf8,
             )
             for group in groups
         ]

@@ -116,7 +116,7 @@ class _DoubtsTheAnswer(_Faulty):
 
     async def settle(self, results: Any, decisions: Any = ()) -> None:
         doubted = [
-            replace(each, status=Status.DEFERRED, due_unix_ms=each.at_unix_ms + 1000)
+            structs.replace(each, status=Status.DEFERRED, due_unix_ms=each.at_unix_ms + 1000)
             if each.status is Status.DELIVERED and self.is_faulty_turn()
             else each
             for each in results

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -60,7 +61,8 @@ class CountsResultsTwice(MemorySpool):
     async def settle(
         self, results: Sequence[AttemptResult], decisions: Sequence[Decision] = ()
     ) -> None:
-        await super().settle([replace(each, attempt=99) for each in results], decisions)
+        late = [msgspec.structs.replace(each, attempt=99) for each in results]
+        await super().settle(late, decisions)
 
 
 class LosesTheLastResult(MemorySpool):

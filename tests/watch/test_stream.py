@@ -1,9 +1,9 @@
 """The event stream over real sockets: every event, in order, once; or a notice of what is gone."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import websocket
@@ -46,7 +46,7 @@ async def test_an_event_has_what_the_design_says(look: Look) -> None:
         result = result_of(
             look.spool, envelope, Status.DEFERRED, due_unix_ms=look.clock.now + 300_250
         )
-        await look.spool.settle([replace(result, at_unix_ms=look.clock.now)])
+        await look.spool.settle([msgspec.structs.replace(result, at_unix_ms=look.clock.now)])
         queued, deferred = await listener.hear_events(2)
     assert queued["status"] == "queued"
     assert deferred == {
