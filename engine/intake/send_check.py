@@ -24,7 +24,7 @@ from engine.intake.send_request import (
     EmailIn,
     MessageIn,
 )
-from engine.intake.send_texts import texts_of
+from engine.intake.send_texts import VARIABLES_MAX, texts_of
 from protocols.address_suggestions import DomainTypos
 from protocols.addresses import Address
 from protocols.header_fields import Mailbox, name_fault, text_fault, value_fault
@@ -78,10 +78,14 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def merged(message: MessageIn, globals_: MessageIn | None) -> MessageIn:
-    """Return the message with the `Globals` for what it does not say itself."""
+    """Return the message with the `Globals` for what it does not say itself.
+
+    Headers and variables are added to those of the `Globals`, one by one: clients give what is the
+    same for all there, and what differs in the messages (django-anymail).
+    """
     if globals_ is None:
         return message
-    return MessageIn(
+    whole = MessageIn(
         *(
             own if own is not None else shared
             for own, shared in zip(
@@ -89,6 +93,15 @@ def merged(message: MessageIn, globals_: MessageIn | None) -> MessageIn:
             )
         )
     )
+    # Too many of them are an error in each message, and need not be joined to say so.
+    shared_headers, shared_variables = globals_.headers or {}, globals_.variables or {}
+    if message.headers and 0 < len(shared_headers) <= HEADERS_MAX:
+        own_names = {name.lower() for name in message.headers}
+        headers = {n: value for n, value in shared_headers.items() if n.lower() not in own_names}
+        whole = msgspec.structs.replace(whole, headers=headers | message.headers)
+    if message.variables and 0 < len(shared_variables) <= VARIABLES_MAX:
+        whole = msgspec.structs.replace(whole, variables=shared_variables | message.variables)
+    return whole
 
 
 class MessageChecker:

@@ -345,6 +345,21 @@ def test_globals_stand_in_and_a_message_overrides_them() -> None:
     assert checked.extra_fields == (("X-A", "1"),)
 
 
+def test_headers_and_variables_are_added_to_those_of_globals() -> None:
+    # As django-anymail gives merge_global_data beside merge_data, and extra headers likewise.
+    shared = GOOD | {
+        "To": None,
+        "TextPart": "[[var:a]] [[var:b]] [[var:c]]",
+        "Headers": {"X-A": "1", "X-B": "1"},
+        "Variables": {"a": "1", "b": "1"},
+    }
+    own = {"To": GOOD["To"], "Headers": {"x-b": "2"}, "Variables": {"b": "2", "c": "2"}}
+    checked = check(own, Globals=shared)
+    assert isinstance(checked, Draft)
+    assert checked.text == "1 2 2"
+    assert checked.extra_fields == (("X-A", "1"), ("x-b", "2"))
+
+
 def test_files_in_globals_are_decoded_once() -> None:
     shared = GOOD | {"To": None, "Attachments": [FILE]}
     request = decode({"Messages": [{"To": GOOD["To"]}] * 2, "Globals": shared})
