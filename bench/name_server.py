@@ -1,7 +1,8 @@
 """The name server of a bench: `python -m bench.name_server`, in a process of its own.
 
 Each destination `dN.<group>.bench.test` has an MX of its own, so that it is a site
-of its own, on one of the group's consecutive loopback addresses. Like the sink it
+of its own, on one of the group's consecutive loopback addresses; in a group with 0
+addresses all have one MX, so that they are one site. Like the sink it
 shares the machine with what is measured, so it writes its few kinds of answer by
 hand: a tenth of what a codec that knows all of DNS would take. UDP is enough, as
 no answer is long. It prints its port as JSON and ends when its standard input does.
@@ -65,11 +66,15 @@ class Answers:
         found = _NAME.fullmatch(name)
         if found is None or found["group"] not in self._groups:
             return None
+        first, hosts = self._groups[found["group"]]
         if kind == MX and not found["mx"]:
+            if not hosts:
+                # `mx.d0` and the rest of the question's name, from its second label on.
+                rest = 0xC000 | (_HEADER.size + 1 + name.index(b"."))
+                return b"\x00\x0a\x02mx\x02d0" + rest.to_bytes(2, "big")
             return b"\x00\x0a\x02mx" + POINTER
         if kind == A and found["mx"]:
-            first, hosts = self._groups[found["group"]]
-            return (first + int(found["number"]) % hosts).to_bytes(4, "big")
+            return (first + int(found["number"]) % max(1, hosts)).to_bytes(4, "big")
         return b""
 
 

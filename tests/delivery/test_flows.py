@@ -2,16 +2,13 @@
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from engine.config import Rule
 from engine.config_values import DomainPattern, NamePattern, Rate
 from engine.rehearsal.behaviour import Behaviour
-from engine.rehearsal.receiver import Receiver
 from protocols.records import Status
-from tests.delivery.test_throttles import assert_within
+from tests.delivery.rates import assert_within, receivers_of, times_of
 from tests.delivery.world import World, config
 
 
@@ -26,17 +23,6 @@ def rule(rate: str, account: str = "", campaign: str = "", destination: str = ""
 
 def world_of(*rules: Rule) -> World:
     return World(config=config(rules))
-
-
-def times_of(receivers: list[Receiver]) -> list[float]:
-    return sorted(each.at_s for receiver in receivers for each in receiver.acceptances)
-
-
-def receivers_of(world: World, names: list[str]) -> list[Receiver]:
-    receivers = [world.add(name) for name in names]
-    for receiver in receivers:
-        receiver.now_s()  # From now on, all of them alike.
-    return receivers
 
 
 async def accepted(world: World, ids: list[int]) -> int:
@@ -151,29 +137,3 @@ async def test_destinations_that_wait_for_an_account_are_woken_one_by_one(
     times = times_of(receivers)
     assert_within(times, Rate.parse("20/min"))
     assert 39 / (times[-1] - times[0]) >= 0.95 * 20 / 60
-
-
-@pytest.mark.slow
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.sampled_from(["5/s", "2/s, burst 7", "30/min"]),
-    st.lists(st.floats(0.1, 20.0), max_size=5),
-)
-def test_restarts_never_break_an_accounts_rate(rate: str, lives_s: list[float]) -> None:
-    async def scenario() -> list[float]:
-        world = world_of(rule(rate, account="shop"))
-        receivers = receivers_of(world, [f"d{number}.test" for number in range(5)])
-        await world.send([f"r{n}@d{n % 5}.test" for n in range(100)], account="shop")
-        for life_s in lives_s:
-            async with world.delivering():
-                await trio.sleep(life_s)
-            assert await world.faults() == []
-            world.open_spool()
-        async with world.delivering():
-            await world.settle_down(within_s=3600)
-        assert await world.faults() == []
-        return times_of(receivers)
-
-    times = trio.run(scenario, clock=MockClock(autojump_threshold=0))
-    assert len(times) >= 100
-    assert_within(times, Rate.parse(rate))

@@ -4,8 +4,6 @@ from collections import Counter
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from engine.config import Rule
@@ -16,20 +14,13 @@ from engine.rehearsal.behaviour import Action, Behaviour, Mischief, Stage
 from engine.rehearsal.zones import Records
 from protocols.records import Status
 from protocols.smtp_server import ServerSettings
+from tests.delivery.rates import assert_within
 from tests.delivery.world import World, config
 
 
 def rule(domain: str, rate: str = "", **fields: int) -> Rule:
     parsed = Rate.parse(rate) if rate else None
     return Rule(destination=DomainPattern.parse(domain), rate=parsed, **fields)  # type: ignore[arg-type]  # tests choose
-
-
-def assert_within(times_s: list[float], rate: Rate) -> None:
-    """Check every window that starts with one mail and ends with another."""
-    for first in range(len(times_s)):
-        for last in range(first, len(times_s)):
-            allowed = rate.burst + rate.per_s * (times_s[last] - times_s[first])
-            assert last - first + 1 <= allowed + 1e-2, (first, last)
 
 
 async def test_a_rate_is_kept_and_used_up(autojump_clock: MockClock) -> None:
@@ -56,35 +47,6 @@ async def test_a_slow_rate_is_kept_without_an_actor_in_memory(autojump_clock: Mo
         assert record.failures == 0
         await world.settle_down(within_s=450)
     assert_within([acceptance.at_s for acceptance in receiver.acceptances], Rate(0.1, 2))
-
-
-@pytest.mark.slow
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.sampled_from(["5/s", "2/s, burst 7", "30/min, burst 3", "100/s, burst 40"]),
-    st.lists(st.floats(0.1, 20.0), max_size=6),
-    st.integers(1, 60),
-)
-def test_restarts_never_break_the_rate(rate: str, lives_s: list[float], together: int) -> None:
-    async def scenario() -> list[float]:
-        world = World(config=config([rule("slow.test", rate)]))
-        receiver = world.add("slow.test")
-        receiver.now_s()
-        for start in range(0, 180, together):
-            names = [f"r{n}@slow.test" for n in range(start, min(start + together, 180))]
-            await world.send(names, together=True)
-        for life_s in lives_s:
-            async with world.delivering():
-                await trio.sleep(life_s)
-            world.open_spool()
-        async with world.delivering():
-            await world.settle_down(within_s=3600)
-        return [acceptance.at_s for acceptance in receiver.acceptances]
-
-    times = trio.run(scenario, clock=MockClock(autojump_threshold=0))
-    # A crash between the final dot and its commit sends a mail again, within the rate.
-    assert len(times) >= 180
-    assert_within(times, Rate.parse(rate))
 
 
 @pytest.mark.slow

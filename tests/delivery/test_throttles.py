@@ -7,8 +7,6 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from engine.config import Reaction, Rule, ShapingTable
@@ -18,6 +16,7 @@ from engine.delivery.shaping_http import ShapingDoor
 from engine.http_server import HttpError, Request
 from engine.rehearsal.behaviour import Action, Behaviour, Mischief, Stage
 from protocols.records import Status
+from tests.delivery.rates import assert_within
 from tests.delivery.world import World, config
 
 MX = "mx.big.test"
@@ -32,15 +31,6 @@ def world_of(*, rate: str = "", reactions: tuple[Reaction, ...] = ()) -> World:
         config(rules), reactions=reactions, shaping=ShapingTable(defaults=False)
     )
     return World(config=made)
-
-
-def assert_within(times_s: list[float], rate: Rate) -> None:
-    # The bucket as a receiver would keep it, with a hundredth of a mail for rounding.
-    level, at_s = float(rate.burst), times_s[0]
-    for now_s in times_s:
-        level = min(float(rate.burst), level + (now_s - at_s) * rate.per_s) - 1.0
-        at_s = now_s
-        assert level >= -1e-2, now_s
 
 
 async def asked(delivery: Delivery, world: World, route: str, **body: object) -> dict[str, object]:
@@ -102,32 +92,6 @@ async def test_domains_that_wait_for_a_slow_site_are_woken_one_by_one(
     times = [acceptance.at_s for acceptance in receiver.acceptances]
     assert_within(times, Rate.parse("20/min"))
     assert 29 / (times[-1] - times[0]) >= 0.95 * 20 / 60
-
-
-@pytest.mark.slow
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.sampled_from(["5/s", "2/s, burst 7", "100/s, burst 40"]),
-    st.lists(st.floats(0.1, 20.0), max_size=5),
-)
-def test_restarts_never_break_a_sites_rate(rate: str, lives_s: list[float]) -> None:
-    async def scenario() -> list[float]:
-        world = world_of(rate=rate)
-        receiver = world.add("d0.test", mx=MX)
-        for number in range(1, 5):
-            world.add(f"d{number}.test", mx=MX)
-        await world.send([f"r{n}@d{n % 5}.test" for n in range(150)])
-        for life_s in lives_s:
-            async with world.delivering():
-                await trio.sleep(life_s)
-            world.open_spool()
-        async with world.delivering():
-            await world.settle_down(within_s=3600)
-        return [acceptance.at_s for acceptance in receiver.acceptances]
-
-    times = trio.run(scenario, clock=MockClock(autojump_threshold=0))
-    assert len(times) >= 150
-    assert_within(times, Rate.parse(rate))
 
 
 async def test_a_throttling_receiver_is_heard_and_the_trail_says_so(
