@@ -110,5 +110,19 @@ def _print(found: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"{printable(found['campaign'])}  {found['state']}")
+    state = f"  {found['state']}" if found["state"] else ""
+    click.echo(f"{printable(found['campaign'])}, of {printable(found['account'])}{state}")
     click.echo(f"  {counts_text(found['counts'])}")
+    if found["created_at"] is not None:
+        lines = ", ".join(
+            f"{found[key]:,} {word}"
+            for key, word in (
+                ("accepted", "accepted"),
+                ("repeated", "already there"),
+                ("refused", "refused"),
+            )
+        )
+        click.echo(f"  lines handed in since {found['created_at']}: {lines}")
+    if (hold := found["held_by"]) is not None:
+        why = f": {printable(hold['reason'])}" if hold["reason"] else ""
+        click.echo(f"  paused since {hold['since']} by {printable(hold['who'])}{why}")

@@ -61,7 +61,12 @@ FILE: Final = click.Path(path_type=Path, dir_okay=False)
     "--wait/--no-wait", default=None, help="Wait for final statuses (default: in a terminal)."
 )
 @click.option("--url", metavar="URL", help="Ask an engine elsewhere, as the account of --api-key.")
-@click.option("--api-key", envvar="EILPOST_API_KEY", metavar="KEY")
+@click.option(
+    "--api-key",
+    envvar="EILPOST_API_KEY",
+    metavar="KEY",
+    help="Or EILPOST_API_KEY. The secret key is in EILPOST_SECRET_KEY, or asked for.",
+)
 @json_option
 @config_option
 @click.pass_context
@@ -81,6 +86,9 @@ def command(
 
     The heading of a CSV names a column of addresses; the other columns fill placeholders like
     {{name}} or {{name:"default"}}. Lines that cannot be used are named, and the rest goes on.
+
+    The file of --template has the keys account, campaign, from, reply_to, subject, text or
+    text_file, html or html_file, lane, and a table [headers].
 
     The same command again goes on where it was broken off: each address of a campaign gets one
     mail. Ends with 0 if all were accepted (or were there already), with 1 if any was refused.

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.cli.sending import PART_LINES_MAX
 from engine.rehearsal.engine_process import COMMAND
 from tests.scenarios.scene import Scene, scene
 
@@ -137,7 +139,13 @@ def test_a_campaign_from_its_list_to_its_end(place: Path) -> None:
         [row] = eilpost(place, "campaign", "list", "--json").stdout.splitlines()
         assert json.loads(row)["campaign"] == "spring sale"
         shown = eilpost(place, "campaign", "show", "spring sale")
-        assert shown.stdout.startswith("spring sale  open\n  2 of 3 final: 2 delivered, 1 ")
+        first, second, third = shown.stdout.splitlines()
+        assert first == "spring sale, of shop  open"
+        assert second.startswith("  2 of 3 final: 2 delivered, 1 ")
+        assert third.endswith(": 3 accepted, 1 already there, 2 refused")
+        held = eilpost(place, "campaign", "pause", "spring sale").stdout
+        assert held.startswith("spring sale, of shop  paused\n")
+        assert " by operator\n" in held
         states = [
             json.loads(eilpost(place, "campaign", deed, "spring sale", "--json").stdout)["state"]
             for deed in ("pause", "resume", "close")
@@ -152,6 +160,32 @@ def test_a_campaign_from_its_list_to_its_end(place: Path) -> None:
         assert table[1].split()[2:5] == ["shop", "cancelled", "3"]
         missing = eilpost(place, "campaign", "show", "autumn")
         assert (missing.returncode, missing.stderr) == (1, "Error: there is no campaign 'autumn'\n")
+
+
+def test_ctrl_c_in_the_middle_of_a_list_says_that_the_same_command_goes_on(place: Path) -> None:
+    part = "email,code\n" + "".join(f"p{n}@x.fast.test,{n}\n" for n in range(PART_LINES_MAX))
+    command = [*COMMAND, "send", "--template", "spring.toml", "-"]
+    with (
+        scene(place),
+        subprocess.Popen(
+            command,
+            cwd=place,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        process.stdin.write(part)
+        # A pipe holds no more than a quarter of this: the rest goes in when it is read, and that is
+        # after the answer to the first part. The list does not end here.
+        process.stdin.write(f"q@x.fast.test,{0:0100}\n" * 2_500)
+        process.stdin.flush()
+        process.send_signal(signal.SIGINT)
+        told, errors = process.communicate(timeout=30)
+    assert (process.returncode, told) == (1, "spring sale: 5,000 accepted.\n")
+    assert errors.endswith("The same command goes on where this ended; nobody gets two mails.\n")
 
 
 def test_an_engine_elsewhere_is_asked_as_an_account(place: Path) -> None:
