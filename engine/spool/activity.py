@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from operator import add
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from protocols.records import EnvelopeFixed, EnvelopeState, Event, Status
 
@@ -151,16 +151,30 @@ class ActivityTally:
         """Return what to add to each row of an account's times, in the form of `times`."""
         found: dict[RowKey, list[int]] = {}
         for (account_id, day, _), row in self.times.items():
-            for each in (account_id, EVERYBODY):
-                key = RowKey(DAY_TIMES, day, each)
-                known = found.get(key)
-                if known is None:
-                    found[key] = row.copy()
-                else:
-                    known[LONGEST] = max(known[LONGEST], row[LONGEST])
-                    known[FIRST_ATTEMPT] += row[FIRST_ATTEMPT]
-                    known += row[BUCKETS:]
+            _gather(found, RowKey(DAY_TIMES, day, account_id), row)
+        for key, row in list(found.items()):
+            _gather(found, key._replace(account_id=EVERYBODY), row)
         return found
+
+    def destination_times(self) -> dict[tuple[int, str], list[int]]:
+        """Return what to add to the times of each account and destination over all days."""
+        found: dict[tuple[int, str], list[int]] = {}
+        for (account_id, _, destination), row in self.times.items():
+            _gather(found, (account_id, destination), row)
+        return found
+
+
+Key = TypeVar("Key")
+
+
+def _gather(found: dict[Key, list[int]], key: Key, row: list[int]) -> None:
+    known = found.get(key)
+    if known is None:
+        found[key] = row.copy()
+    else:
+        known[LONGEST] = max(known[LONGEST], row[LONGEST])
+        known[FIRST_ATTEMPT] += row[FIRST_ATTEMPT]
+        known += row[BUCKETS:]
 
 
 def with_counts(stored: Counts | None, delta: Sequence[int]) -> Counts:

@@ -30,7 +30,7 @@ Counts = tuple[int, ...]
 # As elsewhere: what scans a lot does so in short transactions.
 NAMES_MAX: Final = 1000
 
-EVERY_DAY: Final = (0, 2**32 - 1)
+LAST_DAY: Final = 2**32 - 1
 
 
 def rows_by_destination(
@@ -67,8 +67,8 @@ def days_of(from_unix_ms: int | None, to_unix_ms: int | None) -> tuple[int, int]
     if from_unix_ms is None and to_unix_ms is None:
         return None
     first = 0 if from_unix_ms is None else max(0, from_unix_ms // DAY_MS)
-    last = EVERY_DAY[1] if to_unix_ms is None else (to_unix_ms - 1) // DAY_MS
-    return first, min(last, EVERY_DAY[1])
+    last = LAST_DAY if to_unix_ms is None else (to_unix_ms - 1) // DAY_MS
+    return first, min(last, LAST_DAY)
 
 
 def counted_accounts(txn: "lmdb.Transaction[bytes]", store: Store) -> Iterator[int]:

@@ -319,7 +319,7 @@ class Changes:
         self._flush_envelopes()
         self._flush_events()
         self._flush_references()
-        self.counters.flush(self.marks, self.activity.tally.times)
+        self.counters.flush(self.marks, self.activity.tally)
         self.activity.flush()
         self.destinations.flush()
         self.due_destinations.update(dict.fromkeys(self.destinations.due_again))

@@ -1,16 +1,16 @@
 """The rows of the table `counter`, as one commit changes them: one read and one write each.
 
 Beside the projections of `engine.spool.projections` there is one sum for each account, and one of
-everything in `meta`, so that a live total costs one row. Behind its counts, the row of an account's
-day and destination has the times to delivery (`engine.spool.activity`): a delivery changes it
-anyway, so that they cost no row and no page of their own.
+everything in `meta`, so that a live total costs one row. Behind their counts, the rows of a
+destination, and of its days, have the times to delivery (`engine.spool.activity`): a delivery
+changes them anyway, so that these cost no row and no page of their own.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from engine.spool import projections
-from engine.spool.activity import ActivityTally, with_times
+from engine.spool.activity import ActivityTally, sum_of_times, with_times
 from engine.spool.lmdb_layout import (
     ACCOUNT_TOTAL,
     Marks,
@@ -28,6 +28,7 @@ Counts = tuple[int, ...]
 
 # Where the times to delivery begin in the rows that have them.
 TIMES: Final = len(NO_COUNTS)
+HAVE_TIMES: Final = frozenset({Projection.DESTINATION, Projection.DAY_DESTINATION})
 
 
 class CounterChanges:
@@ -49,15 +50,19 @@ class CounterChanges:
         self.tally = Tally()
         self.fresh: dict[bytes, Counts] = {}
 
-    def flush(self, marks: Marks, times: Mapping[tuple[int, int, str], list[int]]) -> None:
-        """Add what was tallied to the rows, and to the sum in `marks`; `times` as in activity."""
+    def flush(self, marks: Marks, took: ActivityTally) -> None:
+        """Add what was tallied to the rows, and to the sum in `marks`; `took` has the times."""
         totals: dict[int, Counts] = {}
+        days, destinations = took.times, took.destination_times()
         for key, delta in self.tally.deltas().items():
             row_key = self._row_key(key)
             self._add(row_key, delta)
-            if times and key.projection == Projection.DAY_DESTINATION:
-                self._add_times(row_key, times.get((key.account_id, key.period, key.destination)))
-            if key.projection == Projection.CAMPAIGN:
+            projection = key.projection
+            if days and projection == Projection.DAY_DESTINATION:
+                self._add_times(row_key, days.get((key.account_id, key.period, key.destination)))
+            elif days and projection == Projection.DESTINATION:
+                self._add_times(row_key, destinations.get((key.account_id, key.destination)))
+            elif projection == Projection.CAMPAIGN:
                 sums = totals.get(key.account_id, NO_COUNTS)
                 totals[key.account_id] = projections.add_counts(sums, delta)
         for account_id, total in totals.items():
@@ -97,7 +102,7 @@ class CounterChanges:
                 if is_it:
                     times = counts[TIMES:]
                     counts = projections.add_counts(counts, delta) + times
-                    if projection == Projection.DAY_DESTINATION and took.times:
+                    if projection in HAVE_TIMES and took.times:
                         [each] = took.times.values()
                         counts = counts[:TIMES] + with_times(times, each)
         self.fresh[row_key] = counts
@@ -147,3 +152,25 @@ def add_campaign_days(txn: "lmdb.Transaction[bytes]", tables: Tables) -> Counts:
         txn.put(key, pack_record(tuple(row)), db=tables.counter)
         total = projections.add_counts(total, row)
     return total
+
+
+def add_destination_times(txn: "lmdb.Transaction[bytes]", tables: Tables) -> None:
+    """Sum up the times of each destination's days, for a spool in which that was not done yet."""
+    found: dict[tuple[int, str], list[Counts]] = {}
+    with txn.cursor(tables.counter) as cursor:
+        for key, stored in cursor:
+            projection, account_id, _, _, destination = split_counter_key(key)
+            if projection == Projection.DAY_DESTINATION:
+                try:
+                    times = unpack_record(stored, Counts)[TIMES:]
+                except DamagedRecord:
+                    continue
+                if times:
+                    found.setdefault((account_id, destination), []).append(times)
+    for (account_id, destination), rows in found.items():
+        key = counter_key(Projection.DESTINATION, account_id, 0, 0, destination)
+        try:
+            counts = unpack_record(txn.get(key, b"", db=tables.counter), Counts)[:TIMES]
+        except DamagedRecord:
+            continue  # It is counted again as soon as it is needed.
+        txn.put(key, pack_record(counts + sum_of_times(rows)), db=tables.counter)

@@ -14,7 +14,7 @@ import lmdb
 
 from engine.spool.interface import SpoolError, SpoolFull, SpoolUnusable
 from engine.spool.lmdb_changes import Caches, Changes
-from engine.spool.lmdb_counters import add_campaign_days
+from engine.spool.lmdb_counters import add_campaign_days, add_destination_times
 from engine.spool.lmdb_files import (
     Disk,
     check_data_file,
@@ -27,6 +27,7 @@ from engine.spool.lmdb_layout import (
     FORMAT,
     META_ACTIVITY_FROM,
     META_CAMPAIGN_DAYS,
+    META_DESTINATION_TIMES,
     META_FORMAT,
     META_MARKS,
     META_START_COUNT,
@@ -100,6 +101,9 @@ class Store:
                 if txn.get(META_CAMPAIGN_DAYS, db=table) is None:
                     is_whole = add_campaign_days(txn, self.tables) == self.marks.counts
                     txn.put(META_CAMPAIGN_DAYS, pack_record(is_whole), db=table)
+                if txn.get(META_DESTINATION_TIMES, db=table) is None:
+                    add_destination_times(txn, self.tables)
+                    txn.put(META_DESTINATION_TIMES, pack_record(True), db=table)
                 if txn.get(META_ACTIVITY_FROM, db=table) is None:
                     # New, or from a time when no activity was counted.
                     first = pack_record(self.marks.head_seq + 1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from engine.spool import invariants, projections
-from engine.spool.activity import RowKey, TimesKey
+from engine.spool.activity import RowKey, TimesKey, sum_of_times
 from engine.spool.interface import AgendaRow
 from engine.spool.lmdb_contents import get_octets
 from engine.spool.lmdb_counters import TIMES
@@ -62,6 +62,7 @@ def faults_of(store: Store, now_unix_ms: int) -> list[str]:
             faults += _faults_of_release(tables)
             faults += _faults_of_wakes(tables)
             faults += _faults_of_sums(tables)
+            faults += _faults_of_times(tables)
             faults += _faults_of_octets(tables)
         except DamagedRecord as error:
             return [f"a record is damaged: {error}"]
@@ -131,9 +132,9 @@ class _Tables:
 
     def times_rows(self) -> Iterator[tuple[TimesKey, tuple[int, ...]]]:
         for key, stored in self.items("counter"):
-            _, account_id, day, _, destination = split_counter_key(key)
+            projection, account_id, day, _, destination = split_counter_key(key)
             times = unpack_record(stored, tuple[int, ...])[TIMES:]
-            if times:
+            if times and projection == Projection.DAY_DESTINATION:
                 yield TimesKey(account_id, day, destination), times
 
     def activity_from_seq(self) -> int:
@@ -213,6 +214,20 @@ def _faults_of_sums(tables: _Tables) -> Iterator[str]:
         yield f"meta: the log is said to have {marks.event_octets} octets, it has {octets}"
     if (garbage := sum(1 for _ in tables.items("garbage"))) != marks.garbage:
         yield f"meta: {marks.garbage} contents are said to be garbage, {garbage} are"
+
+
+def _faults_of_times(tables: _Tables) -> Iterator[str]:
+    days: dict[tuple[int, str], list[tuple[int, ...]]] = {}
+    for day in tables.times_rows():
+        days.setdefault((day[0].account_id, day[0].destination), []).append(day[1])
+    for key, stored in tables.items("counter"):
+        projection, account_id, _, _, destination = split_counter_key(key)
+        if projection == Projection.DESTINATION:
+            told = unpack_record(stored, tuple[int, ...])[TIMES:]
+            known = days.pop((account_id, destination), None)
+            if told != (sum_of_times(known) if known else ()):
+                yield f"counter: {destination} of account {account_id} has not its days' times"
+    yield from (f"counter: {place} has times of days only" for place in days)
 
 
 def _faults_of_octets(tables: _Tables) -> Iterator[str]:

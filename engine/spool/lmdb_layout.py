@@ -52,6 +52,7 @@ META_MARKS: Final = b"marks"
 META_HOLD_ID: Final = b"hold_id"  # the last one given, once there was a hold
 META_CAMPAIGN_ID: Final = b"campaign_id"  # likewise
 META_CAMPAIGN_DAYS: Final = b"campaign_days"  # whether these tell of every mail
+META_DESTINATION_TIMES: Final = b"destination_times"  # these are there
 META_ACTIVITY_FROM: Final = b"activity_from"  # the first event that activity rows tell of
 
 

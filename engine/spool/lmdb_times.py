@@ -1,7 +1,7 @@
 """Times to delivery in the `lmdb:` adapter: sums over histograms of a day each.
 
-By destination they stand behind the counters of its days (`engine.spool.lmdb_counters`); rolled up,
-in the table `activity`.
+By destination they stand behind the counters of its days, and of all of them together
+(`engine.spool.lmdb_counters`); those of accounts are in the table `activity`.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from engine.spool import projections
 from engine.spool.activity import DAY_MS, DAY_TIMES, EVERYBODY, sum_of_times
 from engine.spool.figure_calls import TimesGroup, TimesRow
-from engine.spool.lmdb_by_destination import EVERY_DAY, days_of, rows_by_destination
+from engine.spool.lmdb_by_destination import days_of, rows_by_destination
 from engine.spool.lmdb_counters import TIMES
 from engine.spool.lmdb_counts import account_name
 from engine.spool.lmdb_environment import Store
@@ -35,7 +35,7 @@ def read_times(
 ) -> list[TimesRow]:
     """Return how long deliveries took; see `FigureCalls.delivery_times`."""
     if group is TimesGroup.DESTINATION:
-        days = days_of(from_unix_ms, to_unix_ms) or EVERY_DAY
+        days = days_of(from_unix_ms, to_unix_ms)
         return [*islice(_by_destination(store, account_id, days, after or "", limit), limit)]
     wanted = account_id
     if wanted is None and group is not TimesGroup.ACCOUNT:
@@ -50,7 +50,11 @@ def read_times(
 
 
 def _by_destination(
-    store: Store, account_id: int | None, days: tuple[int, int], after: str, limit: int | None
+    store: Store,
+    account_id: int | None,
+    days: tuple[int, int] | None,
+    after: str,
+    limit: int | None,
 ) -> Iterator[TimesRow]:
     for name, rows in rows_by_destination(store, account_id, days, after, limit):
         found = [row[TIMES:] for row in rows if len(row) > TIMES]

@@ -28,6 +28,7 @@ FORMAT_1 = [
     "format_1_with_activity.mdb.xz",
     "format_1_with_campaigns.mdb.xz",
     "format_1_with_waits.mdb.xz",
+    "format_1_with_times.mdb.xz",
 ]
 
 
