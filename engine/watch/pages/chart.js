@@ -2,7 +2,7 @@
 // table. The library is brought in by the build; without it the table is all there is.
 
 import { element, excuse, make, makeButton, repeat, setText } from "./dom.js";
-import { ask } from "./session.js";
+import { ask, download } from "./session.js";
 import { count, stepLength, stepTime, word } from "./words.js";
 
 // How far back, how long a step is, and how often it is worth asking again; seconds.
@@ -42,6 +42,9 @@ export class Chart {
       if (this.#plot) this.#plot.setSize({ width: this.#width(), height: HEIGHT });
     }).observe(element("chart-details"));
     element("chart-details").addEventListener("toggle", () => this.#drawTable());
+    element("csv-series").addEventListener("click", () => void this.#keep(this.#asked(), "series.csv"));
+    element("csv-destinations").addEventListener("click",
+      () => void this.#keep("/v1/statistics?group=destination", "destinations.csv"));
   }
 
   start() {
@@ -75,18 +78,26 @@ export class Chart {
 
   async #load() {
     const mine = this.#version += 1;
-    const { lasts, step } = PERIODS[this.#period];
-    // The engine moves the beginning back to a whole step; one step more would be one too many.
-    const from = new Date(Date.now() - (lasts - step) * 1000).toISOString();
     let found = null;
     try {
-      found = figuresOf(await ask(`/v1/statistics/series?from=${encodeURIComponent(from)}&step=${step}`));
+      found = figuresOf(await ask(this.#asked()));
       this.#trouble = "";
     } catch (error) { this.#trouble = excuse(error); }
     if (mine !== this.#version) return;
     const isOther = found?.step !== this.#figures?.step;
     this.#figures = found ?? this.#figures;
     await this.#draw(isOther);
+  }
+
+  #asked() {
+    const { lasts, step } = PERIODS[this.#period];
+    // The engine moves the beginning back to a whole step; one step more would be one too many.
+    const from = new Date(Date.now() - (lasts - step) * 1000).toISOString();
+    return `/v1/statistics/series?from=${encodeURIComponent(from)}&step=${step}`;
+  }
+
+  async #keep(path, name) {
+    try { await download(path, name); } catch (error) { setText(element("chart-note"), excuse(error)); }
   }
 
   async #draw(isOther) {

@@ -36,8 +36,22 @@ export function isOperator() {
 // GET, or whatever `options` say; `options.json` becomes the body. Raises Refused, Missing, Failed,
 // and TypeError (fetch's own) when the engine does not answer.
 export async function ask(path, options = {}) {
+  const reply = await answerOf(path, options);
+  return reply.status === 204 ? null : reply.json();
+}
+
+// A file as the engine writes it, kept under `name`: a link could not carry the credentials.
+export async function download(path, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await (await answerOf(path, { accept: "text/csv" })).blob());
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+async function answerOf(path, options) {
   const headers = {
-    Authorization: `Basic ${sessionStorage.getItem(STORED) ?? ""}`, Accept: "application/json",
+    Authorization: `Basic ${sessionStorage.getItem(STORED) ?? ""}`, Accept: options.accept ?? "application/json",
     "Accept-Language": currentLanguage(),
   };
   if (options.json !== undefined) headers["Content-Type"] = "application/json";
@@ -45,7 +59,7 @@ export async function ask(path, options = {}) {
     method: options.method ?? "GET", headers, cache: "no-store", credentials: "omit",
     body: options.json === undefined ? undefined : JSON.stringify(options.json),
   });
-  if (reply.ok) return reply.status === 204 ? null : reply.json();
+  if (reply.ok) return reply;
   const detail = (await reply.json().catch(() => ({}))).error;
   if (reply.status === 401) throw new Refused(detail?.message);
   if (reply.status === 404) throw new Missing(detail?.message);

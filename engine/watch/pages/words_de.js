@@ -23,6 +23,7 @@ export const german = {
   chart: "Verlauf", chart_period: "Zeitraum", hour: "Letzte Stunde", day: "24 Stunden", month: "30 Tage",
   chart_missing: "Die Bibliothek für das Diagramm ist nicht installiert (mehr steht im Protokoll des Programms). Die Tabelle zeigt dieselben Zahlen.",
   chart_table: "Als Tabelle zeigen", chart_time: "Ab", chart_step: (length) => `Mails je ${length}`,
+  csv_series: "Diese Zahlen als CSV", csv_destinations: "Alle Mail nach Ziel, als CSV",
   chart_empty: "Keine Mail in diesem Zeitraum.",
   chart_summary: (s) => `${s.period}: ${s.accepted} angenommen, ${s.delivered} zugestellt, ${s.deferred} aufgeschoben, ${s.bounced} zurückgewiesen.`,
   accepted: "angenommen", deferred: "aufgeschoben", minutes: (n) => (n === 1 ? "Minute" : `${n} Minuten`),

@@ -24,6 +24,7 @@ export const english = {
   chart: "Over time", chart_period: "Period", hour: "Last hour", day: "24 hours", month: "30 days",
   chart_missing: "The chart library is not installed (the engine's log says more). The table has the same figures.",
   chart_table: "Show as a table", chart_time: "From", chart_step: (length) => `Mails every ${length}`,
+  csv_series: "These figures as CSV", csv_destinations: "All mail by destination, as CSV",
   chart_empty: "No mail in this period.",
   chart_summary: (s) => `${s.period}: ${s.accepted} accepted, ${s.delivered} delivered, ${s.deferred} put off, ${s.bounced} bounced.`,
   accepted: "accepted", deferred: "put off", minutes: (n) => (n === 1 ? "minute" : `${n} minutes`),

@@ -1,6 +1,7 @@
 """The chart and its table, times to delivery: the same figures for eyes and for screen readers."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from selenium import webdriver
@@ -83,6 +84,25 @@ def test_without_the_library_the_table_takes_its_place(
     sign_in(browser, engine, credentials)
     wait_for(browser, "the note", lambda: "not installed" in text(browser, "#chart-note"))
     wait_for(browser, "the table", lambda: "accepted" in text(browser, "#chart-table thead"))
+
+
+def test_figures_are_downloaded_as_csv(
+    browser: webdriver.Chrome, engine: EngineProcess, tmp_path: Path
+) -> None:
+    credentials = engine.create_account("shop")
+    send(engine, credentials, "ann@good.test", "x@down.test")
+    allowed = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", allowed)
+    sign_in(browser, engine, credentials)
+    wait_for(browser, "figures", lambda: text(browser, "#chart-legend .accepted"))
+    click(browser, "#chart-details summary")
+    click(browser, "#csv-destinations")
+    file = tmp_path / "destinations.csv"
+    wait_for(browser, "the file", file.exists)
+    wait_for(browser, "all of it", lambda: "down.test,1" in file.read_text(encoding="utf-8-sig"))
+    click(browser, "#csv-series")
+    wait_for(browser, "the other", (tmp_path / "series.csv").exists)
+    assert complaints(browser) == []
 
 
 def test_times_to_delivery(browser: webdriver.Chrome, engine: EngineProcess) -> None:
