@@ -299,7 +299,10 @@ class ListIntake:
 
     async def store(self, batch: list[NewMessage]) -> HttpError | None:
         """Have a batch stored; return why it was not taken, None if it was."""
-        [answer] = await self._spool.accept([AcceptRequest(self._account, batch, self._quota)])
+        try:
+            [answer] = await self._spool.accept([AcceptRequest(self._account, batch, self._quota)])
+        except SpoolError as error:
+            return refusal_of(error)
         if not isinstance(answer, Accepted):
             return refusal_of(answer)
         self._accepted += len(answer.envelopes)

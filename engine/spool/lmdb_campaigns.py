@@ -220,7 +220,7 @@ def read_campaigns(
             return found
         every = [
             row
-            for _, stored in txn.cursor(store.tables.campaign)
+            for stored in _values(txn, store.tables)
             if (row := _whole(stored)) is not None and (before is None or row.campaign_id < before)
         ]
     return sorted(every, key=lambda each: -each.campaign_id)[:limit]
@@ -238,6 +238,11 @@ def _backwards(
             if campaign is not None:
                 yield campaign
             is_there = cursor.prev()
+
+
+def _values(txn: "lmdb.Transaction[bytes]", tables: Tables) -> Iterator[bytes]:
+    with txn.cursor(tables.campaign) as cursor:
+        yield from cursor.iternext(keys=False, values=True)
 
 
 def _whole(stored: bytes) -> Campaign | None:

@@ -1,9 +1,10 @@
 """Campaigns over HTTP: what makes one, how lists come in, and what is said of their lines."""
 
+import base64
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import trio
 from engine.config import Config, Delivery, Plan
 from engine.intake.campaign_views import CampaignView
 from engine.intake.campaigns import FAULTS_SHOWN_MAX, ListAnswer
-from engine.intake.campaigns_http import DEFINITION_OCTETS_MAX
+from engine.intake.campaigns_http import DEFINITION_OCTETS_MAX, LISTS_OF_ACCOUNT_MAX
+from engine.spool.interface import AcceptRequest, Spool, SpoolFull
 from protocols.records import CampaignState, Status, Suppression
 from protocols.variables import unpack_variables
 
@@ -328,6 +330,72 @@ async def test_a_quota_without_room_ends_the_list_with_what_was_taken(door: Any)
         assert len(await opened.envelopes()) == 500
     assert (answer.status, answer.json["error"]["code"]) == (403, "quota")
     said(answer, accepted=500, paused=490)
+
+
+class FullSpool:
+    """The memory spool, but it is full, in one of two ways, after the first batch."""
+
+    def __init__(self, spool: Spool, *, raises: bool) -> None:
+        self._spool = spool
+        self._raises = raises
+        self._batches = 0
+
+    async def accept(self, requests: Sequence[AcceptRequest]) -> Any:
+        self._batches += 1
+        if self._batches == 1:
+            return await self._spool.accept(requests)
+        full = SpoolFull("the disk is almost full")
+        if self._raises:
+            raise full
+        return [full for _ in requests]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._spool, name)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+async def test_a_full_spool_ends_the_list_with_what_was_taken(door: Any, raises: bool) -> None:
+    body = "email,name\n" + "".join(f"p{number}@in.example,P\n" for number in range(1_700))
+
+    def wrap(spool: Spool) -> Any:
+        return FullSpool(spool, raises=raises)
+
+    async with door(wrap=wrap) as opened:
+        await create(opened)
+        answer = await fill(opened, body)
+        assert len(await opened.envelopes()) == 500
+    assert (answer.status, answer.json["error"]["code"]) == (503, "spool_full")
+    assert int(answer.headers["retry-after"]) > 0
+    assert said(answer, accepted=500)["complete"] is False
+
+
+async def test_an_account_hands_in_so_many_lists_at_once(door: Any) -> None:
+    head = (
+        b"POST /v1/campaigns/spring/recipients HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
+        b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\nAuthorization: Basic %b\r\n\r\n"
+    )
+    async with door() as opened:
+        await create(opened)
+        pair = f"{opened.sender.api_key}:{opened.sender.secret_key}".encode()
+        streams: list[trio.SocketStream] = []
+        for _ in range(LISTS_OF_ACCOUNT_MAX):
+            stream = await trio.open_tcp_stream("127.0.0.1", opened.port)
+            await stream.send_all(head % base64.b64encode(pair))
+            # Leave to go on is given where the list is read.
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
+            streams.append(stream)
+        refused = await fill(opened, CSV)
+        assert (refused.status, refused.json["error"]["code"]) == (429, "too_many_lists")
+        await streams.pop().aclose()
+        with trio.fail_after(10):
+            while True:
+                answer = await fill(opened, CSV)
+                if answer.status != 429:
+                    break
+                await trio.sleep(0.02)
+        said(answer, accepted=2)
+        for stream in streams:
+            await stream.aclose()
 
 
 async def test_international_recipients_need_what_others_do_not(door: Any) -> None:

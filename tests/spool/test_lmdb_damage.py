@@ -8,8 +8,18 @@ import lmdb
 import pytest
 
 from engine.spool.activity import count_of
+from engine.spool.campaign_calls import NewCampaign
 from engine.spool.figure_calls import TimesGroup
-from engine.spool.interface import AcceptRequest, EventFilter, Group, Quota, Rest, Spool
+from engine.spool.interface import (
+    Accepted,
+    AcceptRequest,
+    CampaignEnded,
+    EventFilter,
+    Group,
+    Quota,
+    Rest,
+    Spool,
+)
 from engine.spool.lmdb_layout import U64, Tables, split_counter_key
 from engine.spool.projections import Projection
 from protocols.records import Account, DestinationRecord, Status, Suppression
@@ -307,3 +317,33 @@ async def test_lost_rows_are_given_back_by_the_sweeper(disk_spool: Harness, tmp_
         await h.sweep_all(spool)
         assert len(await h.claim(spool)) == 3
         assert [fault for fault in await spool.check_invariants() if "agenda" not in fault] == []
+
+
+async def test_a_damaged_campaign_takes_nobody_and_others_go_on(
+    disk_spool: Harness, tmp_path: Path
+) -> None:
+    async with disk_spool.open() as spool:
+        account = await h.make_account(spool)
+        made = [
+            (await spool.create_campaign(NewCampaign(account, name, b"x", bytes(16), "")))[0]
+            for name in ("spring", "autumn")
+        ]
+    flip(tmp_path, "campaign")
+    async with disk_spool.open() as spool:
+        account_id = account.account_id
+        assert await spool.campaign(account_id, "spring") is None
+        assert await spool.campaigns(account_id) == await spool.campaigns(None) == [made[1]]
+        parts = [
+            h.message("a@one.test", content=b"", campaign=each.name, campaign_id=each.campaign_id)
+            for each in made
+        ]
+        damaged, whole = await spool.accept([h.request_of(account, part) for part in parts])
+        assert isinstance(damaged, CampaignEnded)
+        assert isinstance(whole, Accepted)
+        await h.sweep_all(spool)
+        assert spool.spool_statistics().quarantined == 1
+        anew, is_new = await spool.create_campaign(
+            NewCampaign(account, "spring", b"x", bytes(16), "")
+        )
+        assert is_new
+        assert anew.campaign_id > made[1].campaign_id
