@@ -43,6 +43,7 @@ ROWS_AT_ONCE: Final = 64
 DESTINATIONS_MAX: Final = 10_000
 
 Subject = Literal["destinations", "totals"]
+SUBJECTS: Final[tuple[Subject, ...]] = ("destinations", "totals")
 
 
 class Board:
@@ -124,7 +125,7 @@ class Boards:
         self._boards: dict[tuple[Subject, int | None, Language], Board] = {}
         self._news = 0
         self._is_seen = True  # Somebody has looked since `_news` was counted up.
-        self._woken = trio.Event()
+        self._woken: dict[Subject, trio.Event] = {each: trio.Event() for each in SUBJECTS}
         spool.add_listener(self._committed)
 
     @property
@@ -143,7 +144,7 @@ class Boards:
         board = self._boards.get(key)
         if board is None:
             board = self._boards[key] = Board(subject, account, language)
-            self._woken.set()
+            self._woken[subject].set()
         board.watchers += 1
         try:
             yield board
@@ -155,20 +156,25 @@ class Boards:
     async def run(self) -> None:
         """Keep what is watched current. Runs until cancelled.
 
-        Each board has its own pace: totals are cheap and do not wait for a long list, and whoever
-        comes first to a board sees it at once.
+        Totals are cheap and do not wait until a long list has been gone through.
         """
+        async with trio.open_nursery() as nursery:
+            for subject in SUBJECTS:
+                nursery.start_soon(self._keep, subject)
+
+    async def _keep(self, subject: Subject) -> None:
+        """Look at the boards of one subject, each at its own pace and a new one at once."""
         while True:
             now_s = trio.current_time()
-            boards = list(self._boards.values())
+            boards = [each for each in self._boards.values() if each.subject == subject]
             due = [each for each in boards if self._due_s(each) <= now_s]
             if not due:
                 soonest_s = min(map(self._due_s, boards), default=float("inf"))
-                self._woken = trio.Event()
+                woken = self._woken[subject] = trio.Event()
                 with trio.CancelScope(deadline=soonest_s):
-                    await self._woken.wait()
+                    await woken.wait()
                 continue
-            for board in sorted(due, key=attrgetter("subject"), reverse=True):
+            for board in due:
                 began_s = trio.current_time()
                 board.seen_news, self._is_seen = self._news, True
                 await self._refresh(board)
@@ -184,7 +190,8 @@ class Boards:
         if self._is_seen and (notice.events or notice.due_destinations):
             self._news += 1
             self._is_seen = False
-            self._woken.set()
+            for woken in self._woken.values():
+                woken.set()
 
     async def _refresh(self, board: Board) -> None:
         if board.subject == "totals":
