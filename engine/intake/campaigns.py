@@ -65,7 +65,14 @@ class MailboxBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class CampaignBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A template and the name its mail goes under. Texts have placeholders: `{{name}}`."""
+    """A template and the name its mail goes under.
+
+    Placeholders in names, subject, texts and headers: `{{name}}` or `{{var:name}}` is the value of
+    a column, `{{name:"default"}}` stands in for an empty one, `{{url:name}}` is for a part of a
+    link, `{{address}}` is the recipient's; `{{"{{"}}` is two braces. A value is escaped in the HTML
+    and percent-encoded in `List-` headers. A recipient without a value for a placeholder without a
+    default is refused.
+    """
 
     campaign: str
     from_: MailboxBody = msgspec.field(name="from")

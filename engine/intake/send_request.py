@@ -35,7 +35,13 @@ class AttachmentIn(_In, frozen=True):
 
 
 class MessageIn(_In, frozen=True):
-    """One message, or the `Globals` that stand in for what messages do not say."""
+    """One message, or the `Globals` that stand in for what messages do not say.
+
+    With `TemplateLanguage` placeholders in `Subject`, `TextPart` and `HTMLPart` are filled in from
+    `Variables`: `{{var:name}}`, `{{var:name:"default"}}`, `{{url:name}}` for a part of a link. With
+    `Variables` alone only `[[var:name]]` is. A value is escaped in the HTML. Without a value and a
+    default the message is refused, or nothing stands there with `TemplateErrorDeliver`.
+    """
 
     from_: EmailIn | None = msgspec.field(default=None, name="From")
     sender: EmailIn | None = None
