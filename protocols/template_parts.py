@@ -38,7 +38,10 @@ class TextPart:
         whole = b"".join(literals)
         self.characters = sum(map(len, text.literals))
         self._longest_line = max(map(len, whole.split(b"\n")))
-        self._is_plain = whole.isascii() and not has_controls(whole)
+        # HTML from a machine is often one long line; then values are not even looked at.
+        self._is_plain = (
+            whole.isascii() and not has_controls(whole) and self._longest_line <= LINE_OCTETS_MAX
+        )
         self._is_base64 = not prefers_quoted_printable(whole)
 
     @property
