@@ -172,7 +172,7 @@ class ListIntake:
         campaign: Campaign,
         template: Template,
         *,
-        quota: Quota,
+        quota_of: Callable[[Account], Quota],
         typos: DomainTypos,
         language: Language,
         random_octets: Callable[[int], bytes],
@@ -181,7 +181,8 @@ class ListIntake:
         self._account = account
         self._campaign = campaign
         self._template = template
-        self._quota = quota
+        self._quota_of = quota_of
+        self._accounts_version = spool.accounts_version
         self._typos = typos
         self._language: Language = language
         self._random_octets = random_octets
@@ -307,7 +308,12 @@ class ListIntake:
     async def store(self, batch: list[NewMessage]) -> HttpError | None:
         """Have a batch stored; return why it was not taken, None if it was."""
         try:
-            [answer] = await self._spool.accept([AcceptRequest(self._account, batch, self._quota)])
+            if self._accounts_version != self._spool.accounts_version:
+                await self._look_again()
+            if self._account.disabled:
+                return HttpError(403, "account_suspended", "This account is suspended.")
+            request = AcceptRequest(self._account, batch, self._quota_of(self._account))
+            [answer] = await self._spool.accept([request])
         except SpoolError as error:
             return refusal_of(error)
         if not isinstance(answer, Accepted):
@@ -318,6 +324,13 @@ class ListIntake:
             self._paused += each.status is Status.PAUSED
             self._blocked += each.status is Status.BLOCKED
         return None
+
+    async def _look_again(self) -> None:
+        """Take the account as it is now: a list may come in for hours, and plans change."""
+        self._accounts_version = self._spool.accounts_version
+        for account in await self._spool.accounts():
+            if account.account_id == self._account.account_id:
+                self._account = account
 
     async def note_refused(self) -> None:
         """Count the refused lines into the campaign, at the end of the list."""

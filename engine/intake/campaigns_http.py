@@ -156,7 +156,7 @@ class CampaignsDoor:
             account,
             campaign,
             await self._template(campaign),
-            quota=quota_of(account, self._config),
+            quota_of=lambda account: quota_of(account, self._config),
             typos=self._typos,
             language=preferred_language(request.header(b"accept-language")),
             random_octets=self._random_octets,

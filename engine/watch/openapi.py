@@ -275,6 +275,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Make a campaign; as application/x-ndjson its recipients follow, one a line, and the "
         "answer is as for those. 200 if it is there already with the same content.",
         ("account",),
+        lists=("application/x-ndjson",),
         body=CampaignBody,
         answer=CampaignView,
         status="201",
@@ -283,6 +284,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Take a list of any length into a campaign: text/csv, or application/x-ndjson with "
         "{email, name, variables} a line. Who is in it already is passed over.",
         ("account",),
+        lists=("text/csv", "application/x-ndjson"),
         answer=ListAnswer,
     ),
     ("GET", "/v1/campaigns"): Operation(
@@ -399,8 +401,10 @@ def _operation(
         "parameters": parameters,
         "responses": responses,
     }
+    body: dict[str, Any] = {kind: {} for kind in operation.lists}
     if operation.body is not None:
-        body = {"application/json": {"schema": reference_of[operation.body]}}
+        body["application/json"] = {"schema": reference_of[operation.body]}
+    if body:
         described["requestBody"] = {"required": True, "content": body}
     if route.access is Access.OPEN:
         described["security"] = []

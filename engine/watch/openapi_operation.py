@@ -30,12 +30,14 @@ class V3Error(msgspec.Struct, rename="pascal"):
 class Operation:
     """What is to be said of a route. `parameters` are names of `PARAMETERS`.
 
-    `answer` None is JSON whose form others have fixed, `error` None likewise.
+    `answer` None is JSON whose form others have fixed, `error` None likewise. `lists` are the types
+    of a body that is lines of a list.
     """
 
     summary: str
     parameters: Sequence[str] = ()
     body: type | None = None
+    lists: Sequence[str] = ()
     answer: type | None = None
     answer_type: str = "application/json"
     error: type | None = Error

@@ -17,6 +17,7 @@ from engine.config import Config, Delivery, Plan
 from engine.intake.campaign_views import CampaignView
 from engine.intake.campaigns import FAULTS_SHOWN_MAX, ListAnswer
 from engine.intake.campaigns_http import DEFINITION_OCTETS_MAX, LISTS_OF_ACCOUNT_MAX
+from engine.spool.account_calls import AccountChange
 from engine.spool.interface import AcceptRequest, Spool, SpoolFull
 from protocols.records import CampaignState, Status, Suppression
 from protocols.variables import unpack_variables
@@ -367,6 +368,43 @@ async def test_a_full_spool_ends_the_list_with_what_was_taken(door: Any, raises:
     assert (answer.status, answer.json["error"]["code"]) == (503, "spool_full")
     assert int(answer.headers["retry-after"]) > 0
     assert said(answer, accepted=500)["complete"] is False
+
+
+class ChangingSpool(FullSpool):
+    """The memory spool, but the account is another one after the first batch."""
+
+    def __init__(self, spool: Spool, change: AccountChange) -> None:
+        super().__init__(spool, raises=False)
+        self._change = change
+
+    async def accept(self, requests: Sequence[AcceptRequest]) -> Any:
+        self._batches += 1
+        answers = await self._spool.accept(requests)
+        if self._batches == 1:
+            await self._spool.change_account(requests[0].account.account_id, self._change)
+        return answers
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "accepted", "paused"),
+    [
+        (AccountChange(plan=""), 200, 1_200, 490),
+        (AccountChange(disabled=True), 403, 500, 490),
+    ],
+)
+async def test_a_list_feels_what_changes_about_its_account(
+    door: Any, change: AccountChange, status: int, accepted: int, paused: int
+) -> None:
+    config = Config(
+        delivery=Delivery(ehlo_name="mail.out.example"),
+        plans=(Plan(name="tiny", messages_per_day=10),),
+    )
+    body = "email,name\n" + "".join(f"p{number}@in.example,P\n" for number in range(1_200))
+    async with door(config, plan="tiny", wrap=lambda spool: ChangingSpool(spool, change)) as opened:
+        await create(opened)
+        answer = await fill(opened, body)
+    assert answer.status == status
+    said(answer, accepted=accepted, paused=paused)
 
 
 async def test_an_account_hands_in_so_many_lists_at_once(door: Any) -> None:
