@@ -25,7 +25,7 @@ from engine.http_server import (
     Route,
 )
 from protocols.records import Status
-from tests.cli.test_control import nobody
+from tests.cli.test_control import answering, eilpost, engine_with, nobody
 
 COMMON = (
     *("--account", "shop", "--campaign", "spring sale"),
@@ -284,6 +284,32 @@ async def test_a_long_list_takes_no_more_memory_than_a_short_one(tmp_path: Path)
         highest_kb.append(int(done.stderr.split()[1]))
     # The list itself grew by 27 MB.
     assert highest_kb[1] - highest_kb[0] < 8_000, highest_kb
+
+
+async def test_faults_that_the_engine_does_not_name_are_counted(tmp_path: Path) -> None:
+    class Short(Book):
+        async def take(self, request: Request) -> Response:
+            fault = {"line": 2, "where": "email", "code": "no_at", "message": "no @"}
+            counts = {"accepted": 0, "repeated": 0, "refused": 1_500}
+            return Response.json({**counts, **NONE, "faults": [fault] * 1_000})
+
+    async with engine_of(Short(), tmp_path / "data"):
+        text = ("--text", str(tmp_path / "text.txt"))
+        said = await send(tmp_path, *COMMON, *text, "-", stdin=people(1).encode())
+    assert said.exit_code == 1
+    assert said.stderr.count("-:2: no @\n") == 1_000
+    assert "-:2: 500 more lines after this have faults\n" in said.stderr
+
+
+async def test_a_name_that_two_accounts_have_is_not_guessed(tmp_path: Path) -> None:
+    rows = [{"campaign": "spring", "account": account} for account in ("shop", "club")]
+    listing = answering({"campaigns": rows, "after": None})
+    async with engine_with(tmp_path / "data", get_campaigns=listing):
+        said = await eilpost(tmp_path / "data", "campaign", "pause", "spring")
+        missing = await eilpost(tmp_path / "data", "campaign", "pause", "autumn")
+    assert said.exit_code == 2
+    assert "several accounts have it; say --account, of shop, club" in said.stderr
+    assert (missing.exit_code, missing.stderr) == (1, "Error: there is no campaign 'autumn'\n")
 
 
 def test_options_go_before_the_file(tmp_path: Path) -> None:
