@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import rig
-from bench.children import NameServer
 from bench.report import Report
-from engine.rehearsal.engine_process import EngineFailed, HttpClient, free_port
+from engine.rehearsal.engine_process import EngineFailed, HttpClient
 
 SIZES = {"queued": (1_000_000,), "destinations": (1, 10_000), "asks": (400,)}
 
-RECIPIENTS_PER_CONTENT = 100
-OCTETS = 400
 CAMPAIGN = "bench"
 
 
@@ -31,31 +28,15 @@ def answer(sizes: dict[str, list[int]], directory: Path, report: Report) -> None
 def _measure(directory: Path, report: Report, queued: int, destinations: int, asks: int) -> None:
     case = f"{queued} queued, {destinations} destinations, {asks} asked"
     place = directory / f"explain-{queued}-{destinations}"
-    dead = f'[[route]]\ndomain = "*"\nnext_hop = "127.0.0.1:{free_port()}"\n'
-    with NameServer({"good": ("127.0.0.1", 1)}) as name_server:
-        engine, credentials = rig.new_engine(place, rig.settings(name_server, 25, dead))
-        report.limits = rig.limits_of(engine)
-        rig.prefill(
-            engine,
-            messages=queued,
-            destinations=destinations,
-            octets=OCTETS,
-            recipients=RECIPIENTS_PER_CONTENT,
-        )
-        engine.start()
-        try:
-            engine.wait_until_ready()
-            client = HttpClient(engine.port, credentials)
-            ids = _ids(client, asks)
-            told, took_ms = _ask(client, [f"/v1/messages/{each}/explain" for each in ids])
-            _, alone_ms = _ask(client, [f"/v1/messages/{each}" for each in ids])
-            whole = [f"/v1/campaigns/{CAMPAIGN}/{what}" for what in ("explain", "forecast")]
-            _, explain_ms = _ask(client, whole[:1] * 5)
-            _, forecast_ms = _ask(client, whole[1:] * 5)
-            client.close()
-        finally:
-            engine.kill()
-    rig.remove(place)
+    with rig.waiting(place, report, queued=queued, destinations=destinations) as (engine, account):
+        client = HttpClient(engine.port, account)
+        ids = _ids(client, asks)
+        told, took_ms = _ask(client, [f"/v1/messages/{each}/explain" for each in ids])
+        _, alone_ms = _ask(client, [f"/v1/messages/{each}" for each in ids])
+        whole = [f"/v1/campaigns/{CAMPAIGN}/{what}" for what in ("explain", "forecast")]
+        _, explain_ms = _ask(client, whole[:1] * 5)
+        _, forecast_ms = _ask(client, whole[1:] * 5)
+        client.close()
     for name, times_ms in (("explain", took_ms), ("the mail alone", alone_ms)):
         cuts = statistics.quantiles(times_ms, n=100)
         report.add(case, f"{name}, p50", cuts[49], "ms")

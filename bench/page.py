@@ -14,15 +14,12 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from bench import rig
-from bench.children import NameServer
 from bench.chromium import has_chromium, open_browser
 from bench.report import Report
-from engine.rehearsal.engine_process import Credentials, EngineFailed, EngineProcess, free_port
+from engine.rehearsal.engine_process import Credentials, EngineFailed, EngineProcess
 
 SIZES = {"queued": (1_000_000,), "destinations": (10_000,), "loads": (9,)}
 
-RECIPIENTS_PER_CONTENT = 100
-OCTETS = 400
 # The marks that the page sets, beside what the browser measures itself.
 MOMENTS = {
     "first-contentful-paint": "first paint",
@@ -49,28 +46,12 @@ def answer(sizes: dict[str, list[int]], directory: Path, report: Report) -> None
 def _measure(directory: Path, report: Report, queued: int, destinations: int, loads: int) -> None:
     case = f"{queued} queued, {destinations} destinations, {loads} loads"
     place = directory / f"page-{queued}-{destinations}"
-    dead = f'[[route]]\ndomain = "*"\nnext_hop = "127.0.0.1:{free_port()}"\n'
-    with NameServer({"good": ("127.0.0.1", 1)}) as name_server:
-        engine, credentials = rig.new_engine(place, rig.settings(name_server, 25, dead))
-        report.limits = rig.limits_of(engine)
-        rig.prefill(
-            engine,
-            messages=queued,
-            destinations=destinations,
-            octets=OCTETS,
-            recipients=RECIPIENTS_PER_CONTENT,
-        )
-        engine.start()
+    with rig.waiting(place, report, queued=queued, destinations=destinations) as waiting:
+        browser = open_browser(directory / "profile", languages="en", size="1280,900")
         try:
-            engine.wait_until_ready()
-            browser = open_browser(directory / "profile", languages="en", size="1280,900")
-            try:
-                seen = _load(browser, engine, credentials, loads)
-            finally:
-                browser.quit()
+            seen = _load(browser, *waiting, loads)
         finally:
-            engine.kill()
-    rig.remove(place)
+            browser.quit()
     for mark, name in MOMENTS.items():
         times_ms = [each[mark] for each in seen]
         report.add(case, f"{name}, median", statistics.median(times_ms), "ms")

@@ -18,10 +18,14 @@ from engine.rehearsal.engine_process import (
     EngineFailed,
     EngineProcess,
     HttpClient,
+    free_port,
     status_counts,
 )
 
 ACCOUNT = "bench"
+# Mail that only waits: it is there to be many, not to be large.
+WAITING_OCTETS = 400
+WAITING_RECIPIENTS = 100
 # How often the sink is asked while its first message is waited for: the cost of
 # starting the engine must not be counted for the messages.
 SOON_S = 0.02
@@ -60,6 +64,31 @@ def world(place: Path, report: Report, *, hosts: int, stamps: bool = False) -> I
         report.limits = limits_of(engine)
         try:
             yield World(sink, engine, credentials)
+        finally:
+            engine.kill()
+    remove(place)
+
+
+@contextmanager
+def waiting(
+    place: Path, report: Report, *, queued: int, destinations: int
+) -> Iterator[tuple[EngineProcess, Credentials]]:
+    """Start an engine in which `queued` small mails wait for a receiver that is out of reach."""
+    dead = f'[[route]]\ndomain = "*"\nnext_hop = "127.0.0.1:{free_port()}"\n'
+    with NameServer({"good": ("127.0.0.1", 1)}) as name_server:
+        engine, credentials = new_engine(place, settings(name_server, 25, dead))
+        report.limits = limits_of(engine)
+        prefill(
+            engine,
+            messages=queued,
+            destinations=destinations,
+            octets=WAITING_OCTETS,
+            recipients=WAITING_RECIPIENTS,
+        )
+        engine.start()
+        try:
+            engine.wait_until_ready()
+            yield engine, credentials
         finally:
             engine.kill()
     remove(place)
