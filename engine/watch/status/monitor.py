@@ -30,9 +30,9 @@ from engine.watch.status.words import (
 from protocols.records import DamagedRecord, pack_record, unpack_record
 
 EVERY_S: Final = 5.0
-# A walk over the destinations may take long where there are many: never more than a twentieth.
+# A walk over the destinations may take long where there are many: never more than a fiftieth.
 SITES_EVERY_S: Final = 20.0
-COST_SHARE: Final = 20.0
+COST_SHARE: Final = 50.0
 # So many looks lie between two proofs of life: half a minute.
 ALIVE_LOOKS: Final = 6
 # What is shorter is a restart, which nobody's program notices but for one refused connection.
