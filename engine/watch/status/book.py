@@ -5,6 +5,7 @@ only when it is durable. Decides neither when an incident opens nor who is told.
 """
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Final, TypeVar
 
 import msgspec
@@ -99,6 +100,11 @@ class StatusBook:
             for entry in self._entries.values()
             if entry.incident.is_open and entry.incident.cause
         }
+
+    def times_back(self, incident_id: str) -> int:
+        """How often an entry went on after it had been resolved."""
+        stages = [update.stage for update in self._entries[incident_id].updates]
+        return sum(before in ENDED and after not in ENDED for before, after in pairwise(stages))
 
     async def wait_for_change(self, version: int) -> None:
         """Wait until the book is no longer at `version`."""

@@ -4,7 +4,7 @@ A level is how well a component works at this moment. A condition is something w
 it lasts; whether it has lasted is `Steady`'s question.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +16,8 @@ from engine.watch.status.sites import NOTHING_SEEN, SitesSeen, SiteTrouble
 # comes and goes faster is nothing that a reader could act on.
 OPENS_AFTER_MS: Final = 60_000
 RESOLVES_AFTER_MS: Final = 120_000
+# What comes back again and again has to stay away for longer each time: its readers get mail.
+RESOLVES_AFTER_MS_MAX: Final = 1_800_000
 # A full sync takes milliseconds, on a poor disk some hundred. Senders' programs wait a minute.
 COMMIT_S_SLOW: Final = 1.0
 COMMIT_S_STUCK: Final = 15.0
@@ -174,10 +176,10 @@ class Steady:
         self._dismissed: set[str] = set()
 
     def look(
-        self, now_unix_ms: int, keys: Iterable[str], open_keys: Iterable[str]
+        self, now_unix_ms: int, keys: Iterable[str], open_keys: Mapping[str, int]
     ) -> tuple[list[str], list[str]]:
         """Return which keys are to be opened and which to be resolved now, of those that are so
-        and those that are open.
+        and those that are open, each with how often it has come back.
         """
         are_so, are_open = set(keys), set(open_keys)
         self._dismissed &= are_so
@@ -198,7 +200,7 @@ class Steady:
         to_resolve = [
             key
             for key, since_unix_ms in self._over_since.items()
-            if now_unix_ms - since_unix_ms >= RESOLVES_AFTER_MS
+            if now_unix_ms - since_unix_ms >= resolves_after_ms(open_keys[key])
         ]
         return to_open, to_resolve
 
@@ -209,6 +211,11 @@ class Steady:
     def since_unix_ms(self, key: str) -> int:
         """Since when it has been so without a break; 0 if it is not."""
         return self._since.get(key, 0)
+
+
+def resolves_after_ms(times_back: int) -> int:
+    """Return for how long something must not be so, if it has come back so often."""
+    return min(RESOLVES_AFTER_MS << min(times_back, 10), RESOLVES_AFTER_MS_MAX)
 
 
 def levels_now(

@@ -195,7 +195,8 @@ class Monitor:
     async def _follow(self, conditions: dict[str, Condition]) -> None:
         now_unix_ms = self._now_unix_ms()
         open_causes = self._book.open_causes()
-        to_open, to_resolve = self._steady.look(now_unix_ms, conditions, open_causes)
+        times_back = {cause: self._book.times_back(each) for cause, each in open_causes.items()}
+        to_open, to_resolve = self._steady.look(now_unix_ms, conditions, times_back)
         for key in to_open:
             await self._open(conditions[key], now_unix_ms)
         for key in to_resolve:

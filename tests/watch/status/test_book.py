@@ -128,4 +128,9 @@ async def test_an_incident_that_comes_back_soon_is_the_same_one(harness: Harness
         assert found is not None
         assert found.incident.incident_id == entry.incident.incident_id
         assert book.recent("site:b", now + 1_000) is None
-        assert book.recent("site:a", now + 3_600_001) is None
+        assert book.times_back(entry.incident.incident_id) == 0
+        for times in (1, 2):
+            await book.add(entry.incident.incident_id, Stage.INVESTIGATING, TEXT)
+            await book.add(entry.incident.incident_id, Stage.RESOLVED, TEXT)
+            assert book.times_back(entry.incident.incident_id) == times
+        assert book.recent("site:a", now + 3_601_000) is None

@@ -10,10 +10,12 @@ from engine.watch.status.components import Component, Level
 from engine.watch.status.judging import (
     OPENS_AFTER_MS,
     RESOLVES_AFTER_MS,
+    RESOLVES_AFTER_MS_MAX,
     Facts,
     Steady,
     judge,
     levels_now,
+    resolves_after_ms,
 )
 from engine.watch.status.sites import SitesSeen, SiteTrouble
 
@@ -66,47 +68,47 @@ def test_facts_are_judged(
 
 def test_a_condition_opens_after_a_minute_and_ends_after_two() -> None:
     steady = Steady()
-    assert steady.look(0, ["a"], []) == ([], [])
-    assert steady.look(OPENS_AFTER_MS - 1, ["a"], []) == ([], [])
-    assert steady.look(OPENS_AFTER_MS, ["a"], []) == (["a"], [])
+    assert steady.look(0, ["a"], {}) == ([], [])
+    assert steady.look(OPENS_AFTER_MS - 1, ["a"], {}) == ([], [])
+    assert steady.look(OPENS_AFTER_MS, ["a"], {}) == (["a"], [])
     assert steady.since_unix_ms("a") == 0
     now = OPENS_AFTER_MS
-    assert steady.look(now + 1, [], ["a"]) == ([], [])
-    assert steady.look(now + RESOLVES_AFTER_MS, [], ["a"]) == ([], [])
-    assert steady.look(now + RESOLVES_AFTER_MS + 1, [], ["a"]) == ([], ["a"])
+    assert steady.look(now + 1, [], {"a": 0}) == ([], [])
+    assert steady.look(now + RESOLVES_AFTER_MS, [], {"a": 0}) == ([], [])
+    assert steady.look(now + RESOLVES_AFTER_MS + 1, [], {"a": 0}) == ([], ["a"])
 
 
 def test_what_comes_and_goes_neither_opens_nor_ends() -> None:
     steady = Steady()
     for now in range(0, 600_000, 30_000):
         keys = ["a"] if now // 30_000 % 2 else []
-        assert steady.look(now, keys, []) == ([], [])
-        assert steady.look(now, keys, ["a"])[1] == []
+        assert steady.look(now, keys, {}) == ([], [])
+        assert steady.look(now, keys, {"a": 0})[1] == []
 
 
 def test_a_restart_in_the_middle_still_resolves() -> None:
     # Open in the book, and this process has never seen it be so.
     steady = Steady()
-    assert steady.look(5_000, [], ["a"]) == ([], [])
-    assert steady.look(5_000 + RESOLVES_AFTER_MS, [], ["a"]) == ([], ["a"])
+    assert steady.look(5_000, [], {"a": 0}) == ([], [])
+    assert steady.look(5_000 + RESOLVES_AFTER_MS, [], {"a": 0}) == ([], ["a"])
 
 
 def test_what_a_person_resolved_opens_again_only_after_it_was_over() -> None:
     steady = Steady()
-    steady.look(0, ["a"], [])
-    assert steady.look(OPENS_AFTER_MS, ["a"], []) == (["a"], [])
+    steady.look(0, ["a"], {})
+    assert steady.look(OPENS_AFTER_MS, ["a"], {}) == (["a"], [])
     steady.dismiss("a")
-    assert steady.look(10 * OPENS_AFTER_MS, ["a"], []) == ([], [])
-    steady.look(11 * OPENS_AFTER_MS, [], [])
-    steady.look(12 * OPENS_AFTER_MS, ["a"], [])
-    assert steady.look(13 * OPENS_AFTER_MS, ["a"], []) == (["a"], [])
+    assert steady.look(10 * OPENS_AFTER_MS, ["a"], {}) == ([], [])
+    steady.look(11 * OPENS_AFTER_MS, [], {})
+    steady.look(12 * OPENS_AFTER_MS, ["a"], {})
+    assert steady.look(13 * OPENS_AFTER_MS, ["a"], {}) == (["a"], [])
 
 
 def test_a_clock_that_was_set_back_holds_nothing_up() -> None:
     steady = Steady()
-    steady.look(1_000_000, ["a"], [])
-    assert steady.look(0, ["a"], []) == ([], [])
-    assert steady.look(OPENS_AFTER_MS, ["a"], []) == (["a"], [])
+    steady.look(1_000_000, ["a"], {})
+    assert steady.look(0, ["a"], {}) == ([], [])
+    assert steady.look(OPENS_AFTER_MS, ["a"], {}) == (["a"], [])
 
 
 def test_open_incidents_lower_what_is_measured() -> None:
@@ -122,3 +124,13 @@ def test_open_incidents_lower_what_is_measured() -> None:
     assert levels[Component.STREAM] is Level.DEGRADED
     assert levels[Component.DELIVERY] is Level.PARTIAL
     assert levels[Component.DNS] is Level.OPERATIONAL
+
+
+def test_what_comes_back_has_to_stay_away_for_longer() -> None:
+    waits = [resolves_after_ms(times) for times in range(8)]
+    assert waits[:4] == [RESOLVES_AFTER_MS * factor for factor in (1, 2, 4, 8)]
+    assert waits[4:] == [RESOLVES_AFTER_MS_MAX] * 4
+    steady = Steady()
+    steady.look(0, [], {"a": 1})
+    assert steady.look(RESOLVES_AFTER_MS, [], {"a": 1}) == ([], [])
+    assert steady.look(2 * RESOLVES_AFTER_MS, [], {"a": 1}) == ([], ["a"])
