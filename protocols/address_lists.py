@@ -10,7 +10,7 @@ mark too many makes it swallow all that follows.
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -133,6 +133,11 @@ class Lines:
         self._next_line = next_line
         self._number = before
         self._again: deque[Line] = deque()
+
+    @property
+    def given_back(self) -> Sequence[Line]:
+        """The lines that come again before any new one."""
+        return self._again
 
     def take(self) -> Line | None:
         """Return the next line, None after the last. Raises ListRefused for what is no text."""

@@ -74,6 +74,10 @@ class PushedLines:
         self._rest = rest[: LINE_OCTETS_MAX + 1]
         self._lines.extend(line + b"\n" for line in lines)
 
+    def has(self, octets: bytes) -> bool:
+        """Say whether a line that is here contains these octets."""
+        return any(octets in line for line in self._lines)
+
     def finish(self) -> None:
         """Say that no more octets come."""
         if self._rest:
@@ -113,8 +117,7 @@ class RecipientList:
 
         Raises ListRefused for what is no such list.
         """
-        # A quoted cell may go on over so many lines: with fewer, its end may still be to come.
-        if self._is_csv and not self._pushed.is_finished and len(self._pushed) <= RECORD_LINES_MAX:
+        if self._is_csv and not self.is_finished and self._may_go_on():
             return None
         line = self._lines.take()
         if line is None:
@@ -125,6 +128,13 @@ class RecipientList:
             self._read_heading(line)
             return self.take()
         return self._from_cells(line, self._layout)
+
+    def _may_go_on(self) -> bool:
+        """Say whether a quoted cell may be here whose end is still to come."""
+        again = self._lines.given_back
+        if len(again) + len(self._pushed) > RECORD_LINES_MAX:
+            return False
+        return self._pushed.has(b'"') or any(b'"' in line.octets for line in again)
 
     def _read_heading(self, line: Line) -> None:
         if (found := too_long(line)) is not None:

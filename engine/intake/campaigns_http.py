@@ -163,7 +163,7 @@ class CampaignsDoor:
         )
         fault: HttpError | None = None
         try:
-            await _take_in(intake, entries, request.body_parts())
+            await take_in(intake, entries, request.body_parts())
         except HttpError as error:
             fault = error
         return await self._answer(account, campaign, intake, fault, status)
@@ -200,7 +200,7 @@ class CampaignsDoor:
             raise HttpError(409, "template_damaged", text, "campaign") from error
 
 
-async def _take_in(intake: ListIntake, entries: RecipientList, parts: AsyncIterator[bytes]) -> None:
+async def take_in(intake: ListIntake, entries: RecipientList, parts: AsyncIterator[bytes]) -> None:
     """Check and store a list as it comes. What was checked when it breaks off is stored, too.
 
     Raises HttpError where it does, or for what is not taken.

@@ -103,6 +103,21 @@ def test_what_was_written_is_what_is_read(rows: list[dict[str, str]], piece: int
         assert isinstance(entry, LineFault) or entry.variables == row
 
 
+def test_a_line_is_read_as_soon_as_it_cannot_go_on() -> None:
+    entries = RecipientList(is_csv=True)
+    for number, octets in enumerate((b"email,name\n", b"a@x.test,Ann\n", b"b@x.test,Bob\n")):
+        entries.feed(octets)
+        entry = entries.take()
+        assert (entry is None) == (number == 0)
+    entries.feed(b'c@x.test,"Cyd\n')
+    assert entries.take() is None
+    entries.feed(b'and Co"\nd@x.test,')
+    assert entries.take() is None, "the mark that closes may have been meant to open"
+    entries.finish()
+    assert [each[0] for each in (entries.take(), entries.take()) if each is not None] == [4, 6]
+    assert entries.take() is None
+
+
 def test_octets_that_are_no_utf8_are_named_with_their_column() -> None:
     octets = b"email,name,x\na@x.test,\xff,\xe4\n\xe4@x.test,n,x\nb@x.test,n,x\n"
     latin, address, good = read(octets, is_csv=True)
