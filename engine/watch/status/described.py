@@ -67,6 +67,9 @@ STATUS_OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         answer_type="text/html",
         status="202",
     ),
+    ("GET", "/status/subscriptions"): Operation(
+        "Leads to the form.", ("lang",), answer_type="text/html", status="303"
+    ),
     ("GET", "/status/subscriptions/confirm"): Operation(
         "The page with the button that confirms.", ("token",), answer_type="text/html"
     ),

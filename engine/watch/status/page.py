@@ -133,20 +133,21 @@ class Page:
         return (
             f'<article id="incident-{incident.incident_id}" class="entry impact-{kind}">'
             f"<h3>{escape(incident.title.in_(self._language))}</h3>"
-            f"<p>{self._times(entry)}</p>{about}<ol>{''.join(self._updates(entry))}</ol></article>"
+            f"{self._times(entry)}{about}<ol>{''.join(self._updates(entry))}</ol></article>"
         )
 
     def _times(self, entry: Entry) -> str:
+        """When it was or will be; an announcement has its one time beside its text."""
         incident, words = entry.incident, self._words
-        if incident.kind is Kind.MAINTENANCE:
-            text = words["from_to"].replace("{from}", self._time(incident.from_unix_ms))
-            return text.replace("{until}", self._time(incident.until_unix_ms))
+        begins, ends = incident.created_unix_ms, incident.resolved_unix_ms
         if incident.kind is Kind.ANNOUNCEMENT:
-            return self._time(incident.created_unix_ms)
-        if incident.resolved_unix_ms:
-            text = words["lasted"].replace("{from}", self._time(incident.created_unix_ms))
-            return text.replace("{until}", self._time(incident.resolved_unix_ms))
-        return words["since"].replace("{time}", self._time(incident.created_unix_ms))
+            return ""
+        if incident.kind is Kind.MAINTENANCE:
+            text, begins, ends = words["from_to"], incident.from_unix_ms, incident.until_unix_ms
+        else:
+            text = words["lasted"] if ends else words["since"]
+        text = text.replace("{from}", self._time(begins)).replace("{until}", self._time(ends))
+        return f"<p>{text}</p>"
 
     def _updates(self, entry: Entry) -> Iterator[str]:
         is_announcement = entry.incident.kind is Kind.ANNOUNCEMENT

@@ -25,6 +25,7 @@ NAMED_MAX: Final = 20
 ASKED_MAX: Final = 5
 # A pace at which what waits is gone within this time is no delay worth a line.
 DRAIN_S_MIN: Final = 300.0
+NAMELESS: Final = "…"
 PAUSED_PLACE: Final = STATUSES.index(Status.PAUSED)
 
 
@@ -130,8 +131,9 @@ class SiteWalk:
                 break
             if not is_unreachable and not self._is_throttled(site):
                 continue
-            if await self._is_of_many(site):
-                name = self._name(site)
+            rows = [row for _, row in site.rows]
+            if await self._is_of_many(rows):
+                name = await self._name(site.key, rows)
                 found.append(SiteTrouble(site.key, name, is_unreachable, site.is_dns))
         return found
 
@@ -151,7 +153,7 @@ class SiteWalk:
                 return True
         return False
 
-    async def _is_of_many(self, site: _Site) -> bool:
+    async def _is_of_many(self, rows: Sequence[DestinationRow]) -> bool:
         accounts = [
             account
             for account in await self._spool.accounts()
@@ -160,7 +162,7 @@ class SiteWalk:
         wanted = max(1, min(self._accounts_min, len(accounts)))
         concerned = 0
         for account in accounts:
-            for _, row in site.rows[:ASKED_MAX]:
+            for row in rows[:ASKED_MAX]:
                 own = await self._spool.destinations(
                     account_id=account.account_id, after=just_before(row.destination), limit=1
                 )
@@ -171,18 +173,23 @@ class SiteWalk:
                 return True
         return False
 
-    def _name(self, site: _Site) -> str:
+    async def _name(self, key: str, rows: Sequence[DestinationRow]) -> str:
         """What people know it by: its only domain, or whose mail servers they are."""
-        if len(site.rows) == 1 or site.key == site.rows[0][1].destination:
-            return site.rows[0][1].destination
-        host = site.key.partition(",")[0]
+        if len(rows) == 1:
+            return rows[0].destination
+        host = key.partition(",")[0].rpartition(":")[0] or key.partition(",")[0]
         try:
-            ip_address(host.rpartition(":")[0].strip("[]"))
+            ip_address(host.strip("[]"))
         except ValueError:
             if self._suffixes is None:
                 self._suffixes = PublicSuffixList()
             return str(self._suffixes.privatesuffix(host) or host)
-        return site.rows[0][1].destination  # A route of ours, whose address tells nobody anything.
+        # A route of ours to an address, which is nobody's business, for domains of which some may
+        # be one sender's alone.
+        for row in rows[:ASKED_MAX]:
+            if await self._is_of_many([row]):
+                return row.destination
+        return NAMELESS
 
 
 def _add(site: _Site, waiting: int, row: DestinationRow) -> None:

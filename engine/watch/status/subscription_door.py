@@ -119,6 +119,7 @@ class SubscriptionDoor:
         small = FORM_OCTETS_MAX
         return [
             Route("POST", "/status/subscriptions", self.ask, Access.OPEN, small),
+            Route("GET", "/status/subscriptions", self.lead_back, Access.OPEN),
             Route("GET", confirm, self.show_confirm, Access.OPEN),
             Route("POST", confirm, self.confirm, Access.OPEN, small),
             Route("GET", leave, self.show_leave, Access.OPEN),
@@ -144,7 +145,9 @@ class SubscriptionDoor:
             return self._bad_address(language, address, read)
         answer = self._limits.ask(compared(address), request.peer)
         if answer is Answer.REFUSE:
-            return self._notice(language, "refused", 429)
+            refused = self._notice(language, "refused", 429)
+            refused.headers = (*refused.headers, ("retry-after", "3600"))
+            return refused
         if answer is Answer.SEND:
             wish = Wish(address, reads, frequency, self._now_unix_ms() + CONFIRM_MS)
             try:
@@ -152,6 +155,11 @@ class SubscriptionDoor:
             except SpoolError:
                 return self._notice(language, "closed", 503)
         return self._notice(language, "sent", 202)
+
+    async def lead_back(self, request: Request) -> Response:
+        """Whoever opens the address that the form is sent to wants the form."""
+        location = f"/status?lang={language_of(request)}#subscribe"
+        return Response(303, b"", HTML_TYPE, (("location", location),))
 
     async def show_confirm(self, request: Request) -> Response:
         """Show the button."""

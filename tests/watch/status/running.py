@@ -13,7 +13,7 @@ import trio
 
 from engine.clock import VirtualClock
 from engine.compose import Engine, Seams, running_engine
-from engine.config import Config, Http, Rule, SpoolTable, StatusTable
+from engine.config import Config, Http, Route, Rule, SpoolTable, StatusTable
 from engine.config_values import ListenAddress
 from engine.delivery.resolver import Resolver
 from engine.http_server import HttpError, Identity, Request, Response, error_response
@@ -43,6 +43,7 @@ class Running:
     receivers: dict[str, Receiver] = field(default_factory=dict)
     status: StatusTable = field(default_factory=lambda: StatusTable(site_messages_min=20))
     rules: tuple[Rule, ...] = ()
+    routes: tuple[Route, ...] = ()
     resolver: Resolver | None = None
     engine: Engine | None = None
     seed: int = 1
@@ -77,6 +78,7 @@ class Running:
             spool=SpoolTable(url=self.spool_url),  # type: ignore[arg-type]  # a memory spool has a name
             delivery=settings.delivery,
             rules=self.rules,
+            routes=self.routes,
             status=self.status,
         )
 

@@ -116,7 +116,11 @@ async def test_one_client_cannot_ask_for_many(place: Running, autojump_clock: Mo
     async with place.running():
         statuses = [(await ask(place, f"r{n}@one.test")).status for n in range(12)]
         assert statuses == [202] * 10 + [429] * 2
+        refused = await ask(place, "r@one.test")
+        assert dict(refused.headers)["retry-after"] == "3600"
         assert (await ask(place, "s@one.test", peer="192.0.2.2")).status == 202
+        led = await place.ask("GET", "/status/subscriptions?lang=de")
+        assert (led.status, dict(led.headers)["location"]) == (303, "/status?lang=de#subscribe")
         assert await mails_to(place, "r10@one.test") == 0
 
 

@@ -9,8 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from engine.config import Rule
-from engine.config_values import DomainPattern, Rate
+from engine.config import Route, Rule
+from engine.config_values import DomainPattern, NextHop, Rate
 from engine.delivery.resolver import AnswerCounts, DnsResolver
 from engine.rehearsal.behaviour import Behaviour
 from engine.rehearsal.dns_server import DnsServer
@@ -58,6 +58,21 @@ async def test_a_site_that_is_down_for_many_is_an_incident_until_it_is_back(
         assert over["updates"][-1]["text"] == "Mail to down.test is delivered again."
         assert status["indicator"] == "none"
         assert len(receiver.acceptances) == 30
+
+
+async def test_a_route_to_an_address_is_told_by_a_domain_of_many(
+    place: Running, autojump_clock: MockClock
+) -> None:
+    place.routes = (Route(domain=DomainPattern("*.test"), next_hop=NextHop("127.0.0.9", 25)),)
+    async with place.running():
+        one, two = await place.account("one"), await place.account("two")
+        await place.send(one, "private.test", 30)
+        await place.send(one, "shared.test", 10)
+        await place.send(two, "shared.test", 10)
+        status = await place.wait_for(lambda status: status["incidents"], 300)
+        assert titles(status["incidents"]) == ["Delayed delivery to shared.test"]
+        assert "private.test" not in str(status)
+        assert "127.0.0.9" not in str(status)
 
 
 async def test_one_senders_trouble_is_not_told(place: Running, autojump_clock: MockClock) -> None:
