@@ -61,6 +61,17 @@ def show(name: str, account: str | None, as_json: bool) -> None:
     _print(found, as_json)
 
 
+@command.command
+@click.argument("name")
+@click.option("--reason", default="", metavar="TEXT", help="For people; is shown with it.")
+@account_option
+@json_option
+@config_option
+def pause(name: str, reason: str, account: str | None, as_json: bool) -> None:
+    """Hold back what waits of the campaign NAME, and what comes later."""
+    _ask("pause", name, account, {"reason": reason}, as_json)
+
+
 def _change(verb: str, help_text: str) -> None:
     """Add the command `verb`, which asks the route of that name."""
 
@@ -70,16 +81,19 @@ def _change(verb: str, help_text: str) -> None:
     @json_option
     @config_option
     def change(name: str, account: str | None, as_json: bool) -> None:
-        with failures(EngineStopped, EngineRefused), engine(load()) as asked:
-            owner = account or _owner(asked, name)
-            target = target_of(f"{_route(name)}/{verb}", {"account": owner})
-            _print(asked.post(target, {}), as_json)
+        _ask(verb, name, account, {}, as_json)
 
 
-_change("pause", "Hold back what waits of the campaign NAME, and what comes later.")
 _change("resume", "Let the mail of the campaign NAME go on.")
 _change("cancel", "End the campaign NAME: what waits is cancelled, and nobody can be added.")
 _change("close", "Let nobody be added to the campaign NAME; its mail goes on.")
+
+
+def _ask(verb: str, name: str, account: str | None, body: Mapping[str, str], as_json: bool) -> None:
+    with failures(EngineStopped, EngineRefused), engine(load()) as asked:
+        say_if_stopped(asked)
+        owner = account or _owner(asked, name)
+        _print(asked.post(target_of(f"{_route(name)}/{verb}", {"account": owner}), body), as_json)
 
 
 def _route(name: str) -> str:

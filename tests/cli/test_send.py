@@ -143,9 +143,9 @@ def test_a_campaign_from_its_list_to_its_end(place: Path) -> None:
         assert first == "spring sale, of shop  open"
         assert second.startswith("  2 of 3 final: 2 delivered, 1 ")
         assert third.endswith(": 3 accepted, 1 already there, 2 refused")
-        held = eilpost(place, "campaign", "pause", "spring sale").stdout
+        held = eilpost(place, "campaign", "pause", "spring sale", "--reason", "a typo").stdout
         assert held.startswith("spring sale, of shop  paused\n")
-        assert " by operator\n" in held
+        assert " by operator: a typo\n" in held
         states = [
             json.loads(eilpost(place, "campaign", deed, "spring sale", "--json").stdout)["state"]
             for deed in ("pause", "resume", "close")
