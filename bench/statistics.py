@@ -96,6 +96,7 @@ def _queries(days: int) -> dict[str, str]:
         "times, day": f"{times}?group=day",
         "times, destination in one day": f"{times}?group=destination&from={yesterday}&to={today}",
         "times, destination": f"{times}?group=destination",
+        "times, the 50 busiest in range": f"{times}?group=destination&busiest=50&from={some}",
         "series, hour in minutes": series,
         "series, month in hours": f"{series}?step=3600&from={some}",
         "waiting at one destination": "/v1/messages?destination=d7.good.bench.test&status=queued"

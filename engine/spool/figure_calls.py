@@ -1,6 +1,6 @@
 """What happened when, and how long deliveries took: the spool's answers about time."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -57,11 +57,13 @@ class FigureCalls(Protocol):
         to_unix_ms: int | None = None,
         after: str | None = None,
         limit: int | None = None,
+        names: Collection[str] | None = None,
     ) -> Sequence[TimesRow]:
         """Return how long deliveries took, sorted by key; only what has deliveries is there.
 
         A range is of acceptance, in whole days in UTC that overlap it. A time counts from
         acceptance to the receiver's reply, whatever was waited for: a pause, a hold, a retry.
-        `after` and `limit` are of keys: rows behind that one, so many at most.
+        `after` and `limit` are of keys: rows behind that one, so many at most. With `names`, which
+        are for destinations, only these are looked at.
         """
         ...

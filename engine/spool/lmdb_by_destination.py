@@ -5,7 +5,7 @@ rows of campaigns: whoever wants some of them seeks past the others. Reads go in
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
@@ -16,6 +16,7 @@ from engine.spool.lmdb_layout import (
     COUNTER_HEAD,
     COUNTER_TAIL,
     counter_group,
+    counter_key,
     counters_after,
     split_counter_key,
 )
@@ -60,6 +61,25 @@ def rows_by_destination(
         if len(names) < at_once:
             return
         after = names[-1][0]
+
+
+def rows_of_names(
+    store: Store, account_id: int | None, days: tuple[int, int] | None, names: Collection[str]
+) -> Iterator[tuple[str, list[Counts]]]:
+    """Yield those of some names that have rows, in their order; as `rows_by_destination` does."""
+    with store.environment.begin() as txn, txn.cursor(store.tables.counter) as cursor:
+        ids = [account_id] if account_id is not None else [*counted_accounts(txn, store)]
+        for name in sorted(names):
+            found: list[bytes] = []
+            for each in ids:
+                key = counter_key(Projection.DESTINATION, each, 0, 0, name)
+                if days is None:
+                    stored = txn.get(key, db=store.tables.counter)
+                    found += [] if stored is None else [stored]
+                else:
+                    found += _days_here(cursor, key[: -COUNTER_TAIL.size], *days)
+            if rows := _readable(found):
+                yield name, rows
 
 
 def days_of(from_unix_ms: int | None, to_unix_ms: int | None) -> tuple[int, int] | None:

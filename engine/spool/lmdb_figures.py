@@ -1,6 +1,6 @@
 """The calls about time in the `lmdb:` adapter; see `engine.spool.figure_calls`."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from engine.spool import lmdb_activity, lmdb_times
@@ -29,8 +29,16 @@ class LmdbFigures:
         to_unix_ms: int | None = None,
         after: str | None = None,
         limit: int | None = None,
+        names: Collection[str] | None = None,
     ) -> Sequence[TimesRow]:
         found: list[TimesRow] = await self._read(
-            lmdb_times.read_times, group, account_id, from_unix_ms, to_unix_ms, after, limit
+            lmdb_times.read_times,
+            group,
+            account_id,
+            from_unix_ms,
+            to_unix_ms,
+            after,
+            limit,
+            names,
         )
         return found

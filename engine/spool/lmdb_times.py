@@ -4,14 +4,14 @@ By destination they stand behind the counters of its days, and of all of them to
 (`engine.spool.lmdb_counters`); those of accounts are in the table `activity`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from engine.spool import projections
 from engine.spool.activity import DAY_MS, DAY_TIMES, EVERYBODY, sum_of_times
 from engine.spool.figure_calls import TimesGroup, TimesRow
-from engine.spool.lmdb_by_destination import days_of, rows_by_destination
+from engine.spool.lmdb_by_destination import days_of, rows_by_destination, rows_of_names
 from engine.spool.lmdb_counters import TIMES
 from engine.spool.lmdb_counts import account_name
 from engine.spool.lmdb_environment import Store
@@ -32,11 +32,16 @@ def read_times(
     to_unix_ms: int | None,
     after: str | None,
     limit: int | None,
+    names: Collection[str] | None,
 ) -> list[TimesRow]:
     """Return how long deliveries took; see `FigureCalls.delivery_times`."""
     if group is TimesGroup.DESTINATION:
         days = days_of(from_unix_ms, to_unix_ms)
-        return [*islice(_by_destination(store, account_id, days, after or "", limit), limit)]
+        if names is not None:
+            named = rows_of_names(store, account_id, days, names)
+        else:
+            named = rows_by_destination(store, account_id, days, after or "", limit)
+        return [*islice(_times_of(named), limit)]
     wanted = account_id
     if wanted is None and group is not TimesGroup.ACCOUNT:
         wanted = EVERYBODY
@@ -49,14 +54,8 @@ def read_times(
     return [TimesRow(key, sum_of_times(rows[key])) for key in keys[:limit]]
 
 
-def _by_destination(
-    store: Store,
-    account_id: int | None,
-    days: tuple[int, int] | None,
-    after: str,
-    limit: int | None,
-) -> Iterator[TimesRow]:
-    for name, rows in rows_by_destination(store, account_id, days, after, limit):
+def _times_of(named: Iterable[tuple[str, list[Counts]]]) -> Iterator[TimesRow]:
+    for name, rows in named:
         found = [row[TIMES:] for row in rows if len(row) > TIMES]
         if found:
             yield TimesRow(name, sum_of_times(found))

@@ -1,6 +1,6 @@
 """The calls about time in the `memory:` adapter; see `engine.spool.figure_calls`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import trio
 
@@ -44,6 +44,7 @@ class MemoryFigures:
         to_unix_ms: int | None = None,
         after: str | None = None,
         limit: int | None = None,
+        names: Collection[str] | None = None,
     ) -> Sequence[TimesRow]:
         await trio.lowlevel.checkpoint()
         rows: dict[str, list[tuple[int, ...]]] = {}
@@ -59,4 +60,6 @@ class MemoryFigures:
                 }[group]
                 rows.setdefault(key, []).append(times)
         keys = sorted(key for key in rows if after is None or key > after)
+        if names is not None and group is TimesGroup.DESTINATION:
+            keys = [key for key in keys if key in names]
         return [TimesRow(key, activity.sum_of_times(rows[key])) for key in keys[:limit]]

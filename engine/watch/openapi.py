@@ -105,6 +105,10 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
         "What a row is.",
         {"enum": ["total", "destination", "account", "campaign", "hour", "day"]},
     ),
+    "busiest": (
+        "So many destinations, those with the most deliveries; the busiest first.",
+        {"type": "integer", "minimum": 1, "maximum": 1000},
+    ),
     "step": (
         "Seconds in a step, whole minutes; whole hours for what is older than 48 hours.",
         {"type": "integer", "minimum": 60, "maximum": 604_800, "default": 60},
@@ -177,7 +181,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v1/statistics/delivery-times"): Operation(
         "Percentiles of the time from acceptance to delivery, by `group` destination, account, day "
         "or total; also as text/csv.",
-        ("group", "from", "to", "account", "after", "limit", "format"),
+        ("group", "from", "to", "account", "after", "limit", "busiest", "format"),
         answer=DeliveryTimesPage,
     ),
     ("GET", "/v1/statistics/series"): Operation(

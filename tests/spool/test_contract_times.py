@@ -89,6 +89,12 @@ async def test_times_by_group_account_and_range(harness: Harness) -> None:
         assert await counts(TimesGroup.DESTINATION) == {"one.test": 5, "two.test": 4}
         assert await counts(TimesGroup.DESTINATION, account_id=2) == {"one.test": 3}
         assert await counts(TimesGroup.DESTINATION, **first_day) == {"one.test": 5}
+        some = {"one.test", "three.test", "no.test"}
+        assert await counts(TimesGroup.DESTINATION, names=some) == {"one.test": 5}
+        assert await counts(TimesGroup.DESTINATION, names=some, account_id=1) == {"one.test": 2}
+        assert await counts(TimesGroup.DESTINATION, names={"two.test"}, **first_day) == {}
+        assert await counts(TimesGroup.DESTINATION, limit=1) == {"one.test": 5}
+        assert await counts(TimesGroup.DESTINATION, after="one.test", limit=5) == {"two.test": 4}
         assert await counts(TimesGroup.ACCOUNT) == {"acme": 6, "bolt": 3}
         assert await counts(TimesGroup.ACCOUNT, account_id=2) == {"bolt": 3}
         assert await counts(TimesGroup.ACCOUNT, **first_day) == {"acme": 2, "bolt": 3}

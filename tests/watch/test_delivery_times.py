@@ -53,6 +53,23 @@ async def test_other_groups_ranges_and_accounts(look: Look) -> None:
     assert (await look.get(f"{PATH}?account=other")).status_code == 404
 
 
+async def test_the_busiest_destinations_come_first(look: Look) -> None:
+    for name, count in (("a.test", 1), ("b.test", 5), ("c.test", 3), ("d.test", 2)):
+        await accept_many(look.spool, look.account, count, at=name)
+        await deliver(look.spool, await claim(look.spool, name))
+    await accept_many(look.spool, look.account, 9, at="waiting.test")
+    rows = (await look.json(f"{PATH}?group=destination&busiest=3"))["rows"]
+    assert [(row["key"], row["count"]) for row in rows] == [
+        ("b.test", 5),
+        ("c.test", 3),
+        ("d.test", 2),
+    ]
+    today = (await look.json(f"{PATH}?group=destination&busiest=9&from=2026-11-24"))["rows"]
+    assert [row["key"] for row in today] == ["b.test", "c.test", "d.test", "a.test"]
+    later = await look.json(f"{PATH}?group=destination&busiest=9&from=2026-11-25", look.operator())
+    assert later["rows"] == []
+
+
 async def test_times_as_csv(look: Look) -> None:
     await some_deliveries(look)
     response = await look.get(f"{PATH}?group=destination&format=csv")
@@ -64,7 +81,15 @@ async def test_times_as_csv(look: Look) -> None:
 
 @pytest.mark.parametrize(
     ("query", "where"),
-    [("group=campaign", "group"), ("group=hour", "group"), ("from=x", "from"), ("p=50", "p")],
+    [
+        ("busiest=3", "busiest"),
+        ("group=destination&busiest=3&limit=3", "busiest"),
+        ("group=destination&busiest=0", "busiest"),
+        ("group=campaign", "group"),
+        ("group=hour", "group"),
+        ("from=x", "from"),
+        ("p=50", "p"),
+    ],
 )
 async def test_what_cannot_be_answered_is_refused_with_its_name(
     look: Look, query: str, where: str

@@ -38,8 +38,8 @@ export class Times {
   async #load() {
     try {
       const from = new Date(Date.now() - DAYS * 86_400_000).toISOString();
-      const { rows } = await ask(`/v1/statistics/delivery-times?group=destination&from=${encodeURIComponent(from)}`);
-      this.#rows = rows.sort((a, b) => b.count - a.count).slice(0, ROWS);
+      const query = `group=destination&busiest=${ROWS}&from=${encodeURIComponent(from)}`;
+      this.#rows = (await ask(`/v1/statistics/delivery-times?${query}`)).rows;
       this.#trouble = "";
     } catch (error) { this.#trouble = excuse(error); }
     this.speak();
