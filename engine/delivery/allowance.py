@@ -37,6 +37,8 @@ class Allowance:
         self._effective = around.effective_for(name, ())
         # The throttles of the site and of all mail from here, once the site is known.
         self._shared: Sequence[Throttle] = ()
+        # Those of them that let us have a place; the others keep enough actors busy without us.
+        self._busy_at: set[Throttle] = set()
         self.limits = self._effective.of_destination()
         self.bucket: TokenBucket | None = None
         self.wanted: Wanted | None = None
@@ -82,9 +84,15 @@ class Allowance:
     def _share(self, shared: Sequence[Throttle]) -> None:
         for each in shared:
             each.users += 1
+            if each not in self._busy_at and self._around.throttles.has_place(each):
+                self._busy_at.add(each)
+                each.busy += 1
         for each in self._shared:
             each.users -= 1
         self._shared = shared
+        for each in self._busy_at.difference(shared):
+            self._busy_at.remove(each)
+            each.busy -= 1
 
     def hear(self, outcome: Deferred | Bounced) -> bool:
         """Let the site's throttle learn from a reply that took no mail; say whether it did."""
@@ -212,11 +220,22 @@ class Allowance:
         if limit is not None:
             self.refusals.note(now_unix_ms)
         if limit is None or ready_unix_ms - now_unix_ms <= RESIDENT_WAIT_MS:
+            for each in self._shared:
+                if each not in self._busy_at:
+                    return self._around.throttles.rest(each, self._name, now_unix_ms), "rate_limit"
             return None
         for each in self._shared:
             if each.scope == limit.scope:
                 return self._around.throttles.rest(each, self._name, now_unix_ms), limit.code
         return int(ready_unix_ms), limit.code
+
+    def others_wait(self) -> bool:
+        """Whether others wait for a place, among all destinations or at a limit of ours."""
+        return self._around.others_wait() or any(each.waiting for each in self._shared)
+
+    def is_crowded(self) -> bool:
+        """Whether others may soon have to wait: then a turn has an end."""
+        return self._around.is_crowded() or any(each.waiting for each in self._shared)
 
     def store(self, health: Health, now_unix_ms: int, *, is_more: bool) -> None:
         """Write into the record what the next actor goes on with.

@@ -174,7 +174,7 @@ class Destination:
             if self._is_done() and not await self._linger():
                 return
             turn_is_over = trio.current_time() - began_s >= TURN_S
-            if turn_is_over and self._around.others_wait():
+            if turn_is_over and self._allowance.others_wait():
                 self._give_up_place()
                 return
             with trio.move_on_after(self._longest_wait_s()):
@@ -186,7 +186,7 @@ class Destination:
         # Sessions look by themselves; this is for those that are not open yet, and for pulls.
         flows_s = max(FLOWS_LOOK_S, self._mail.flows_wait_s(now_unix_ms))
         expiry_s = max(0.0, self._mail.expires_unix_ms - now_unix_ms) / 1000.0
-        return min(expiry_s, flows_s, TURN_S if self._around.is_crowded() else math.inf)
+        return min(expiry_s, flows_s, TURN_S if self._allowance.is_crowded() else math.inf)
 
     def _give_up_place(self) -> None:
         """Rest behind those that were due before this moment, or until the site has room."""
@@ -269,7 +269,7 @@ class Destination:
 
     async def _linger(self) -> bool:
         """Stay for a moment in case of new mail; return whether there is some."""
-        if self._ending or self._around.others_wait():
+        if self._ending or self._allowance.others_wait():
             return False
         due_unix_ms = min(self._earliest_due_unix_ms, self._mail.next_due_unix_ms or math.inf)
         wait_s = (due_unix_ms - self._now_unix_ms()) / 1000.0

@@ -43,7 +43,9 @@ class FlowLimits:
         self._paths: dict[tuple[int, str | None], tuple[Throttle, ...]] = {}
         # The limits that mail here has, with whose mail that is.
         self._met: dict[Throttle, FlowWait] = {}
-        # Of those the ones that the last window would have had mail of, and had none.
+        # Of those the ones at which we have a place; the others keep enough actors busy without us.
+        self._busy_at: set[Throttle] = set()
+        # Of all the ones that the last window would have had mail of, and had none.
         self._absent: set[Throttle] = set()
 
     def meet(self, waits: Iterable[FlowWait]) -> None:
@@ -55,7 +57,10 @@ class FlowLimits:
         """Let go of what is shared."""
         for throttle in self._met:
             throttle.users -= 1
+        for throttle in self._busy_at:
+            throttle.busy -= 1
         self._met.clear()
+        self._busy_at.clear()
         self._paths.clear()
 
     def is_limited(self, fixed: EnvelopeFixed) -> bool:
@@ -148,7 +153,8 @@ class FlowLimits:
             if path:
                 self._absent.difference_update(path)
                 if limited >= LIMITED_HERE_MAX or any(
-                    here[throttle] >= _soon(throttle, now_unix_ms) for throttle in path
+                    not self._is_busy_at(throttle) or here[throttle] >= _soon(throttle, now_unix_ms)
+                    for throttle in path
                 ):
                     over.append(envelope.fixed.envelope_id)
                     continue
@@ -170,7 +176,9 @@ class FlowLimits:
         waits: list[FlowWait] = []
         for throttle, whose in self._met.items():
             ready_unix_ms = throttle.ready_at_unix_ms(now_unix_ms)
-            if ready_unix_ms - now_unix_ms <= RESIDENT_WAIT_MS:
+            if not self._is_busy_at(throttle):
+                ready_unix_ms = max(ready_unix_ms, now_unix_ms + RESIDENT_WAIT_MS + 1)
+            elif ready_unix_ms - now_unix_ms <= RESIDENT_WAIT_MS:
                 if not is_full and here[throttle] < _soon(throttle, now_unix_ms):
                     self._absent.add(throttle)
                     continue
@@ -187,8 +195,21 @@ class FlowLimits:
         return tuple(
             _until(whose, self._throttles.rest(throttle, self._destination, now_unix_ms))
             for throttle, whose in self._met.items()
-            if throttle not in self._absent and throttle.ready_at_unix_ms(now_unix_ms) > now_unix_ms
+            if throttle not in self._absent
+            and (
+                throttle not in self._busy_at
+                or throttle.ready_at_unix_ms(now_unix_ms) > now_unix_ms
+            )
         )
+
+    def _is_busy_at(self, throttle: Throttle) -> bool:
+        """Say whether we have a place at a limit; take one if it is free."""
+        if throttle not in self._busy_at:
+            if not self._throttles.has_place(throttle):
+                return False
+            self._busy_at.add(throttle)
+            throttle.busy += 1
+        return True
 
     def _path_of(self, fixed: EnvelopeFixed) -> tuple[Throttle, ...]:
         path = self._paths.get((fixed.account_id, fixed.campaign))

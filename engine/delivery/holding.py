@@ -32,6 +32,7 @@ from protocols.records import (
 )
 
 _PAUSED_PLACE: Final = STATUSES.index(Status.PAUSED)
+BEYOND_ANY_BURST: Final = 1_000_000_000
 _OPEN_PLACES: Final = tuple(
     place for place, status in enumerate(STATUSES) if status not in FINAL_STATUSES
 )
@@ -276,7 +277,10 @@ def _destination_gates(destination: str, facts: Facts) -> Sequence[Gate]:
 def _throttle_at_rest(destination: str, facts: Facts) -> Gate:
     """Return what an actor rests for: the limit that frees last, or what it found when it began."""
     record = facts.record
-    limit = _last_to_allow(facts.rest_path, 1, facts.now_unix_ms)
+    # In line for a limit that others use up, or for one that was; then it is the slowest.
+    limit = _last_to_allow(facts.rest_path, 1, facts.now_unix_ms) or _last_to_allow(
+        facts.rest_path, BEYOND_ANY_BURST, facts.now_unix_ms
+    )
     if limit is None:
         return Gate(
             "rate_limit",

@@ -17,7 +17,7 @@ from engine.clock import Clock
 from engine.config_values import Rate
 from engine.delivery.holding import Gate
 from engine.delivery.learned import Learned, fallen, reacted, suspended
-from engine.delivery.limits import Limit, TokenBucket
+from engine.delivery.limits import RESIDENT_WAIT_MS, Limit, TokenBucket
 from engine.shaping.book import Effective, first_reaction
 from protocols.named_waits import named_wait_ms
 from protocols.outcomes import Bounced, Deferred
@@ -32,6 +32,11 @@ SITES_MAX: Final = 50_000
 FLOWS_MAX: Final = 50_000
 # A destination that waits for its site looks by itself so often, in case nobody wakes it.
 FALLBACK_MS: Final = 300_000
+# So many actors one limit keeps busy, and more where it lets a mail of each pass within the time
+# that an actor waits. Others stand in line without an actor, and those that are busy take turns.
+BUSY_MIN: Final = 20
+# The line is looked at so often while places may become free.
+PLACES_LOOK_MS: Final = 250
 # Woken at most so often, whatever the rate: each brings a window of mail along.
 WAKES_APART_MS: Final = 50
 # Replies by which a receiver asks to go slower (with the reason `throttled`).
@@ -94,7 +99,8 @@ class StepTaken:
 class Throttle:
     """What one site, one account or campaign, or all mail from here is held to.
 
-    `rule` is None without a configured rate; `users` are the actors that hold on to it.
+    `rule` is None without a configured rate; `users` are the actors that hold on to it, and `busy`
+    those of them that send by it.
     """
 
     scope: str
@@ -107,6 +113,15 @@ class Throttle:
     waiting: dict[str, None] = field(default_factory=dict)
     woken_unix_ms: int = 0
     users: int = 0
+    busy: int = 0
+
+    def places(self, now_unix_ms: int) -> int:
+        """Return how many more actors it could keep busy."""
+        self.limits(now_unix_ms)
+        if self.bucket is None:
+            return SITES_MAX
+        rests_after_s = RESIDENT_WAIT_MS / 1000.0
+        return max(BUSY_MIN, int(self.bucket.rate_per_s * rests_after_s)) - self.busy
 
     def limits(self, now_unix_ms: int) -> tuple[Limit, ...]:
         """Return what has to be asked now; buckets among it are charged afterwards."""
@@ -142,10 +157,17 @@ class Throttle:
             default=now_unix_ms,
         )
 
+    def next_in_line(self) -> str:
+        name = next(iter(self.waiting))
+        del self.waiting[name]
+        return name
+
     def rests_until_unix_ms(self, name: str, now_unix_ms: int) -> int:
         """Note that a destination waits without an actor; return when it looks by itself."""
         ready_unix_ms = self.ready_at_unix_ms(now_unix_ms)
         self.waiting.setdefault(name)
+        # Who stands in line though something could go waits for a place, and is woken for it.
+        ready_unix_ms = max(ready_unix_ms, now_unix_ms + RESIDENT_WAIT_MS)
         if self.bucket is None or len(self.waiting) == 1:
             return int(ready_unix_ms)
         turn_ms = (len(self.waiting) - 1) / self.bucket.rate_per_s * 1000.0
@@ -225,6 +247,10 @@ class Throttles:
                 self._forget_some(self._flows)
         return throttle
 
+    def has_place(self, throttle: Throttle) -> bool:
+        """Say whether a limit could keep another actor busy."""
+        return throttle.places(self._clock.now_unix_ms()) > 0
+
     def known(self, key: str) -> Throttle | None:
         return self._sites.get(key)
 
@@ -298,16 +324,25 @@ class Throttles:
         look_unix_ms: float = math.inf
         for throttle in list(self._waited_for):
             ready = max(throttle.ready_at_unix_ms(now_unix_ms), throttle.woken_unix_ms)
+            if throttle.woken_unix_ms <= now_unix_ms and self._is_quick(throttle, ready):
+                for _ in range(min(throttle.places(now_unix_ms), len(throttle.waiting))):
+                    self._wake(throttle.next_in_line())
+                ready = throttle.woken_unix_ms = now_unix_ms + PLACES_LOOK_MS
             while throttle.waiting and ready <= now_unix_ms:
-                name = next(iter(throttle.waiting))
-                del throttle.waiting[name]
-                if self._wake(name):
+                if self._wake(throttle.next_in_line()):
                     ready = throttle.woken_unix_ms = now_unix_ms + self._apart_ms(throttle)
             if not throttle.waiting:
                 del self._waited_for[throttle]
             else:
                 look_unix_ms = min(look_unix_ms, ready)
         return look_unix_ms
+
+    def _is_quick(self, throttle: Throttle, ready_unix_ms: float) -> bool:
+        """Say whether actors are resident while they wait for it; else each is woken in time."""
+        now_unix_ms = self._clock.now_unix_ms()
+        if throttle.bucket is None or ready_unix_ms - now_unix_ms > RESIDENT_WAIT_MS:
+            return False
+        return throttle.bucket.rate_per_s * RESIDENT_WAIT_MS >= 1000.0
 
     def _apart_ms(self, throttle: Throttle) -> int:
         if throttle.bucket is None:

@@ -137,3 +137,27 @@ async def test_destinations_that_wait_for_an_account_are_woken_one_by_one(
     times = times_of(receivers)
     assert_within(times, Rate.parse("20/min"))
     assert 39 / (times[-1] - times[0]) >= 0.95 * 20 / 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["account", "site"])
+async def test_what_many_destinations_share_keeps_few_actors_busy(
+    kind: str, autojump_clock: MockClock
+) -> None:
+    rate = Rate.parse("10/s")
+    site = Rule(site=DomainPattern.parse("*.big.test"), rate=rate)
+    world = world_of(rule("10/s", account="shop") if kind == "account" else site)
+    names = [f"d{number}.test" for number in range(600)]
+    receivers = receivers_of(world, names, mx="mx.big.test" if kind == "site" else "")
+    await world.send([f"r@{name}" for name in names], account="shop")
+    async with world.delivering() as delivery:
+        await trio.sleep(10)
+        for _ in range(20):
+            # Twenty that are busy, and some that come or go.
+            assert len(delivery.statistics().destinations) <= 40
+            await trio.sleep(1)
+        assert await world.faults() == []
+        await world.settle_down(within_s=60)
+    times = times_of(receivers)
+    assert_within(times, rate)
+    assert 599 / (times[-1] - times[0]) >= 0.98 * rate.per_s

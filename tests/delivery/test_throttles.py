@@ -76,7 +76,7 @@ async def test_thousands_of_domains_at_one_site_share_its_limit(
     times = [acceptance.at_s for acceptance in receiver.acceptances]
     assert_within(times, Rate.parse("250/s"))
     assert await world.counts() == {Status.DELIVERED: DOMAINS}
-    assert DOMAINS / (times[-1] - times[0]) >= 0.95 * 250
+    assert DOMAINS / (times[-1] - times[0]) >= 0.98 * 250
 
 
 async def test_domains_that_wait_for_a_slow_site_are_woken_one_by_one(
