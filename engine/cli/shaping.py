@@ -223,6 +223,8 @@ def _flow_rows(
         return rows
     for placed in rules:
         rule = placed.rule
+        if rule.rate is None:
+            continue
         named = [f"{name} {getattr(rule, name)}" for name in ("account", "campaign")]
         setting = "rate of " + ", ".join(each for each in named if not each.endswith(" None"))
         rows.append({"setting": setting, "value": str(rule.rate), "from": str(placed.place)})

@@ -95,13 +95,16 @@ def destination_view(
         since_unix_ms = hold.since_unix_ms
         if next_unix_ms is not None:
             next_unix_ms = max(next_unix_ms, hold.end_unix_ms)
+    state = "held" if hold is not None else _state(cause, live, is_empty=is_empty)
+    if state == "idle" and held_by is not None and held_by.code == "rate_limit":
+        state = "throttled"  # Its mail waits for limits of its accounts.
     return DestinationView(
         destination=row.destination,
         site=(live.site if live else "") or record.site,
         queued=queued,
         deferred=deferred,
         paused=paused,
-        state="held" if hold is not None else _state(cause, live, is_empty=is_empty),
+        state=state,
         held_by=held_by,
         since=time_text_or_none(since_unix_ms),
         last_reply=record.reply,

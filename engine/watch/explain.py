@@ -158,6 +158,7 @@ class Explainer:
                 language,
                 held.code,
                 held.reason,
+                scope=held.scope,
                 contact=self._config.contact,
                 meant=meant,
                 expires_first=next_unix_ms is not None and next_unix_ms >= state.expires_unix_ms,
@@ -269,6 +270,7 @@ class Explainer:
                 language,
                 held.code,
                 held.reason,
+                scope=held.scope,
                 contact=self._config.contact,
                 meant=self._typos.right_domain(row.destination),
             )

@@ -149,6 +149,12 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
             "Nothing to do: going slower is what keeps mail to this receiver out of the junk "
             "folder. Bulk mail that is sent with Priority 0 lets your other mail go first."
         ),
+        "rate_limit.account": (
+            "Nothing to do: it goes by itself. If your account needs more, ask {contact}."
+        ),
+        "rate_limit.campaign": (
+            "Nothing to do: it goes by itself. If your campaign needs more, ask {contact}."
+        ),
         "connection_limit": "Nothing to do: it goes by itself as soon as a connection is free.",
         "retry_wait": "Nothing to do: it is tried again until it expires.",
         "retry_wait.mailbox_full": (
@@ -184,6 +190,12 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
         "rate_limit": (
             "Nichts zu tun: Langsamer zu senden hält Mails an diesen Empfänger vom Spam-Ordner "
             "fern. Massenmails mit Priority 0 lassen Ihre übrigen Mails vor."
+        ),
+        "rate_limit.account": (
+            "Nichts zu tun: Sie geht von selbst. Braucht Ihr Konto mehr, fragen Sie {contact}."
+        ),
+        "rate_limit.campaign": (
+            "Nichts zu tun: Sie geht von selbst. Braucht Ihre Kampagne mehr, fragen Sie {contact}."
         ),
         "connection_limit": "Nichts zu tun: Sie geht von selbst, sobald eine Verbindung frei ist.",
         "retry_wait": "Nichts zu tun: Sie wird wieder versucht, bis sie verfällt.",
@@ -379,11 +391,13 @@ def waiting_advice(
     *,
     contact: str,
     meant: str | None,
+    scope: str = "",
     expires_first: bool = False,
 ) -> str:
     """Return what the sender of a waiting mail can do."""
     words = WAITING_ADVICE[language]
-    sentences = [words.get(f"{code}.{reason}") or words[code]]
+    said = words.get(f"{code}.{reason}") or words.get(f"{code}.{scope}") or words[code]
+    sentences = [said]
     if meant and code in _DOMAIN_CODES:
         sentences.append(words["meant"])
     if expires_first:
