@@ -37,6 +37,7 @@ async def test_the_page_has_nothing_inline_and_names_no_other_host(look: Look) -
             text = file.read_text(encoding="utf-8")
             assert "://" not in text.replace("${scheme}://${location.host}", ""), file.name
             assert "innerHTML" not in text
+            assert len(text.splitlines()) <= 500, f"{file.name} is cut where its meaning changes"
 
 
 async def test_the_contact_is_on_the_page_and_cannot_break_it() -> None:

@@ -11,6 +11,7 @@ const SHOWN_FIRST = 20;
 // those that take long the less often.
 const FORECASTS = 5;
 const FORECAST_MS = 15_000;
+const FORECAST_MS_MAX = 60_000;
 const FORECAST_SHARE = 50;
 const FINAL = ["delivered", "soft_bounced", "hard_bounced", "blocked", "cancelled"];
 const DEEDS = ["pause", "resume", "cancel"];
@@ -76,7 +77,8 @@ export class Campaigns {
         if (error instanceof Refused) throw error;
       }
       const ended = performance.now();
-      this.#forecasts.set(keyOf(row), { forecast, until: ended + Math.max(FORECAST_MS, (ended - began) * FORECAST_SHARE) });
+      const keptMs = Math.min(Math.max(FORECAST_MS, (ended - began) * FORECAST_SHARE), FORECAST_MS_MAX);
+      this.#forecasts.set(keyOf(row), { forecast, until: ended + keptMs });
     }
   }
 
@@ -144,8 +146,10 @@ export class Campaigns {
     const forecast = this.#forecasts.get(keyOf(row))?.forecast;
     if (!forecast || row.state === "paused") return "";
     const parts = [];
-    if (forecast.finish_at) parts.push(word("through_by")(moment(forecast.finish_at)));
-    if (forecast.unknown) parts.push(word("forecast_unknown")(count(forecast.unknown)));
+    if (Date.parse(forecast.finish_at) > Date.now()) parts.push(word("through_by")(moment(forecast.finish_at)));
+    // Since it was made some may have gone.
+    const unknown = Math.min(forecast.unknown, waitingIn(row));
+    if (unknown) parts.push(word("forecast_unknown")(count(unknown)));
     return parts.join("; ");
   }
 

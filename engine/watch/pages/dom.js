@@ -53,28 +53,38 @@ export function excuse(error) {
   throw error;
 }
 
-// Ask again every `seconds` while the page can be seen; `again()` asks at once. Whoever signs out
-// calls `stop()`. A refusal is for the whole page to act on, so it goes to `refused`.
+// Ask again every `seconds` while the page can be seen, and at once when it is seen again or
+// `again()` is called. Whoever signs out calls `stop()`. A refusal is for the whole page to act on,
+// so it goes to `refused`.
 export function repeat(seconds, act, refused) {
   let timer = null;
   let stopped = false;
   let running = null;
   async function run() {
     clearTimeout(timer);
-    if (!document.hidden) {
-      try { await act(); } catch (error) {
-        if (!(error instanceof Refused)) throw error;
-        if (!stopped) refused();
-        return;
-      }
+    try {
+      if (!document.hidden) await act();
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      if (!stopped) refused();
+    } finally {
+      // Whatever went wrong once may go right the next time.
+      if (!stopped) timer = setTimeout(again, seconds * 1000);
     }
-    if (!stopped) timer = setTimeout(again, seconds * 1000);
   }
   function again() {
     if (stopped) return Promise.resolve();
     running ??= run().finally(() => { running = null; });
     return running;
   }
+  document.addEventListener("visibilitychange", again);
   void again();
-  return { again, stop() { stopped = true; clearTimeout(timer); } };
+  return {
+    again,
+    stop() {
+      stopped = true;
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", again);
+    },
+  };
 }

@@ -45,7 +45,10 @@ function formatter(kind, options) {
 }
 
 export const count = (n) => formatter(Intl.NumberFormat, {}).format(n);
-export const percent = (share) => formatter(Intl.NumberFormat, { style: "percent", maximumFractionDigits: 1 }).format(share);
+
+// Rounded down: what is not quite done is not done.
+export const percent = (share) => formatter(Intl.NumberFormat, { style: "percent", maximumFractionDigits: 1 })
+  .format(Math.floor(share * 1000) / 1000);
 
 // A rate with as many places as mean something: 0.05, 1.4, 230.
 export function rate(perSecond) {
