@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.slow
 # Four parts, of which two are on their way when something is killed.
 PEOPLE = 4 * PART_LINES_MAX
 BROKEN_LINE = 12_345
+FEW = 40
 TEMPLATE = """
 account = "shop"
 campaign = "spring"
@@ -28,11 +30,12 @@ text = "This is tag<{{email}}>, number {{number}}."
 """
 
 
-def people(directory: Path) -> Path:
-    """Write the list; one line of it cannot be used."""
+def people(directory: Path, count: int = PEOPLE) -> Path:
+    """Write the list; one line of a long one cannot be used."""
     file = directory / "people.csv"
-    lines = [f"p{n}@x.fast.test,Person {n},{n}" for n in range(PEOPLE)]
-    lines.insert(BROKEN_LINE - 2, "nobody at all,Nobody,0")
+    lines = [f"p{n}@x.fast.test,Person {n},{n}" for n in range(count)]
+    if count > BROKEN_LINE:
+        lines.insert(BROKEN_LINE - 2, "nobody at all,Nobody,0")
     file.write_text("email,name,number\n" + "\n".join(lines) + "\n")
     (directory / "spring.toml").write_text(TEMPLATE)
     return file
@@ -54,6 +57,10 @@ def sending(world: Scene, file: Path | str, *more: str) -> Iterator[subprocess.P
             yield process
         finally:
             process.kill()
+
+
+def everybody_gets(mails: int, count: int) -> Counter[str]:
+    return Counter({f"p{n}@x.fast.test": mails for n in range(count)})
 
 
 def accepted(world: Scene) -> int:
@@ -100,5 +107,16 @@ def test_everybody_gets_one_mail_however_often_it_breaks(tmp_path: Path) -> None
         assert f"spring: 0 accepted, {PEOPLE:,} already there, 1 refused.\n" in told, errors
         assert f"{PEOPLE:,} of {PEOPLE:,} final: {PEOPLE:,} delivered.\n" in told
         assert world.counts() == {"delivered": PEOPLE}
-        taken = Counter(recipient for recipient, _, tag in world.receivers.taken())
-        assert taken == Counter({f"p{n}@x.fast.test": 1 for n in range(PEOPLE)})
+        assert Counter(world.delivered()) == everybody_gets(1, PEOPLE)
+
+
+def test_control_an_engine_that_forgets_who_is_in_it_sends_twice(tmp_path: Path) -> None:
+    file = people(tmp_path, FEW)
+    with scene(tmp_path, command=(sys.executable, "-m", "tests.scenarios.forgetful_campaigns")) as (
+        world
+    ):
+        for _ in range(2):
+            with sending(world, file, "--wait") as client:
+                told, errors = client.communicate(timeout=120)
+            assert f"spring: {FEW} accepted.\n" in told, errors
+        assert Counter(world.delivered()) == everybody_gets(2, FEW)
