@@ -96,10 +96,13 @@ class Page:
         return f'<div class="strip" role="img" aria-label="{escape(text)}">{bars}</div>'
 
     def _history(self) -> Iterator[str]:
+        # What stands on top already is not said twice.
+        above = {entry.incident.incident_id for entry in self._picture.announcements()}
         over = [
             entry
             for entry in self._picture.entries
             if entry.incident.resolved_unix_ms
+            and entry.incident.incident_id not in above
             and entry.incident.updated_unix_ms > self._picture.now_unix_ms - DAYS_SHOWN * DAY_MS
         ]
         content = [self._entry(each) for each in over[:HISTORY_MAX]]

@@ -71,7 +71,10 @@ async def status_page(look: Look, language: str = "en") -> tuple[requests.Respon
     headers = {"Accept-Language": language}
     response = await look.ask("GET", "/status", NOBODY, headers=headers)
     assert response.status_code == 200
-    return response, Reader(response.text)
+    read = Reader(response.text)
+    identifiers = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    return response, read
 
 
 async def test_the_page_in_both_languages(look: Look) -> None:
@@ -235,12 +238,14 @@ async def test_announcements_stand_on_top_for_their_time(look: Look) -> None:
     )
     status = (await look.get("/v1/status", NOBODY)).json()
     assert [each["title"] for each in status["announcements"]] == ["Trouble"]
+    assert (await status_page(look))[1].text.count("We look.") == 1
     assert status["indicator"] == "none"
     assert (await look.get("/api/v2/incidents/unresolved.json", NOBODY)).json()["incidents"] == []
     look.clock.now += DAY_MS
     later = (await look.get("/v1/status?lang=de", NOBODY)).json()
     assert later["announcements"] == []
     assert [each["title"] for each in later["history"]] == ["Störung"]
+    assert (await status_page(look))[1].text.count("We look.") == 1
 
 
 async def test_the_feeds_are_valid(look: Look) -> None:
