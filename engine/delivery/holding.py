@@ -20,6 +20,7 @@ from engine.delivery.limits import (
     TokenBucket,
     binding_limit,
 )
+from engine.spool.agenda import UNREACHABLE_CAUSES
 from engine.spool.interface import DestinationRow, WindowPosition
 from protocols.records import (
     FINAL_STATUSES,
@@ -36,8 +37,6 @@ BEYOND_ANY_BURST: Final = 1_000_000_000
 _OPEN_PLACES: Final = tuple(
     place for place, status in enumerate(STATUSES) if status not in FINAL_STATUSES
 )
-# Causes in a destination's record that say that it cannot be reached.
-UNREACHABLE_CAUSES: Final = frozenset({"destination_unreachable", "dns_failure"})
 
 
 @dataclass(frozen=True, slots=True)

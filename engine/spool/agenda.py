@@ -16,6 +16,22 @@ HOLD_CAUSE: Final = "hold"
 # The cause of a row whose time is the end of an account's wait.
 WAIT_CAUSE: Final = "rate_limit"
 
+# Causes of a back-off in a destination's record: it cannot be reached.
+UNREACHABLE_CAUSES: Final = frozenset({"destination_unreachable", "dns_failure"})
+
+
+def backs_off(record: DestinationRecord | None, now_unix_ms: int) -> bool:
+    """Say whether a destination waits because it cannot be reached, so that nothing else wakes it.
+
+    Not for a limit: there may be room at any time, and an actor that was given it is at work
+    while the record still says that it waits.
+    """
+    return (
+        record is not None
+        and record.cause in UNREACHABLE_CAUSES
+        and record.not_before_unix_ms > now_unix_ms
+    )
+
 
 def row_after_arrival(
     destination: str,

@@ -186,6 +186,7 @@ Decision = Finish | RetryAt | Rest
 class CommitNotice:
     """What a listener is told after a commit: its events, and which destinations have work.
 
+    One that backs off has none until that ends: ten thousand new mails are no news about it.
     `holds_changed`: there is a new hold, and what was claimed before may be held now.
     """
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from engine.spool import agenda
 from engine.spool.holds import Holds
 from engine.spool.lmdb_activity import ActivityChanges
 from engine.spool.lmdb_contents import collect_garbage, drop_references, put_content
@@ -322,6 +323,9 @@ class Changes:
         self.counters.flush(self.marks, self.activity.tally)
         self.activity.flush()
         self.destinations.flush()
+        for name in list(self.due_destinations):
+            if agenda.backs_off(self.destinations.record(name), self.now_unix_ms):
+                del self.due_destinations[name]
         self.due_destinations.update(dict.fromkeys(self.destinations.due_again))
         put = self.txn.put
         for (account_id, day), used in self._usage.items():

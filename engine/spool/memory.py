@@ -15,6 +15,7 @@ from msgspec import structs
 
 from engine.clock import Clock, Stamp
 from engine.spool import (
+    agenda,
     booking,
     fair_turns,
     invariants,
@@ -295,7 +296,12 @@ class MemorySpool(MemoryAccounts, MemoryCampaigns, MemoryHolds, MemoryNotes, Mem
         self._commits += 1
         self._items_committed += len(commit.events)
         if commit.events or commit.due_destinations:
-            notice = CommitNotice(commit.events, commit.due_destinations)
+            due = [
+                name
+                for name in commit.due_destinations
+                if not agenda.backs_off(data.destinations.get(name), commit.now_unix_ms)
+            ]
+            notice = CommitNotice(commit.events, due)
             for listener in self._listeners:
                 listener(notice)
         # A caller that is cancelled here has committed and will not know it, as on a disk.

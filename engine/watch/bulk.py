@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import trio
 
-from engine.delivery.holding import UNREACHABLE_CAUSES
+from engine.spool.agenda import UNREACHABLE_CAUSES
 from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import Decision, Finish, Rest, RetryAt, Spool
 from engine.spool.listing_calls import EnvelopeFilter, EnvelopePage

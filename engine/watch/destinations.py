@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from engine.delivery.holding import UNREACHABLE_CAUSES
+from engine.spool.agenda import UNREACHABLE_CAUSES
 from engine.spool.hold_calls import NO_END_UNIX_MS, Hold
 from engine.spool.interface import DestinationRow, Spool
 from protocols.records import STATUSES, DestinationRecord, Status

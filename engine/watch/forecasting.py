@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from engine.delivery.holding import UNREACHABLE_CAUSES, Holding
+from engine.delivery.holding import Holding
+from engine.spool.agenda import UNREACHABLE_CAUSES
 
 # A measured rate grows while connections are added, and falls when a receiver tires: it was seen
 # to double and to halve within minutes.

@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 import trio
 
-from engine.delivery.holding import UNREACHABLE_CAUSES
 from engine.http_server import Access, HttpError, Identity, Request, Response, Route
+from engine.spool.agenda import UNREACHABLE_CAUSES
 from engine.spool.interface import Spool
 from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch.destinations import LiveDestinations, cause_now, told_to_accounts

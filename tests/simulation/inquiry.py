@@ -16,11 +16,11 @@ import msgspec
 import trio
 
 from engine.compose import Engine
-from engine.delivery.holding import UNREACHABLE_CAUSES
 from engine.delivery.learned import Learned
 from engine.rehearsal.behaviour import Behaviour
 from engine.rehearsal.zones import Records
 from engine.shaping.book import RuleBook
+from engine.spool.agenda import UNREACHABLE_CAUSES
 from engine.spool.interface import Rest, RetryAt
 from engine.spool.listing_calls import EnvelopeFilter
 from protocols.records import FINAL_STATUSES, STATUSES, Envelope, Status

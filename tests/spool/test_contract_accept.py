@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 import trio
 
@@ -368,6 +369,33 @@ async def test_a_listener_hears_of_a_commit_once_and_after_it(harness: Harness) 
         window = await spool.window("one.test", WindowPosition(), 9, spool.now_unix_ms())
         await h.deliver(spool, window.envelopes)
         assert heard[1] == ([3], [], 3)
+
+
+async def test_new_mail_is_no_news_about_a_destination_that_backs_off(harness: Harness) -> None:
+    heard: list[list[str]] = []
+    async with harness.open() as spool:
+        account = await h.make_account(spool)
+        spool.add_listener(lambda notice: heard.append(sorted(notice.due_destinations)))
+        until_unix_ms = spool.now_unix_ms() + 60_000
+        dead = DestinationRecord(until_unix_ms, "destination_unreachable", failures=1)
+        slow = DestinationRecord(until_unix_ms, "rate_limit")
+        await spool.settle([], [Rest("one.test", dead), Rest("two.test", slow)])
+        heard.clear()
+        both = h.message("a@one.test", "b@two.test")
+        await h.accept(spool, account, both)
+        # In the commit after it, too, and not any more once its time is over.
+        await h.accept(spool, account, both)
+        harness.clock.now = until_unix_ms
+        await h.accept(spool, account, both)
+        assert heard == [["two.test"], ["two.test"], ["one.test", "two.test"]]
+        # An operator wants it tried again: the back-off ends in the commit that moves the mail.
+        longer = msgspec.structs.replace(dead, not_before_unix_ms=2**50)
+        await spool.settle([], [Rest("one.test", longer)])
+        heard.clear()
+        await h.accept(spool, account, h.message("c@one.test"))
+        await spool.settle([], [Rest("one.test", DestinationRecord())])
+        await h.accept(spool, account, h.message("d@one.test"))
+        assert [each for each in heard if each] == [["one.test"]]
 
 
 async def test_an_empty_call_changes_nothing(harness: Harness) -> None:

@@ -12,8 +12,9 @@ from typing import Final, Protocol
 
 from publicsuffixlist import PublicSuffixList
 
-from engine.delivery.holding import UNREACHABLE_CAUSES, waiting_in
+from engine.delivery.holding import waiting_in
 from engine.delivery.limits import Limit, TokenBucket
+from engine.spool.agenda import UNREACHABLE_CAUSES
 from engine.spool.interface import DestinationRow, Spool
 from engine.watch.destinations import LiveDestinations, cause_now, just_before
 from protocols.records import STATUSES, DestinationRecord, Reason, Status
