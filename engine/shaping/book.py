@@ -215,7 +215,11 @@ def _matches(given: Rule | Reaction, way: Way) -> bool:
     return (
         (given.destination is None or given.destination.matches(way.destination))
         # One host is enough: what else stands in a site's MX records are its spare ones.
-        and (given.site is None or any(given.site.matches(host) for host in way.hosts))
+        # A new actor asks for all rules before it knows any host: nothing is to be gone through.
+        and (
+            given.site is None
+            or (bool(way.hosts) and any(given.site.matches(host) for host in way.hosts))
+        )
         and (egress is None or egress.matches(way.egress))
     )
 
