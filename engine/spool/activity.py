@@ -9,7 +9,7 @@ log gives the same rows again. Nothing here stores anything.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from operator import add
 from typing import Final, NamedTuple, TypeVar
 
@@ -201,19 +201,18 @@ def count_of(row: Counts) -> int:
     return sum(row[BUCKETS:])
 
 
-def percentile_ms(row: Counts, percent: int) -> int:
-    """Return a time that so many of the deliveries were within.
+def percentiles_ms(row: Counts, percents: Iterable[int]) -> list[int]:
+    """Return for each of `percents` a time that so many of the deliveries were within.
 
     It is the upper bound of a bucket, and so up to a quarter more than need be; never more than the
     longest time, which is exact.
     """
-    rank = -(-count_of(row) * percent // 100)
-    counted = 0
-    for bucket, bound_ms in enumerate(BOUNDS_MS[: len(row) - BUCKETS]):
-        counted += row[BUCKETS + bucket]
-        if counted >= rank:
-            return min(bound_ms, row[LONGEST])
-    return row[LONGEST]
+    counted = [*accumulate(row[BUCKETS:])]
+    longest, found = row[LONGEST], []
+    for percent in percents:
+        bucket = bisect_left(counted, -(-counted[-1] * percent // 100))
+        found.append(min(BOUNDS_MS[bucket], longest) if bucket < len(BOUNDS_MS) else longest)
+    return found
 
 
 def sum_of_times(rows: Sequence[Counts]) -> Counts:

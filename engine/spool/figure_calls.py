@@ -25,7 +25,7 @@ class TimesGroup(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TimesRow:
-    """Times from acceptance to delivery, as a histogram: see `activity.percentile_ms`.
+    """Times from acceptance to delivery, as a histogram: see `activity.percentiles_ms`.
 
     `key` is text: a domain, an account's name, "2026-11-24" or "total".
     """

@@ -10,7 +10,7 @@ import heapq
 import msgspec
 
 from engine.http_server import Access, Request, Response, Route
-from engine.spool.activity import FIRST_ATTEMPT, LONGEST, count_of, percentile_ms
+from engine.spool.activity import FIRST_ATTEMPT, LONGEST, count_of, percentiles_ms
 from engine.spool.figure_calls import TimesGroup, TimesRow
 from engine.spool.interface import Group, Spool
 from engine.watch.messages import asked_account_id
@@ -91,13 +91,14 @@ async def _busiest(spool: Spool, account_id: int | None, most: int) -> frozenset
 
 def view_of(row: TimesRow) -> DeliveryTimes:
     times = row.times
+    p50, p90, p95, p99 = (each / 1000 for each in percentiles_ms(times, (50, 90, 95, 99)))
     return DeliveryTimes(
         key=row.key,
         count=count_of(times),
         first_attempt=times[FIRST_ATTEMPT],
-        p50_s=percentile_ms(times, 50) / 1000,
-        p90_s=percentile_ms(times, 90) / 1000,
-        p95_s=percentile_ms(times, 95) / 1000,
-        p99_s=percentile_ms(times, 99) / 1000,
+        p50_s=p50,
+        p90_s=p90,
+        p95_s=p95,
+        p99_s=p99,
         max_s=times[LONGEST] / 1000,
     )

@@ -14,7 +14,7 @@ from engine.watch.explain import Explainer, language_of, reader_of
 from engine.watch.messages import account_id_of, asked_account_id
 from engine.watch.queries import Query, refuse
 from engine.watch.tables import part_of, table_answer, wants_csv
-from protocols.records import STATUSES, Status
+from protocols.records import STATUSES
 
 GROUPS: Final = frozenset(each.value for each in Group)
 
@@ -37,6 +37,9 @@ class CountsView(msgspec.Struct, frozen=True):
     blocked: int
     cancelled: int
     total: int
+
+
+assert CountsView.__struct_fields__ == ("key", *STATUSES, "total")
 
 
 class StatisticsPage(msgspec.Struct, frozen=True):
@@ -91,16 +94,8 @@ def routes(spool: Spool, explainer: Explainer) -> list[Route]:
 
 
 def counts_view(row: StatisticsRow) -> CountsView:
-    counts = dict(zip(STATUSES, row.counts, strict=True))
+    queued, paused, deferred, delivered, soft, hard, blocked, cancelled = row.counts
     return CountsView(
-        key=row.key,
-        queued=counts[Status.QUEUED],
-        paused=counts[Status.PAUSED],
-        deferred=counts[Status.DEFERRED],
-        delivered=counts[Status.DELIVERED],
-        soft_bounced=counts[Status.SOFT_BOUNCED],
-        hard_bounced=counts[Status.HARD_BOUNCED],
-        blocked=counts[Status.BLOCKED],
-        cancelled=counts[Status.CANCELLED],
+        *(row.key, queued, paused, deferred, delivered, soft, hard, blocked, cancelled),
         total=sum(row.counts),
     )
