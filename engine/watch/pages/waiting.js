@@ -12,9 +12,10 @@ export const waitingIn = (row) => row.queued + row.deferred + row.paused;
 
 // The cause in words: what holds it back, the reason that was given, and the limit if it is one.
 export function causeOf(row) {
-  const held = row.state === "flowing" ? null : row.held_by;
-  const what = held ? wordOf("codes", held.code) : wordOf("states", row.state);
-  const reason = row.reason ?? held?.reason;
+  const held = row.held_by;
+  const isFlowing = row.state === "flowing"; // Perhaps at the pace of a limit: that is said, too.
+  const what = held && !isFlowing ? wordOf("codes", held.code) : wordOf("states", row.state);
+  const reason = isFlowing ? null : row.reason ?? held?.reason;
   const why = [reason ? wordOf("reasons", reason) : "", held?.limit ?? ""].filter(Boolean).join(", ");
   return why ? `${what} (${why})` : what;
 }
