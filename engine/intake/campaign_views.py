@@ -130,7 +130,7 @@ def campaign_view(
     return CampaignView(
         campaign=name,
         account=account.name,
-        state=_state(campaign, is_held=hold is not None),
+        state=state_of(campaign, is_held=hold is not None),
         accepts_recipients=campaign is not None and campaign.state is CampaignState.OPEN,
         subject=campaign.subject if campaign else None,
         lane=LANES[campaign.lane] if campaign else None,
@@ -149,7 +149,8 @@ def campaign_view(
     )
 
 
-def _state(campaign: Campaign | None, *, is_held: bool) -> str | None:
+def state_of(campaign: Campaign | None, *, is_held: bool) -> str | None:
+    """Return the word for where a campaign stands; None for a name without a template."""
     if campaign is not None and campaign.state is CampaignState.CANCELLED:
         return campaign.state.value
     if is_held:

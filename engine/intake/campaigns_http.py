@@ -18,7 +18,13 @@ from engine.config import Config
 from engine.http_server import BodyFault, HttpError, Request, Response, Route
 from engine.intake.accounts import quota_of
 from engine.intake.accounts_http import refusals
-from engine.intake.campaign_views import account_meant, holds_of, unknown_campaign, view_of
+from engine.intake.campaign_views import (
+    account_meant,
+    holds_of,
+    state_of,
+    unknown_campaign,
+    view_of,
+)
 from engine.intake.campaigns import CampaignBody, ListIntake, new_campaign
 from engine.intake.check_http import content_type_of
 from engine.spool.interface import NewMessage, Spool
@@ -70,14 +76,13 @@ class CampaignsDoor:
         """Make a campaign, and fill it if recipients follow; 201, or 200 if it is there already."""
         account = await self._account(request)
         content_type = content_type_of(request)
-        if content_type == JSON:
-            campaign, is_new = await self._made(account, await _whole(request.body_parts()))
-            return Response.json(
-                await view_of(self._spool, account, campaign.name), 201 if is_new else 200
-            )
-        if content_type not in JSON_LINES:
+        if content_type != JSON and content_type not in JSON_LINES:
             raise _unsupported("A campaign is application/json, or application/x-ndjson with lines")
         with self._place(account):
+            if content_type == JSON:
+                campaign, is_new = await self._made(account, await _whole(request.body_parts()))
+                view = await view_of(self._spool, account, campaign.name)
+                return Response.json(view, 201 if is_new else 200)
             parts = request.body_parts()
             first, rest = await _first_line(parts)
             campaign, is_new = await self._made(account, first)
@@ -112,7 +117,7 @@ class CampaignsDoor:
 
     @contextmanager
     def _place(self, account: Account) -> Iterator[None]:
-        """Count a list while it comes in. Raises HttpError if there are too many."""
+        """Count a body while it comes in. Raises HttpError if there are too many."""
         headers = (("retry-after", "5"),)
         if self._lists[account.account_id] >= LISTS_OF_ACCOUNT_MAX:
             text = f"An account hands in at most {LISTS_OF_ACCOUNT_MAX} lists at once."
@@ -180,11 +185,10 @@ class CampaignsDoor:
         now = await self._spool.campaign(account.account_id, campaign.name)
         if fault is not None and fault.code == "campaign_ended" and now is not None:
             fault = _ended(now)
-        state = (
-            "paused" if holds_of(self._spool, account, campaign.name) else (now or campaign).state
-        )
+        is_held = bool(holds_of(self._spool, account, campaign.name))
+        state = state_of(now or campaign, is_held=is_held)
         answer: dict[str, Any] = msgspec.structs.asdict(
-            intake.answer(str(state), is_complete=fault is None)
+            intake.answer(state or "", is_complete=fault is None)
         )
         if fault is None:
             return Response.json(answer, status)
