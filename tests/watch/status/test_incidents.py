@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from engine.delivery.resolver import AnswerCounts, DnsResolver
 from engine.rehearsal.behaviour import Behaviour
 from engine.rehearsal.dns_server import DnsServer
 from engine.rehearsal.zones import Records, Zones
+from engine.spool.disk_calls import DiskRoom
 from engine.watch.status.judging import OPENS_AFTER_MS, RESOLVES_AFTER_MS
 from tests.watch.status.running import Running
 
+GIB = 2**30
 _names = itertools.count()
 
 
@@ -140,6 +143,34 @@ async def test_many_sites_at_once_are_our_own_trouble(
         assert status["indicator"] == "major"
         await trio.sleep(300)
         assert len((await place.status_now())["history"]) == 1
+
+
+async def test_a_disk_that_fills_up(
+    place: Running, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = DiskRoom(3 * GIB, GIB)
+    async with place.running() as engine:
+        statistics = engine.spool.spool_statistics
+        monkeypatch.setattr(engine.spool, "disk_room", lambda: room)
+        monkeypatch.setattr(
+            engine.spool,
+            "spool_statistics",
+            lambda: replace(statistics(), intake_open=room.free_bytes >= room.low_water_bytes),
+        )
+        await trio.sleep(120)
+        assert (await place.status_now())["history"] == []
+        room = DiskRoom(2 * GIB - 1, GIB)
+        status = await place.wait_for(lambda status: status["incidents"], 120)
+        assert titles(status["incidents"]) == ["Storage is running low"]
+        room = DiskRoom(GIB - 1, GIB)
+        status = await place.wait_for(lambda status: len(status["incidents"]) == 2, 120)
+        assert titles(status["incidents"])[0] == "No mail is accepted"
+        assert status["indicator"] == "critical"
+        levels = {each["id"]: each["status"] for each in status["components"]}
+        assert levels["http_intake"] == levels["disk"] == "major_outage"
+        assert levels["delivery"] == "operational"
+        room = DiskRoom(3 * GIB, GIB)
+        await place.wait_for(lambda status: not status["incidents"], 300)
 
 
 async def test_an_incident_outlives_a_restart_and_is_resolved_after_it(
