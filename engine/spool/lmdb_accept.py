@@ -146,7 +146,8 @@ def _new_envelopes(
     flow = changes.flow_of(account.account_id, message.campaign)
     for place, recipient in people:
         marks.envelope_id = stamps.first_envelope_id(marks.envelope_id, changes.now_unix_ms)
-        listed.take_in(place, marks.envelope_id)
+        if message.campaign_id:
+            listed.take_in(place, marks.envelope_id)
         # By position: it is built for every recipient, and names cost a third more.
         fixed = EnvelopeFixed(
             marks.envelope_id,

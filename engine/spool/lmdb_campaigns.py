@@ -96,9 +96,7 @@ class Listed:
 
     def take_in(self, place: int, envelope_id: int) -> None:
         """Note that the recipient at this place is in its campaign from now on."""
-        key = self._keys.get(place)
-        if key is not None:
-            self._changes.put("campaign_recipient", key, U64.pack(envelope_id))
+        self._changes.put("campaign_recipient", self._keys[place], U64.pack(envelope_id))
 
     def flush(self) -> None:
         """Store what was counted."""
