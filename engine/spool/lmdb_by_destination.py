@@ -31,7 +31,7 @@ Counts = tuple[int, ...]
 # As elsewhere: what scans a lot does so in short transactions.
 NAMES_MAX: Final = 1000
 
-LAST_DAY: Final = 2**32 - 1
+PERIOD_MAX: Final = 2**32 - 1
 
 
 def rows_by_destination(
@@ -86,9 +86,14 @@ def days_of(from_unix_ms: int | None, to_unix_ms: int | None) -> tuple[int, int]
     """Return the first and the last day that overlap a range; None if it is open at both ends."""
     if from_unix_ms is None and to_unix_ms is None:
         return None
-    first = 0 if from_unix_ms is None else max(0, from_unix_ms // DAY_MS)
-    last = LAST_DAY if to_unix_ms is None else (to_unix_ms - 1) // DAY_MS
-    return first, min(last, LAST_DAY)
+    return periods_of(from_unix_ms, to_unix_ms, DAY_MS)
+
+
+def periods_of(from_unix_ms: int | None, to_unix_ms: int | None, period_ms: int) -> tuple[int, int]:
+    """Return the first and the last period that overlap a range, which may be open."""
+    first = 0 if from_unix_ms is None else max(0, from_unix_ms // period_ms)
+    last = PERIOD_MAX if to_unix_ms is None else (to_unix_ms - 1) // period_ms
+    return first, min(last, PERIOD_MAX)
 
 
 def counted_accounts(txn: "lmdb.Transaction[bytes]", store: Store) -> Iterator[int]:

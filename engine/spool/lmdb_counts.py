@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from engine.spool import projections
 from engine.spool.interface import DestinationRow, Group, StatisticsRow
-from engine.spool.lmdb_by_destination import counted_accounts, days_of, rows_by_destination
+from engine.spool.lmdb_by_destination import (
+    counted_accounts,
+    days_of,
+    periods_of,
+    rows_by_destination,
+)
 from engine.spool.lmdb_environment import Store
 from engine.spool.lmdb_layout import (
     ACCOUNT_TOTAL,
@@ -53,22 +58,22 @@ def read_statistics(
         named = rows_by_destination(store, account_id, days, after or "", limit)
         return [StatisticsRow(name, _sum_of(rows)) for name, rows in islice(named, limit)]
     has_range = from_unix_ms is not None or to_unix_ms is not None
-    rows: dict[str, Counts] = {"total": NO_COUNTS} if group is Group.TOTAL else {}
-
-    def add(text: str, counts: Counts) -> None:
-        rows[text] = projections.add_counts(rows.get(text, NO_COUNTS), counts)
-
     if group in (Group.TOTAL, Group.ACCOUNT) and not has_range:
-        for _, account, _, _, _, counts in _counters(store, ACCOUNT_TOTAL, account_id):
-            add("total" if group is Group.TOTAL else account_name(store, account), counts)
+        projection, period_ms = ACCOUNT_TOTAL, 0
     else:
         projection, period_ms = projections.source_of(group, has_range=has_range)
-        for _, account, period, flow, _, counts in _counters(store, projection, account_id):
-            if period_ms and not projections.overlaps(
-                period * period_ms, period_ms, from_unix_ms, to_unix_ms
-            ):
-                continue
-            add(_key_text(store, group, account, period, flow), counts)
+    periods = periods_of(from_unix_ms, to_unix_ms, period_ms or DAY_MS)
+    sums: dict[int, Counts] = {}
+    for account, period, flow, counts in _counters(
+        store, projection, account_id, periods if period_ms else (0, 0)
+    ):
+        number = _number_of(group, account, period, flow)
+        sums[number] = projections.add_counts(sums.get(number, NO_COUNTS), counts)
+    rows: dict[str, Counts] = {"total": NO_COUNTS} if group is Group.TOTAL else {}
+    for number, counts in sums.items():
+        # Campaigns of two accounts may have one name.
+        text = _key_text(store, group, number)
+        rows[text] = projections.add_counts(rows.get(text, NO_COUNTS), counts)
     keys = sorted(key for key in rows if after is None or key > after)
     return [StatisticsRow(text, rows[text]) for text in keys[:limit]]
 
@@ -80,20 +85,33 @@ def _sum_of(rows: Sequence[Counts]) -> Counts:
     return tuple(map(sum, zip(NO_COUNTS, *rows, strict=False)))
 
 
-def _key_text(store: Store, group: Group, account_id: int, period: int, flow: int) -> str:
+def _number_of(group: Group, account_id: int, period: int, flow: int) -> int:
+    """Return what the rows of one key have in common."""
     match group:
-        case Group.TOTAL:
-            return "total"
         case Group.ACCOUNT:
-            return account_name(store, account_id)
+            return account_id
         case Group.CAMPAIGN:
-            return _campaign(store, flow)
+            return flow
         case Group.HOUR:
-            return projections.hour_text(period)
+            return period
         case Group.DAY:
-            return projections.day_text(period * HOUR_MS // DAY_MS)
-        case Group.DESTINATION:
-            raise AssertionError("destinations are summed up where they are read")
+            return period * HOUR_MS // DAY_MS
+        case _:
+            return 0
+
+
+def _key_text(store: Store, group: Group, number: int) -> str:
+    match group:
+        case Group.ACCOUNT:
+            return account_name(store, number)
+        case Group.CAMPAIGN:
+            return _campaign(store, number)
+        case Group.HOUR:
+            return projections.hour_text(number)
+        case Group.DAY:
+            return projections.day_text(number)
+        case _:
+            return "total"
 
 
 def read_destinations(
@@ -174,31 +192,33 @@ def _campaign_destinations_of(
 
 
 def _counters(
-    store: Store, projection: int, account_id: int | None
-) -> Iterator[tuple[int, int, int, int, str, Counts]]:
-    """Yield the parts of each counter's key, and its counts, a thousand rows a transaction."""
-    prefix = counter_group(projection, account_id or 0)
-    if account_id is None:
-        prefix = prefix[:1]
-    start = prefix
-    while True:
-        page: list[tuple[bytes, bytes]] = []
-        with store.environment.begin() as txn, txn.cursor(store.tables.counter) as cursor:
-            is_there = cursor.set_range(start)
-            while is_there and len(page) < SCAN_ROWS and cursor.key().startswith(prefix):
-                key, stored = cursor.item()
-                page.append((key, stored))
-                is_there = cursor.next()
-        for key, stored in page:
-            parts = split_counter_key(key)
-            if parts[0] == projection:
+    store: Store, projection: int, account_id: int | None, periods: tuple[int, int]
+) -> Iterator[tuple[int, int, int, Counts]]:
+    """Yield account, period, flow and counts of rows without a destination.
+
+    Those of the periods from the first of `periods` to its second; a thousand rows a transaction.
+    """
+    with store.environment.begin() as txn:
+        ids = [account_id] if account_id is not None else [*counted_accounts(txn, store)]
+    for each in ids:
+        start = counter_key(projection, each, periods[0], 0, "")
+        stop = counter_key(projection, each, max(0, periods[1]), 2**32 - 1, "")
+        has_more = periods[1] >= periods[0]
+        while has_more:
+            page: list[tuple[bytes, bytes]] = []
+            with store.environment.begin() as txn, txn.cursor(store.tables.counter) as cursor:
+                is_there = cursor.set_range(start)
+                while is_there and len(page) < SCAN_ROWS and cursor.key() <= stop:
+                    page.append(cursor.item())
+                    is_there = cursor.next()
+            for key, stored in page:
+                _, account, period, flow, _ = split_counter_key(key)
                 try:
-                    yield *parts, unpack_record(stored, Counts)
+                    yield account, period, flow, unpack_record(stored, Counts)
                 except DamagedRecord:
                     continue
-        if len(page) < SCAN_ROWS:
-            return
-        start = page[-1][0] + b"\0"
+            has_more = len(page) == SCAN_ROWS
+            start = page[-1][0] + b"\0" if page else start
 
 
 def account_name(store: Store, account_id: int) -> str:
