@@ -44,7 +44,13 @@ def command(messages: int, keep: bool, data_dir: Path | None, as_json: bool) -> 
     from engine.rehearsal.engine_process import EngineFailed
 
     with failures(EngineFailed, OSError), _directory(data_dir) as directory:
-        books = trio.run(_run, directory, messages, keep, as_json)
+        books = None
+        try:
+            books = trio.run(_run, directory, messages, keep, as_json)
+        except* KeyboardInterrupt:
+            pass  # What is raised here would come out as a group.
+    if books is None:
+        raise click.ClickException("ended by hand, before the books were made")
     faults = [f"{row.domain}: {fault}" for row in books for fault in row.faults]
     if faults:
         raise click.ClickException("the books do not balance:\n  " + "\n  ".join(faults))

@@ -182,6 +182,10 @@ class Allowance:
             default=None,
         )
 
+    def holds_back(self, now_unix_ms: int) -> bool:
+        """Say whether mail waits for a limit: now, or a moment ago, before the latest token."""
+        return self.refusals.since(now_unix_ms) is not None or self.whole_at(now_unix_ms) == 0
+
     def charge(self, messages: int, now_unix_ms: int) -> None:
         """Take what was asked for before, at the same `now_unix_ms`."""
         if self.bucket is not None:

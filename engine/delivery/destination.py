@@ -123,7 +123,7 @@ class Destination:
         state = "idle"
         if self._health.is_unreachable and not self._connected:
             state = "unreachable"
-        elif self._allowance.whole_at(self._now_unix_ms()) == 0:
+        elif self._allowance.holds_back(self._now_unix_ms()):
             state = "throttled"
         elif self._connected:
             state = "flowing"
