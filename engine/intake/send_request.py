@@ -94,6 +94,7 @@ MESSAGES_MAX: Final = 50
 # A value of two octets becomes an object of two hundred, so the body's limit alone would let 32 MB
 # become several gigabytes. Fifty messages with all that is allowed in them have half as many parts.
 PARTS_MAX: Final = 100_000
+COUNTED_OCTETS: Final = 65_536
 # Who made fifty mistakes in one message has made one, and the answer would outgrow the request.
 ERRORS_PER_MESSAGE_MAX: Final = 50
 
@@ -141,9 +142,13 @@ def _has_too_many_parts(body: bytes) -> bool:
 
 def _parts(octets: bytes, start: int, end: int) -> int:
     """Count what begins a value, give or take the first of each container."""
-    # By what is left without them: a quarter of the time that it takes to count the three.
-    part = octets[start:end]
-    return len(part) - len(part.translate(None, b",{["))
+    # By what is left without them: a quarter of the time that it takes to count the three. In
+    # pieces, because a request that is refused must not be copied first.
+    count = 0
+    for at in range(start, end, COUNTED_OCTETS):
+        piece = octets[at : min(at + COUNTED_OCTETS, end)]
+        count += len(piece) - len(piece.translate(None, b",{["))
+    return count
 
 
 def _read_loosely(body: bytes) -> SendRequest | SendError:
