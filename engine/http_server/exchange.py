@@ -56,6 +56,7 @@ class Services:
     evicted: int = 0
     bodies_bytes: int = 0
     responses_by_class: dict[int, int] = field(default_factory=dict)
+    failures: int = 0
     date: tuple[int, bytes] = (0, b"")
 
 
@@ -195,6 +196,7 @@ def encoded(
     services.responses_by_class[status // 100] = (
         services.responses_by_class.get(status // 100, 0) + 1
     )
+    services.failures += status >= 500 and status != 501
     headers = [(b"date", _date(services))]
     if status not in (204, 304):
         headers.append((b"content-type", response.content_type.encode("latin-1")))

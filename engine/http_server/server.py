@@ -108,6 +108,7 @@ class HttpServer:
             connections=self._places_taken,
             requests=services.requests,
             responses_by_class=dict(services.responses_by_class),
+            failures=services.failures,
             timeouts=services.timeouts,
             evicted=services.evicted,
             bodies_bytes=services.bodies_bytes,

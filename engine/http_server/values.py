@@ -245,6 +245,7 @@ class HttpStatistics:
     connections: int
     requests: int
     responses_by_class: dict[int, int]  # 2 for 2xx, and so on
+    failures: int  # 5xx but for 501, which anybody gets who asks for what we do not speak
     timeouts: int
     evicted: int
     bodies_bytes: int

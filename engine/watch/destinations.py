@@ -154,7 +154,9 @@ def just_before(name: str) -> str:
 
     Names are ASCII letters, digits, dots, hyphens and underscores, all of them before DEL.
     """
-    return f"{name[:-1]}{chr(ord(name[-1]) - 1)}\x7f" if name else ""
+    if not name or name[-1] == "\0":
+        return name  # No name has that.
+    return f"{name[:-1]}{chr(ord(name[-1]) - 1)}\x7f"
 
 
 def _state(cause: str, live: LiveDestination | None, *, is_empty: bool) -> str:

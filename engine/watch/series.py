@@ -24,6 +24,8 @@ STEP_MAX_S: Final = 7 * 86_400
 # More of them no chart can show, and a day in minutes fits.
 STEPS_MAX: Final = 1_500
 STEPS_DEFAULT: Final = 60
+# 9999-12-31: what is later has no text.
+LATEST_UNIX_MS: Final = 253_402_214_400_000
 
 
 class SeriesStep(msgspec.Struct, frozen=True):
@@ -80,6 +82,8 @@ def _range_of(query: Query, now_unix_ms: int) -> tuple[int, int, int]:
     start = end - STEPS_DEFAULT * step if start is None else start - start % step
     if start >= end:
         refuse("from", "The range ends before it begins.")
+    if start < 0 or end > LATEST_UNIX_MS:
+        refuse("from" if start < 0 else "to", "Expected is a time from 1970 to 9999.")
     if end - start > STEPS_MAX * step:
         refuse("step", f"This range has more than {STEPS_MAX:,} steps; a longer step has fewer.")
     if step % HOUR_MS and start < now_unix_ms - MINUTES_KEPT_MS:

@@ -105,6 +105,18 @@ async def test_refused(name: str) -> None:
         assert b"connection: close" in answer.lower()
 
 
+async def test_what_strangers_send_is_no_failure_of_ours() -> None:
+    """The status page tells of failures: nobody without credentials may write on it."""
+    unknown = b"GET /open/a HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip\r\n\r\n"
+    async with running_port() as port:
+        assert (await port.say(unknown)).startswith(b"HTTP/1.1 501 ")
+        for octets, _ in REFUSED.values():
+            await port.say(octets)
+        assert port.server.statistics().failures == 0
+        await port.say(b"GET /fail HTTP/1.1\r\n" + HOST + CLOSE + b"\r\n")
+        assert port.server.statistics().failures == 1
+
+
 async def test_two_readers_cannot_be_made_to_disagree() -> None:
     """What follows a refused request is never taken for a request."""
     smuggled = b"GET /open/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -436,6 +436,26 @@ async def test_an_account_hands_in_so_many_lists_at_once(door: Any) -> None:
             await stream.aclose()
 
 
+async def test_definitions_that_come_slowly_are_as_few(door: Any) -> None:
+    """Each may have megabytes in memory for as long as its sender likes."""
+    head = (
+        b"POST /v1/campaigns HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\nAuthorization: Basic %b\r\n\r\n"
+    )
+    async with door() as opened:
+        pair = f"{opened.sender.api_key}:{opened.sender.secret_key}".encode()
+        answers: list[bytes] = []
+        streams: list[trio.SocketStream] = []
+        for _ in range(LISTS_OF_ACCOUNT_MAX + 1):
+            stream = await trio.open_tcp_stream("127.0.0.1", opened.port)
+            await stream.send_all(head % base64.b64encode(pair))
+            answers.append(bytes(await stream.receive_some())[:13])
+            streams.append(stream)
+        assert answers == [b"HTTP/1.1 100 "] * LISTS_OF_ACCOUNT_MAX + [b"HTTP/1.1 429 "]
+        for stream in streams:
+            await stream.aclose()
+
+
 async def test_international_recipients_need_what_others_do_not(door: Any) -> None:
     body = "email,name\nann@in.example,Ann\nänne@in.example,Änne\nbob@bücher.example,Bob\n"
     async with door() as opened:

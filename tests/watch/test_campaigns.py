@@ -149,6 +149,31 @@ async def test_pages_have_campaigns_newest_first_then_names_alone(look: Look) ->
     assert (await look.get("/v1/campaigns?after=nonsense")).status_code == 400
 
 
+async def test_of_many_names_only_those_that_are_shown_are_gone_through(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some senders give each mail a name of its own."""
+    for number in range(40):
+        part = h.message("a@one.test", campaign=f"single {number:02}")
+        await h.accept(look.spool, look.account, part)
+    statistics, given = look.spool.statistics, list[int]()
+
+    async def counted(*arguments: Any, **named: Any) -> Any:
+        rows = await statistics(*arguments, **named)
+        given.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(look.spool, "statistics", counted)
+    names: list[str] = []
+    page: dict[str, Any] = {"after": ""}
+    while page["after"] is not None:
+        params = {"limit": 15, **({"after": page["after"]} if page["after"] else {})}
+        page = (await look.ask("GET", "/v1/campaigns", params=params)).json()
+        names += [each["campaign"] for each in page["campaigns"]]
+    assert names == [f"single {number:02}" for number in range(40)]
+    assert max(given) < 20
+
+
 async def test_a_pause_is_a_hold_that_resume_lifts(look: Look) -> None:
     campaign = await make(look.spool, look.account)
     await take_in(look.spool, look.account, campaign, "a@one.test")

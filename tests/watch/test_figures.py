@@ -45,7 +45,9 @@ async def test_destinations_page_by_name(look: Look) -> None:
     assert seen == ["a.test", "b.test", "c.test"]
 
 
-@pytest.mark.parametrize("name", ["a.test", "b.test", "B.TEST", "a", "b.tes", "b.testx", "", "~"])
+@pytest.mark.parametrize(
+    "name", ["a.test", "b.test", "B.TEST", "a", "b.tes", "b.testx", "", "~", "%00"]
+)
 async def test_one_destination(look: Look, name: str) -> None:
     for each in ("a.test", "b.test", "b.test.test"):
         await accept_many(look.spool, look.account, 1, at=each)

@@ -64,7 +64,7 @@ class AskingLimits:
         client = self._by_client.setdefault(network_of(peer), _Window(PER_CLIENT))
         if self._all.is_full(now_unix_ms) or client.is_full(now_unix_ms):
             return Answer.REFUSE
-        mailbox = self._by_address.setdefault(address, _Window(PER_ADDRESS))
+        mailbox = self._by_address.setdefault(without_detail(address), _Window(PER_ADDRESS))
         # Counted either way: who tries out addresses is told nothing, and not for long.
         client.times.append(now_unix_ms)
         self._all.times.append(now_unix_ms)
@@ -72,6 +72,12 @@ class AskingLimits:
             return Answer.KEEP_QUIET
         mailbox.times.append(now_unix_ms)
         return Answer.SEND
+
+
+def without_detail(address: str) -> str:
+    """Whose mailbox it is where "+" begins a detail (RFC 5233): one has no end of addresses."""
+    local, at, domain = address.rpartition("@")
+    return f"{local.partition('+')[0] or local}{at}{domain}"
 
 
 def network_of(peer: str) -> str:

@@ -159,8 +159,9 @@ class Monitor:
 
     def _answers_so_far(self) -> tuple[int, int]:
         statistics = self._http_statistics()
-        classes = statistics.responses_by_class if statistics is not None else {}
-        return sum(classes.values()), classes.get(5, 0)
+        if statistics is None:
+            return 0, 0
+        return sum(statistics.responses_by_class.values()), statistics.failures
 
     def _behind_s(self, head_seq: int) -> float:
         """For how long the hub has not told what was the newest then."""
@@ -201,7 +202,8 @@ class Monitor:
             await self._open(conditions[key], now_unix_ms)
         for key in to_resolve:
             entry = self._book.entry(open_causes[key])
-            assert entry is not None, key
+            if entry is None:
+                continue  # Somebody has withdrawn it meanwhile.
             text = ending(entry.incident.code, entry.incident.name)
             await self._book.add(open_causes[key], Stage.RESOLVED, text)
 

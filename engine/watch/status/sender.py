@@ -37,8 +37,9 @@ from protocols.records import DamagedRecord, Status, pack_record, unpack_record
 LOOK_EVERY_S: Final = 30.0
 # What was said up to the moment of a digest has been committed so long after it.
 SETTLED_MS: Final = 10_000
-# A commit's worth; between two of them others have the writer.
-MAILS_AT_ONCE: Final = 100
+# Between two of them others have the loop and the writer: a digest of a bad week takes half a
+# millisecond to write.
+MAILS_AT_ONCE: Final = 25
 # Longer than any crash lasts in which somebody should still be told of what was before it.
 DIGEST_LIVES_MS: Final = 7 * 86_400_000
 STRETCH_NOTE: Final = "status/told/"

@@ -137,6 +137,14 @@ def test_one_mailbox_is_left_in_peace() -> None:
     assert limits.ask("ann@one.test", "192.0.2.9") is Answer.SEND
 
 
+def test_a_mailbox_with_many_addresses_is_one() -> None:
+    limits = AskingLimits(lambda: START_UNIX_MS)
+    answers = [limits.ask(f"ann+{n}@one.test", f"192.0.2.{n}") for n in range(5)]
+    assert answers.count(Answer.SEND) == 1
+    assert limits.ask("+ann@one.test", "192.0.2.9") is Answer.SEND
+    assert limits.ask("ann@two.test", "192.0.2.9") is Answer.SEND
+
+
 @pytest.mark.slow
 def test_all_together_have_a_limit_and_little_is_remembered() -> None:
     now = START_UNIX_MS
