@@ -21,7 +21,7 @@ from protocols.mime import (
     prefers_quoted_printable,
     text_part_head,
 )
-from protocols.template_language import Text
+from protocols.template_language import Text, percent_encoded
 
 # RFC 2045 6.7 (5): 76 with the "=" of a soft break.
 _QP_COLUMNS: Final = 75
@@ -34,6 +34,7 @@ class TextPart:
     def __init__(self, subtype: str, text: Text) -> None:
         self._subtype = subtype
         self.text = text
+        self._escape = escape_html if subtype == "html" else _as_it_is
         literals = [literal.encode() for literal in text.literals]
         whole = b"".join(literals)
         self.characters = sum(map(len, text.literals))
@@ -48,12 +49,25 @@ class TextPart:
     def name(self) -> str:
         return "html" if self._subtype == "html" else "text"
 
+    def characters_inserted(self, find: Callable[[str], str | None]) -> int:
+        """Return how long the values are together, as they will stand in the text."""
+        lengths: dict[tuple[str, bool], int] = {}
+        count = 0
+        for each in self.text.placeholders:
+            length = lengths.get((each.name, each.is_url))
+            if length is None:
+                value = (find(each.name) if each.name else None) or ""
+                shown = percent_encoded(value) if each.is_url else self._escape(value)
+                length = lengths[each.name, each.is_url] = len(shown)
+            count += length or len(each.default or "")
+        return count
+
     def fill(self, find: Callable[[str], str | None]) -> bytes:
         """Return content fields, an empty line and the encoded text, with CRLF line ends.
 
         Raises MissingVariable.
         """
-        values = self.text.values(find, escape_html if self._subtype == "html" else _as_it_is)
+        values = self.text.values(find, self._escape)
         for number, value in enumerate(values):
             if "\r" in value:
                 values[number] = value.replace("\r\n", "\n").replace("\r", "\n")

@@ -49,8 +49,9 @@ from protocols.variables import pack_variables
 
 # Pictures are linked or attached, not written: the longest letters have a tenth of it.
 TEMPLATE_OCTETS_MAX: Final = 1024 * 1024
-# What a template may become, before escaping and encoding. It bounds what long values can do.
-FILLED_CHARACTERS_MAX: Final = 4 * 1024 * 1024
+# What a template may become, before it is encoded: twice of the longest. It bounds what long values
+# in many places can do, as a mail is filled in without a pause; more would hold up all others.
+FILLED_CHARACTERS_MAX: Final = 2 * 1024 * 1024
 FAULTS_MAX: Final = 50
 # Four octets of UTF-8, each percent-encoded.
 ESCAPED_CHARACTERS_MAX: Final = 12
@@ -222,13 +223,16 @@ class Template:
         # filled in to know.
         find = _finder(variables, recipient)
         if (
-            longest * len(self._placeholders) + self._characters <= FILLED_CHARACTERS_MAX
+            ESCAPED_CHARACTERS_MAX * longest * len(self._placeholders) + self._characters
+            <= FILLED_CHARACTERS_MAX
             and len(variables.get(DISPLAY_NAME, "")) <= NAME_CHARACTERS_MAX
             and all(each.surely_fits(find) for each in self._fields)
         ):
             return ""
         try:
-            self.fill(variables, recipient=recipient, identifier="", date="")
+            # Everything that can go wrong; texts of megabytes are not made to be thrown away.
+            self._fill_fields(variables, recipient)
+            self._check_characters(find)
         except FillError as error:
             return str(error)
         return ""
@@ -253,6 +257,22 @@ class Template:
         `identifier` names the envelope in Message-ID and Received and is in the boundary: letters
         and digits. `date` is that of acceptance.
         """
+        mailboxes, subject, headers = self._fill_fields(variables, recipient)
+        octets = join_message(
+            received=received_over_http(self._host, identifier, date),
+            mailboxes=mailboxes,
+            subject=subject,
+            date=date,
+            message_id=f"<{identifier}@{self._domain}>",
+            extra_fields=headers,
+            body=self._body(_finder(variables, recipient), identifier),
+        )
+        return Filled(octets, self._needs_utf8 or recipient.needs_utf8)
+
+    def _fill_fields(
+        self, variables: Mapping[str, str], recipient: Address
+    ) -> tuple[list[bytes], bytes, list[bytes]]:
+        """Return the fields of mailboxes, the subject and the author's own. Raises FillError."""
         find = _finder(variables, recipient)
         display_name = for_field(variables.get(DISPLAY_NAME, ""))
         if len(display_name) > NAME_CHARACTERS_MAX:
@@ -263,27 +283,21 @@ class Template:
         ]
         if self._reply_to is not None:
             mailboxes.append(self._reply_to.fill(find))
-        octets = join_message(
-            received=received_over_http(self._host, identifier, date),
-            mailboxes=mailboxes,
-            subject=text_field("Subject", self._subject.fill(find)),
-            date=date,
-            message_id=f"<{identifier}@{self._domain}>",
-            extra_fields=[each.fill(find) for each in self._headers],
-            body=self._body(find, identifier),
-        )
-        return Filled(octets, self._needs_utf8 or recipient.needs_utf8)
+        subject = text_field("Subject", self._subject.fill(find))
+        return mailboxes, subject, [each.fill(find) for each in self._headers]
 
-    def _body(self, find: Callable[[str], str | None], identifier: str) -> bytes:
-        # Counted before anything is made: a thousand places may want the same long value.
-        characters = self._characters + sum(
-            part.text.characters_inserted(find) for part in self._parts
-        )
+    def _check_characters(self, find: Callable[[str], str | None]) -> None:
+        """Count what the texts would have. Raises FillError if that is too much."""
+        characters = self._characters + sum(part.characters_inserted(find) for part in self._parts)
         if characters > FILLED_CHARACTERS_MAX:
             raise FillError(
                 f"the mail would have {characters} characters of text, and at most "
                 f"{FILLED_CHARACTERS_MAX} are sent"
             )
+
+    def _body(self, find: Callable[[str], str | None], identifier: str) -> bytes:
+        # Counted before anything is made: a thousand places may want the same long value.
+        self._check_characters(find)
         try:
             filled = [part.fill(find) for part in self._parts]
         except MissingVariable as error:

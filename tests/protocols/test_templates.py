@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from protocols.addresses import Address, parse_address
 from protocols.header_fields import Mailbox
 from protocols.mime import Message, MessageBuilder, received_over_http
+from protocols.template_parts import TextPart
 from protocols.templates import (
     FILLED_CHARACTERS_MAX,
     TEMPLATE_OCTETS_MAX,
@@ -239,6 +240,28 @@ def test_a_value_of_the_longest_kind_fits() -> None:
         == 60 * 30_001
         < (FILLED_CHARACTERS_MAX)
     )
+
+
+def test_what_would_be_megabytes_is_not_made_to_know_that_it_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of = template("Hello", html="{{a}}\n" * 100 + "{{b}}")
+    variables = {"a": "<" * 4_000, "b": "<" * 5_000}
+    whole = fill(of, **variables)
+    monkeypatch.setattr(TextPart, "fill", None)
+    assert of.check(variables, ANN) == ""
+    assert len(whole) < 2 * FILLED_CHARACTERS_MAX
+
+
+@pytest.mark.parametrize(
+    ("html", "value"), [("{{a}}\n" * 150, "'" * 4_000), ("{{url:a}}\n" * 90, "é" * 5_000)]
+)
+def test_values_count_as_they_will_stand_there(html: str, value: str) -> None:
+    of = template("Hello", html=html)
+    with pytest.raises(FillError, match="characters of text") as raised:
+        fill(of, a=value)
+    assert of.check({"a": value}, ANN) == str(raised.value)
+    assert len(body(read(fill(of, a="x" * len(value))), "html")) < FILLED_CHARACTERS_MAX
 
 
 def test_faults_of_a_template_have_their_place() -> None:

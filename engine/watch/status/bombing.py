@@ -73,6 +73,12 @@ class AskingLimits:
         mailbox.times.append(now_unix_ms)
         return Answer.SEND
 
+    def forgive(self, address: str) -> None:
+        """The last one that might go to this mailbox did not: whoever asks again gets it."""
+        mailbox = self._by_address.get(without_detail(address))
+        if mailbox is not None and mailbox.times:
+            mailbox.times.pop()
+
 
 def without_detail(address: str) -> str:
     """Whose mailbox it is where "+" begins a detail (RFC 5233): one has no end of addresses."""

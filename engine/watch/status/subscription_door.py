@@ -153,6 +153,7 @@ class SubscriptionDoor:
             try:
                 await self._sender.confirm(wish)
             except SpoolError:
+                self._limits.forgive(compared(address))
                 return self._notice(language, "closed", 503)
         return self._notice(language, "sent", 202)
 

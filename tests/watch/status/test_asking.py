@@ -5,9 +5,11 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from engine.http_server import Response
+from engine.spool.interface import AcceptRequest, SpoolError, SpoolFull
 from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch.status.bombing import DAY_MS, HOUR_MS, Answer, AskingLimits, network_of
 from engine.watch.status.links import CONFIRM_MS, BadLink, Links, Wish
@@ -110,6 +112,39 @@ async def test_other_sites_and_other_bodies_are_refused(
         many = await place.ask("POST", path, b"&".join([b"a=1"] * 500), headers=(FORM,))
         assert many.status == 400
         assert await engine.spool.accounts() == []
+
+
+async def test_the_first_may_come_together(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """The account that their mails are sent by is made then."""
+    place = Running(tmp_path, "lmdb:")
+    statuses: list[int] = []
+
+    async def one(number: int) -> None:
+        statuses.append((await ask(place, f"r{number}@one.test")).status)
+
+    async with place.running() as engine:
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(one, number)
+        assert statuses == [202] * 4
+        assert [account.name for account in await engine.spool.accounts()] == ["status"]
+
+
+async def test_whoever_could_not_be_written_to_may_ask_again(
+    place: Running, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place.running() as engine:
+
+        async def full(requests: list[AcceptRequest]) -> list[SpoolError]:
+            return [SpoolFull("no room") for _ in requests]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.spool, "accept", full)
+            assert (await ask(place, "ann@one.test")).status == 503
+        assert (await ask(place, "ann@one.test")).status == 202
+        assert await mails_to(place, "ann@one.test") == 1
+        assert (await ask(place, "ann@one.test")).status == 202
+        assert await mails_to(place, "ann@one.test") == 1
 
 
 async def test_one_client_cannot_ask_for_many(place: Running, autojump_clock: MockClock) -> None:
