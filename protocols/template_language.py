@@ -113,6 +113,21 @@ class Text(msgspec.Struct, frozen=True):
             for each in self.placeholders
         )
 
+    def characters_escaped(
+        self, find: Callable[[str], str | None], escape: Callable[[str], str]
+    ) -> int:
+        """Return how long the values are together as `values` would have them, without that."""
+        lengths: dict[tuple[str, bool], int] = {}
+        count = 0
+        for each in self.placeholders:
+            length = lengths.get((each.name, each.is_url))
+            if length is None:
+                value = (find(each.name) if each.name else None) or ""
+                shown = escape(percent_encoded(value) if each.is_url else value)
+                length = lengths[each.name, each.is_url] = len(shown)
+            count += length or len(each.default or "")
+        return count
+
     def forgiving(self) -> "Text":
         """Return the same text with nothing in place of what has neither a value nor a default."""
         return Text(

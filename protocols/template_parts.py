@@ -21,7 +21,7 @@ from protocols.mime import (
     prefers_quoted_printable,
     text_part_head,
 )
-from protocols.template_language import Text, percent_encoded
+from protocols.template_language import Text
 
 # RFC 2045 6.7 (5): 76 with the "=" of a soft break.
 _QP_COLUMNS: Final = 75
@@ -51,16 +51,7 @@ class TextPart:
 
     def characters_inserted(self, find: Callable[[str], str | None]) -> int:
         """Return how long the values are together, as they will stand in the text."""
-        lengths: dict[tuple[str, bool], int] = {}
-        count = 0
-        for each in self.text.placeholders:
-            length = lengths.get((each.name, each.is_url))
-            if length is None:
-                value = (find(each.name) if each.name else None) or ""
-                shown = percent_encoded(value) if each.is_url else self._escape(value)
-                length = lengths[each.name, each.is_url] = len(shown)
-            count += length or len(each.default or "")
-        return count
+        return self.text.characters_escaped(find, self._escape)
 
     def fill(self, find: Callable[[str], str | None]) -> bytes:
         """Return content fields, an empty line and the encoded text, with CRLF line ends.

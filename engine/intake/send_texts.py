@@ -97,14 +97,15 @@ class _Filling:
         if isinstance(parsed, list):
             self._errors += [send_errors.bad_template(fault, path) for fault in parsed]
             return text
-        if parsed.characters_inserted(self._values.get) > FILLED_CHARACTERS_MAX:
+        escape = _ESCAPES[path]
+        if parsed.characters_escaped(self._values.get, escape) > FILLED_CHARACTERS_MAX:
             self._errors.append(send_errors.payload_too_big(FILLED_CHARACTERS_MAX, "Variables"))
             return text
         if self._tell_missing(parsed, path):
             if not self._forgives:
                 return text
             parsed = parsed.forgiving()
-        return parsed.with_values(parsed.values(self._values.get, _ESCAPES[path]))
+        return parsed.with_values(parsed.values(self._values.get, escape))
 
     def _tell_missing(self, text: Text, path: str) -> bool:
         """Say of each variable of `text` that has neither a value nor a default, where it is."""

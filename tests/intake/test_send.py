@@ -6,6 +6,7 @@ import email.policy
 import json
 import os
 import re
+import threading
 import uuid
 from collections.abc import Sequence
 from email.message import EmailMessage
@@ -18,7 +19,7 @@ import trio
 from engine.config import Config, Delivery, Plan
 from engine.http_server import unix_socket_address
 from engine.intake.accounts import create_account
-from engine.intake.send import REQUEST_OCTETS_MAX, THREAD_OCTETS_MIN
+from engine.intake.send import FILLS_IN, REQUEST_OCTETS_MAX, THREAD_OCTETS_MIN, SendDoor
 from engine.spool.interface import (
     Accepted,
     AcceptRequest,
@@ -327,6 +328,25 @@ async def test_a_large_request_is_prepared_in_a_thread_with_the_same_result(door
         (octets,) = await opened.octets()
     assert answer.status == 200
     assert octets.endswith(b"line\r\n")
+
+
+async def test_what_is_filled_in_is_prepared_in_a_thread_however_small_it_comes(
+    door: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, threads = SendDoor._prepare, list[int]()
+
+    def watched(*arguments: Any) -> Any:
+        threads.append(threading.get_ident())
+        return prepare(*arguments)
+
+    monkeypatch.setattr(SendDoor, "_prepare", watched)
+    filled = {"TextPart": "{{var:a}}", "TemplateLanguage": True, "Variables": {"a": "x"}}
+    async with door() as opened:
+        for changes in ({"TextPart": "Grüße an alle <Leser>"}, filled):
+            assert (await opened.post(batch(MESSAGE | changes))).status == 200
+    assert threads[0] == threading.get_ident() != threads[1]
+    assert FILLS_IN.search(rb'{"\u0056ariables": {"a": "x"}}')
+    assert not FILLS_IN.search(rb'{"TextPart": "Gr\u00fc\u00dfe an alle \u003cLeser\u003e"}')
 
 
 # --- quotas and a spool that refuses --------------------------------------------------------------

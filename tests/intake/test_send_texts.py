@@ -95,6 +95,13 @@ def test_the_subject_counts_as_it_is_read() -> None:
             [("mj-0011", ("Variables",))],
         ),
         (
+            {
+                "HTMLPart": "{{url:a}}" * 10,
+                "Variables": {"a": "é" * (FILLED_CHARACTERS_MAX // 50)},
+            },
+            [("mj-0011", ("Variables",))],
+        ),
+        (
             {"Variables": {f"n{n}": n for n in range(VARIABLES_MAX + 1)}},
             [("mj-0008", ("Variables",))],
         ),
