@@ -103,11 +103,16 @@ class Cancellations:
         wanted = MailFilter(account_id=account_id, campaign=name)
         while await self._open(account_id, name):
             after: int | None = None
+            found = 0
             while True:
                 done = await decide(self._spool, Deed.CANCEL, wanted, after, is_dry=False)
-                after = done.after
+                after, found = done.after, found + done.matched.total()
                 if after is None:
                     break
+            if not found:
+                # What a damaged record was is still counted, and for ever; it cannot be sent.
+                logger.warning("cancelling %r: not all that is counted can be found", name)
+                break
             if await self._open(account_id, name):
                 await trio.sleep(LOOK_AGAIN_S)
         await self._spool.lift_holds(self._marked().get((account_id, name), ()))

@@ -174,6 +174,22 @@ async def test_of_many_names_only_those_that_are_shown_are_gone_through(
     assert max(given) < 20
 
 
+async def test_a_cancellation_ends_although_a_record_is_lost(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was put aside as damaged is counted as open for ever: a person has to see."""
+    campaign = await make(look.spool, look.account)
+    await take_in(look.spool, look.account, campaign, "a@one.test", "b@one.test")
+    counts_of = look.spool.campaign_counts
+
+    async def with_one_lost(*arguments: Any) -> list[tuple[int, ...]]:
+        return [(queued + 1, *rest) for queued, *rest in await counts_of(*arguments)]
+
+    monkeypatch.setattr(look.spool, "campaign_counts", with_one_lost)
+    assert (await post(look, "spring/cancel"))["counts"]["cancelled"] == 2
+    await no_holds_are_left(look)
+
+
 async def test_a_pause_is_a_hold_that_resume_lifts(look: Look) -> None:
     campaign = await make(look.spool, look.account)
     await take_in(look.spool, look.account, campaign, "a@one.test")
