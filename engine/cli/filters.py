@@ -56,7 +56,12 @@ def bulk_options(command: F) -> F:
         config_option,
         json_option,
         click.option("--dry-run", is_flag=True, help="Only count what fits."),
-        click.option("--reason", default="", metavar="TEXT", help="Goes to the engine's log."),
+        click.option(
+            "--reason",
+            default="",
+            metavar="TEXT",
+            help="Goes to the engine's log, and is told of each mail that is cancelled.",
+        ),
         filter_options,
     ):
         command = option(command)

@@ -47,18 +47,20 @@ class Decided:
 
 
 async def decide(
-    spool: Spool, deed: Deed, wanted: MailFilter, after: int | None, *, is_dry: bool
+    spool: Spool, deed: Deed, wanted: MailFilter, after: int | None, *, is_dry: bool, why: str = ""
 ) -> Decided:
     """Do one step of a deed to the mail that fits; a dry one only counts.
+
+    What is cancelled has in its story `why`, if that is given.
 
     Retry makes mail due now and has its destination tried again if that could not be reached; a
     rate and a hold stay what they are. Cancel takes back what an actor has claimed and not yet
     given to a server; what is with a server is left alone.
     """
     if deed is Deed.RETRY or is_dry:
-        return await _step(spool, deed, wanted, after, is_dry=is_dry)
+        return await _step(spool, deed, wanted, after, is_dry=is_dry, why=why)
     async with _held(spool, wanted):
-        return await _step(spool, deed, wanted, after, is_dry=False)
+        return await _step(spool, deed, wanted, after, is_dry=False, why=why)
 
 
 @asynccontextmanager
@@ -76,7 +78,7 @@ async def _held(spool: Spool, wanted: MailFilter) -> AsyncIterator[None]:
 
 
 async def _step(
-    spool: Spool, deed: Deed, wanted: MailFilter, after: int | None, *, is_dry: bool
+    spool: Spool, deed: Deed, wanted: MailFilter, after: int | None, *, is_dry: bool, why: str
 ) -> Decided:
     decided = Decided(after)
     now_unix_ms = spool.now_unix_ms()
@@ -92,7 +94,7 @@ async def _step(
         claimed = spool.in_flight(envelope.fixed.envelope_id for envelope in fitting)
         decided.in_flight += len(claimed)
         free = [each for each in fitting if each.fixed.envelope_id not in claimed]
-        decisions = _decisions(deed, free, now_unix_ms)
+        decisions = _decisions(deed, free, now_unix_ms, why)
         decided.changed += len(decisions)
         if deed is Deed.RETRY:
             decisions += await _tried_again(spool, free, now_unix_ms)
@@ -126,10 +128,18 @@ async def _site(spool: Spool, wanted: MailFilter, envelope: Envelope, sites: dic
     return sites.get(name, "")
 
 
-def _decisions(deed: Deed, free: Iterable[Envelope], now_unix_ms: int) -> list[Decision]:
+def _decisions(deed: Deed, free: Iterable[Envelope], now_unix_ms: int, why: str) -> list[Decision]:
     if deed is Deed.CANCEL:
+        # In brackets, as everything that no server has said.
+        said = f"(cancelled: {' '.join(why.split())})" if why.strip() else ""
         return [
-            Finish(each.fixed.envelope_id, Status.CANCELLED, now_unix_ms, None, each.state.reply)
+            Finish(
+                each.fixed.envelope_id,
+                Status.CANCELLED,
+                now_unix_ms,
+                None,
+                said or each.state.reply,
+            )
             for each in free
         ]
     return [

@@ -49,7 +49,10 @@ class HoldBody(FilterBody, forbid_unknown_fields=True, frozen=True):
 
 
 class BulkBody(FilterBody, forbid_unknown_fields=True, frozen=True):
-    """`after` is the answer's before; a dry run only counts; `reason` goes to the engine's log."""
+    """`after` is the answer's before; a dry run only counts.
+
+    `reason` goes to the engine's log, and into the story of what is cancelled.
+    """
 
     reason: str = ""
     dry_run: bool = False
@@ -154,7 +157,7 @@ class HoldsDoor:
         except ValueError as error:
             raise _fault("after", "This is not the `after` of an answer.") from error
         with refusals("refused", 409, ""):
-            done = await decide(self._spool, deed, wanted, after, is_dry=body.dry_run)
+            done = await decide(self._spool, deed, wanted, after, is_dry=body.dry_run, why=why)
         if done.changed and not body.dry_run:
             logger.info("%s of %d mails that fit %s: %s", deed.value, done.changed, wanted, why)
         return Response.json(

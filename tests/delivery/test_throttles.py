@@ -206,6 +206,31 @@ async def test_rules_that_are_taken_over_hold_for_those_who_rest_too(
         world.open_spool()
 
 
+async def test_what_was_learned_outlives_other_rules_and_broken_ones(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text('[[rule]]\nsite = "*.big.test"\nrate = "50/s"\n')
+    table = ShapingTable(files=(file,), defaults=False)
+    world = World(config=msgspec.structs.replace(config(), shaping=table))
+    world.add("a.test", Behaviour(rate_per_s=10.0, rate_burst=20, reply_delay_s=0.05), mx=MX)
+    await world.send([f"r{n}@a.test" for n in range(150)])
+    async with world.delivering() as delivery:
+        await trio.sleep(5)
+        learned = delivery._throttles.site(MX).learned
+        trail = await asked(delivery, world, "audit")
+        assert learned.rate > 0
+        for text in ("[[reaction]]\nreply = '('\n", '[[rule]]\nsite = "*"\nrate = "40/s"\n'):
+            file.write_text(text)
+            if "reaction" in text:
+                with pytest.raises(HttpError, match=r"rules\.toml:2: \[\[reaction\]\] 1 reply"):
+                    await asked(delivery, world, "reload")
+            else:
+                assert (await asked(delivery, world, "reload"))["rules"] == 1
+            assert delivery._throttles.site(MX).learned == learned
+            assert await asked(delivery, world, "audit") == trail
+
+
 async def test_notes_that_cannot_be_read_are_forgotten(autojump_clock: MockClock) -> None:
     world = world_of()
     world.add("a.test", mx=MX)

@@ -17,7 +17,7 @@ from protocols.records import FINAL_STATUSES, STATUSES, Envelope, Event, Reason,
 from protocols.stream_frames import stream_event, uuid_text
 from tests.simulation.lives import Life
 from tests.simulation.peers import Taken
-from tests.simulation.plan import CEILINGS, REGULARS, THROTTLES
+from tests.simulation.plan import ACCOUNT_RATES, CEILINGS, REGULARS, THROTTLES
 from tests.simulation.run import Observed
 
 Key = tuple[str, str]
@@ -257,6 +257,15 @@ def _limits_hold(seen: Observed) -> Iterator[str]:
     """The rate over every window, crash or no crash; the ceilings at every moment."""
     for domains, text in THROTTLES.items():
         times = [each.at_s for each in seen.world.notebook.asked if each.domain in domains]
+        yield from islice(_over_rate(Rate.parse(text), times), 1)
+    for account, text in ACCOUNT_RATES.items():
+        # Who sends is not seen on the wire; these recipients have mail from nobody else.
+        senders: dict[str, set[str]] = defaultdict(set)
+        for request in seen.world.requests:
+            for _, recipient in request.good:
+                senders[recipient].add(request.account)
+        asked = seen.world.notebook.asked
+        times = [each.at_s for each in asked if senders.get(each.recipient) == {account}]
         yield from islice(_over_rate(Rate.parse(text), times), 1)
     for address, peak in seen.world.notebook.connections_peak.items():
         ceiling = CEILINGS.get(seen.world.receivers[address].name, SITE_CEILING)

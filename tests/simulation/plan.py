@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import Config, Delivery, Http, Plan, Rule, SpoolTable
-from engine.config_values import DomainPattern, ListenAddress, Network, Rate
+from engine.config_values import DomainPattern, ListenAddress, NamePattern, Network, Rate
 from engine.rehearsal.behaviour import Action, Behaviour, Stage
 from engine.rehearsal.zones import NULL_MX, Fault, Records, Zones
 from tests.simulation.lives import FAILING_COMMIT, POINTS, Ending
@@ -26,6 +26,8 @@ MIDNIGHT_UNIX_MS = 1_795_478_400_000
 THROTTLED = "throttled.test"
 POOL = ("pool-a.test", "pool-b.test", "pool-c.test")
 THROTTLES = {(THROTTLED,): "12/min, burst 3", POOL: "20/min, burst 4"}
+# A rate of one account, over all destinations.
+ACCOUNT_RATES = {"small": "30/min, burst 5"}
 CEILED = "ceiled.test"
 # By MX host; one is a destination's rule, the other a site's.
 CEILINGS = {"mx.ceiled.test": 2, "mx.pool-a.test": 3}
@@ -158,6 +160,10 @@ def _config(span: Span, url: str, data_dir: Path, small_per_day: int) -> Config:
                 site=DomainPattern.parse("mx.pool-a.test"),
                 rate=Rate.parse(THROTTLES[POOL]),
                 connections_max=CEILINGS["mx.pool-a.test"],
+            ),
+            *(
+                Rule(account=NamePattern.parse(name), rate=Rate.parse(text))
+                for name, text in ACCOUNT_RATES.items()
             ),
         ),
     )

@@ -12,6 +12,8 @@ from engine.spool.listing_calls import EnvelopeFilter
 from protocols.records import DestinationRecord, Status
 from tests.simulation.lives import Life
 
+Flow = tuple[int, str | None]
+
 WAITING = EnvelopeFilter(statuses=frozenset({Status.QUEUED, Status.DEFERRED}))
 PAGE = 1000
 ALWAYS_UNIX_MS = 1 << 48
@@ -48,28 +50,38 @@ async def agenda_faults(spool: Spool, life: Life) -> list[str]:
         # What a hold does to the agenda, the walk over the whole spool knows.
         held = {hold.wanted.destination for hold in spool.holds()}
         faults = [f"agenda: {name} has a row and no mail" for name in wakes if name not in earliest]
-        for name, due_unix_ms in earliest.items():
+        for name, flows in earliest.items():
             if name in held:
                 continue
             wake = wakes.get(name)
             if wake is None:
                 faults.append(f"agenda: {name} has mail and no row")
-            elif wake > max(due_unix_ms, spool.now_unix_ms()):
+            elif wake > max(min(flows.values()), spool.now_unix_ms()):
                 record = await spool.destination(name) or DestinationRecord()
+                due_unix_ms = min(_wake_of(record, *flow) for flow in flows.items())
                 if wake > max(due_unix_ms, record.not_before_unix_ms):
                     faults.append(f"agenda: {name} is woken {wake - due_unix_ms} ms too late")
         if _version(spool, life) == version:
             return faults
 
 
-async def _earliest_due(spool: Spool) -> dict[str, int]:
-    earliest: dict[str, int] = {}
+def _wake_of(record: DestinationRecord, flow: Flow, due_unix_ms: int) -> int:
+    """Return when the mail of a flow has to be looked at: not while its account has to wait."""
+    waits = [wait.until_unix_ms for wait in record.waits if wait.concerns(*flow)]
+    return max([due_unix_ms, *waits])
+
+
+async def _earliest_due(spool: Spool) -> dict[str, dict[Flow, int]]:
+    """Return by destination when the first mail of each flow is due."""
+    earliest: dict[str, dict[Flow, int]] = {}
     after: int | None = None
     while True:
         page = await spool.find(WAITING, after, PAGE)
         for envelope in page.envelopes:
-            name, due_unix_ms = envelope.fixed.destination, envelope.state.due_unix_ms
-            earliest[name] = min(due_unix_ms, earliest.get(name, due_unix_ms))
+            fixed, due_unix_ms = envelope.fixed, envelope.state.due_unix_ms
+            flows = earliest.setdefault(fixed.destination, {})
+            flow = (fixed.account_id, fixed.campaign)
+            flows[flow] = min(due_unix_ms, flows.get(flow, due_unix_ms))
         after = page.after
         if after is None:
             return earliest

@@ -107,6 +107,9 @@ async def test_cancel_counts_first_and_leaves_what_is_in_flight(look: Look) -> N
     done = await post(look, "/v1/cancel", body | {"dry_run": False, "reason": "wrong link"})
     assert done == counted | {"dry_run": False}
     assert await statuses(look) == {Status.QUEUED: 3, Status.CANCELLED: 4}
+    [cancelled, *_] = (await look.json("/v1/messages?status=cancelled"))["messages"]
+    story = await look.json(f"/v1/messages/{cancelled['message_id']}")
+    assert story["history"][-1]["reply"] == "(cancelled: wrong link)"
     assert (await state_of(look.spool, in_flight.fixed.envelope_id)).state.status is Status.QUEUED
     for each in kept:
         assert (await state_of(look.spool, each)).state.status is Status.QUEUED
