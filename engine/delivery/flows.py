@@ -27,6 +27,9 @@ WAITS_MAX: Final = 256
 PASS_OVER_MS_MIN: Final = 20
 PASS_OVER_MS_MAX: Final = 1000
 
+# Flows whose limits are remembered, most of them none: some hundred octets each.
+PATHS_MAX: Final = 10_000
+
 _NO_LIMIT: Final = 2**31
 
 
@@ -234,6 +237,8 @@ class FlowLimits:
                 self._met[throttle] = whose
                 throttle.users += 1
             path.append(throttle)
+        if len(self._paths) >= PATHS_MAX:
+            self._paths.clear()
         self._paths[account_id, campaign] = tuple(path)
         return tuple(path)
 

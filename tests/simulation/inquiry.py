@@ -202,7 +202,6 @@ async def _lift_rates(case: _Case) -> None:
     for throttle in delivery._throttles._sites.values():
         throttle.rule = None
         delivery._throttles.set_learned(throttle, Learned())
-    await delivery.apply_rules()
     await case.clear_back_off("rate_limit")
 
 

@@ -105,7 +105,9 @@ def simulate(
     """
     if url == "memory:":
         url = f"memory:simulation-{next(_names)}"
-    world = world_of(seed, url, data_dir)
+    # Inquiries are about causes of which each can be lifted alone; an account's rate is tried in
+    # `tests/delivery/test_holding_truth.py`.
+    world = world_of(seed, url, data_dir, account_rates=inquiry is None)
     with (
         mock.patch.object(housekeeping, "EVERY_S", world.span.housekeeping_s),
         mock.patch.object(monitor, "EVERY_S", 2 * world.span.housekeeping_s),
