@@ -40,7 +40,8 @@ def teller(
         TextColumn("{task.description:9}"),
         BarColumn(bar_width=None),
         TextColumn("{task.percentage:>3.0f}%"),
-        TextColumn("{task.fields[note]}"),
+        # What the engine says is no markup, as paths in brackets would be.
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, expand=True, refresh_per_second=4) as bars:

@@ -4,14 +4,17 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import click.testing
 import pytest
 import trio
+from rich.console import Console
 
 from engine.cli import main, sending
+from engine.cli.send_progress import teller
 from engine.cli.send_template import campaign_of, header, mailbox
 from engine.config import ConfigError
 from engine.http_server import (
@@ -363,3 +366,12 @@ def test_a_header_has_a_name_and_a_value() -> None:
     assert header("X-A:b: c ") == ("X-A", "b: c")
     with pytest.raises(click.BadParameter):
         header(": x")
+
+
+def test_trouble_is_shown_in_the_bar_as_it_was_said() -> None:
+    said = "/run/eilpost/control.sock: no answer within 60 s Trying again."
+    console = Console(file=StringIO(), force_terminal=True, width=160, color_system=None)
+    with teller(console, "people.csv", 100, quiet=False) as tell:
+        tell.trouble(said)
+    assert isinstance(console.file, StringIO)
+    assert f"[{said}]" in console.file.getvalue()
