@@ -15,6 +15,10 @@ from engine.http_server.values import BodyFault
 # What arrives at once with a usual window; more would sit in memory for nothing.
 READ_BYTES: Final = 65_536
 
+# Chunks that are parsed between two turns of other tasks: some milliseconds. There may be ten
+# thousand of one octet in what is read at once.
+CHUNKS_AT_ONCE: Final = 1_000
+
 GO_ON: Final = h11.InformationalResponse(status_code=100, headers=[])
 
 
@@ -54,7 +58,7 @@ class StreamedBody:
     def _parsed(self) -> bytes:
         """Return what has arrived of the body; small chunks come together."""
         parts: list[bytes] = []
-        while not self._is_over and self._fault is None:
+        while not self._is_over and self._fault is None and len(parts) < CHUNKS_AT_ONCE:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError:

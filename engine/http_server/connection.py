@@ -15,7 +15,7 @@ from typing import Final
 import h11
 import trio
 
-from engine.http_server.bodies import GO_ON, READ_BYTES, StreamedBody
+from engine.http_server.bodies import CHUNKS_AT_ONCE, GO_ON, READ_BYTES, StreamedBody
 from engine.http_server.exchange import (
     Services,
     authenticated,
@@ -248,6 +248,8 @@ class HttpConnection:
                         )
                     allowed_s = settings.body_s + length / settings.rate_bytes_per_s_min
                     self._scope.deadline = began + allowed_s
+                    if len(parts) % CHUNKS_AT_ONCE == 0:
+                        await trio.lowlevel.checkpoint()
                 else:
                     raise trio.BrokenResourceError("the client left in the middle of a body")
                 event = self._h11.next_event()

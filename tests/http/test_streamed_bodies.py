@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from engine.http_server import HttpSettings
+from engine.http_server.bodies import CHUNKS_AT_ONCE
 from tests.http.port import read_response, running_port
 
 HEAD = b"POST /streamed HTTP/1.1\r\nHost: x\r\n"
@@ -49,6 +50,20 @@ async def test_small_chunks_come_together_and_the_next_request_follows() -> None
     first, second = answers.split(b"HTTP/1.1 200 ")[1:]
     assert b'{"read":300,"parts":1}' in first
     assert b'"path":"/open/a"' in second
+
+
+async def test_so_many_small_chunks_leave_others_their_turn() -> None:
+    async with running_port() as port:
+        for path, expected in (
+            (b"/streamed", b'{"read":5000,"parts":'),
+            (b"/open", b'"body":5000'),
+        ):
+            head = CHUNKED.replace(b"/streamed", path)
+            answer = await port.say(head + chunk(b"x") * 5_000 + b"0\r\n\r\n" + LAST)
+            assert expected in answer
+            if path == b"/streamed":
+                parts = int(answer.partition(b'"parts":')[2].partition(b"}")[0])
+                assert parts >= 5_000 // CHUNKS_AT_ONCE
 
 
 async def test_a_body_split_at_every_octet_is_the_same() -> None:
