@@ -8,7 +8,7 @@ middle it has the counts up to there beside the error.
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import msgspec
@@ -27,7 +27,7 @@ from engine.intake.campaign_views import (
 )
 from engine.intake.campaigns import CampaignBody, ListIntake, new_campaign
 from engine.intake.check_http import content_type_of
-from engine.spool.interface import NewMessage, Spool
+from engine.spool.interface import NewMessage, Spool, SpoolError
 from protocols.address_suggestions import DomainTypos
 from protocols.languages import preferred_language
 from protocols.recipient_lists import RecipientList
@@ -181,7 +181,9 @@ class CampaignsDoor:
         fault: HttpError | None,
         status: int,
     ) -> Response:
-        await intake.note_refused()
+        with suppress(SpoolError):
+            # A spool that is full has said so already; what was taken is to be told all the same.
+            await intake.note_refused()
         now = await self._spool.campaign(account.account_id, campaign.name)
         if fault is not None and fault.code == "campaign_ended" and now is not None:
             fault = _ended(now)

@@ -5,8 +5,9 @@ Origin, a subprotocol that we speak, a free place. What the websocket library
 raises ends one connection; the HTTP port contains it.
 """
 
+from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -43,6 +44,8 @@ MESSAGES_WAITING: Final = 4
 GOING_AWAY: Final = b"\x88\x02\x03\xe9"
 GOING_AWAY_S: Final = 1.0
 SUBSCRIBERS_MAX: Final = 2_000  # 20 kB each; half of the connections that the port takes.
+# One account leaves room for others, however many pages it has open.
+ACCOUNT_SHARE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class StreamServices:
     tickets: Tickets
     public_url: str
     subscribers_max: int = SUBSCRIBERS_MAX
+    # Open streams by account; an operator's are not counted.
+    of_account: Counter[int] = field(default_factory=Counter)
 
 
 def routes(services: StreamServices) -> list[Route]:
@@ -125,6 +130,10 @@ def _admitted(services: StreamServices, request: Request) -> Identity:
         raise HttpError(
             503, "busy", "All places for subscribers are taken.", headers=(("retry-after", "10"),)
         )
+    account, most = identity.account, services.subscribers_max // ACCOUNT_SHARE
+    if account is not None and services.of_account[account.account_id] >= most:
+        text = f"An account has at most {most} streams open at once."
+        raise HttpError(429, "too_many_streams", text, headers=(("retry-after", "10"),))
     return identity
 
 
@@ -148,7 +157,9 @@ def _chosen_subprotocol(proposed: list[str]) -> str | None:
 async def _run_websocket(services: StreamServices, request: Request, stream: ReplayStream) -> None:
     chosen = _chosen_subprotocol(_proposed_subprotocols(request))
     stream.received_max = RECEIVED_BYTES_MAX
+    account_id = request.identity.account.account_id if request.identity.account else 0
     services.hub.subscribers += 1
+    services.of_account[account_id] += 1
     is_open = False
     try:
         async with trio.open_nursery() as nursery:
@@ -178,6 +189,7 @@ async def _run_websocket(services: StreamServices, request: Request, stream: Rep
             nursery.cancel_scope.cancel()
     finally:
         services.hub.subscribers -= 1
+        services.of_account[account_id] -= 1
         # Nobody but an engine that stops cancels a connection from outside.
         if is_open and trio.current_effective_deadline() == float("-inf"):
             await _say_going_away(stream)

@@ -12,6 +12,7 @@ import websocket
 
 from engine.config import Config, Http
 from engine.spool.account_calls import AccountChange
+from engine.watch import stream
 from engine.watch.stream import SUBSCRIBERS_MAX
 from tests.spool.harness import Harness, accept_many
 from tests.watch.looking import Look, looking, make_account
@@ -123,6 +124,21 @@ async def test_when_all_places_are_taken_a_client_is_told_to_come_back(
         assert await refusal(look) == 503
         await listener.say({"subscribe": {"after": "now"}})
         assert (await listener.hear())["events"] == []
+
+
+async def test_one_account_leaves_places_for_others(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "ACCOUNT_SHARE", SUBSCRIBERS_MAX)
+    await make_account(look.spool, "other")
+    async with look.stream():
+        assert await refusal(look) == 429
+        async with look.stream("other"):
+            assert look.watch.hub.subscribers == 2
+    while look.watch.hub.subscribers:
+        await trio.lowlevel.checkpoint()
+    async with look.stream():
+        pass
 
 
 async def test_a_cookie_is_no_authority(look: Look) -> None:

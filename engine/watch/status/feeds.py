@@ -4,6 +4,7 @@ An item is an entry with all that was said of it; its identity stays when someth
 that readers show it as changed and not as another one.
 """
 
+import re
 from email.utils import formatdate
 from typing import Final
 from xml.etree import ElementTree as ET
@@ -18,6 +19,7 @@ RSS_TYPE: Final = "application/rss+xml; charset=utf-8"
 ATOM_TYPE: Final = "application/atom+xml; charset=utf-8"
 ITEMS_MAX: Final = 50
 ATOM: Final = "http://www.w3.org/2005/Atom"
+NO_CHARACTER: Final = re.compile("[^\\t\\n -\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
 ET.register_namespace("atom", ATOM)
 
@@ -38,7 +40,7 @@ def rss(picture: Picture, views: Views, language: Language) -> bytes:
     for entry in picture.entries[:ITEMS_MAX]:
         incident = entry.incident
         item = ET.SubElement(channel, "item")
-        _add(item, "title", _clean(incident.title.in_(language)))
+        _add(item, "title", incident.title.in_(language))
         _add(item, "link", views.link(entry))
         guid = ET.SubElement(item, "guid", isPermaLink="false")
         guid.text = _identity(views, entry)
@@ -60,7 +62,7 @@ def atom(picture: Picture, views: Views, language: Language) -> bytes:
         incident = entry.incident
         item = ET.SubElement(root, "entry")
         _add(item, "id", _identity(views, entry))
-        _add(item, "title", _clean(incident.title.in_(language)))
+        _add(item, "title", incident.title.in_(language))
         ET.SubElement(item, "link", rel="alternate", href=views.link(entry))
         _add(item, "published", time_text(incident.created_unix_ms))
         _add(item, "updated", time_text(incident.updated_unix_ms))
@@ -89,12 +91,12 @@ def _identity(views: Views, entry: Entry) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without what XML 1.0 cannot hold, which no reader would take."""
-    return "".join(each for each in text if each >= " " or each in "\t\n")
+    """Without what XML 1.0 cannot hold (its section 2.2), which no reader would take."""
+    return NO_CHARACTER.sub("", text)
 
 
 def _add(parent: ET.Element, name: str, text: str) -> None:
-    ET.SubElement(parent, name).text = text
+    ET.SubElement(parent, name).text = _clean(text)
 
 
 def _octets(root: ET.Element) -> bytes:

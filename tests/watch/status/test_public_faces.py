@@ -251,7 +251,7 @@ async def test_announcements_stand_on_top_for_their_time(look: Look) -> None:
 async def test_the_feeds_are_valid(look: Look) -> None:
     entries = [await incident(look, title=Words(f"S{n}", f"T{n}")) for n in range(3)]
     await look.watch.status.book.add(
-        entries[0].incident.incident_id, Stage.RESOLVED, Words("Vorbei.", "Over\x07.")
+        entries[0].incident.incident_id, Stage.RESOLVED, Words("Vorbei.", "Over\x07\ufffe.")
     )
     response = await look.get("/history.rss", NOBODY)
     assert response.headers["content-type"] == "application/rss+xml; charset=utf-8"
