@@ -215,7 +215,7 @@ class Destination:
         self._way_until_s = trio.current_time() + WAY_LIVES_S
         self._health.record.site = way.site
         self._allowance.take_up(way, self._health.record.waits)
-        self._mail.flows = self._allowance.flows
+        self._mail.go_by(self._allowance.flows)
         ceiling = self._allowance.limits.connections_max
         self._connections.ceiling = self._concurrency.ceiling = ceiling
         await self._set_rate()

@@ -1,6 +1,6 @@
 """From a stored content to the octets that go to one envelope's server.
 
-Owns what an envelope cannot be sent for although it is due (its record or content is damaged), and
+Owns what an envelope cannot be sent for although it is due (it is too old, or damaged), and
 the templates that are ready to be filled in: parsed once, kept while there is room, filled in anew
 for each envelope. A mail that is tried again gets the same octets, since nothing goes into them but
 the content and what was settled at acceptance.
@@ -9,11 +9,11 @@ the content and what was settled at acceptance.
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-from engine.spool.interface import Content, ContentKind
+from engine.spool.interface import Content, ContentKind, Finish
 from protocols.addresses import Address
 from protocols.commands import is_wire_address
 from protocols.header_fields import format_date
-from protocols.records import EnvelopeFixed
+from protocols.records import Envelope, EnvelopeFixed, Reason, Status
 from protocols.templates import DamagedTemplate, FillError, Template, for_field, read_template
 from protocols.variables import DamagedVariables, unpack_variables
 
@@ -40,6 +40,18 @@ class Unsendable(NamedTuple):
     """Why an envelope cannot be sent to anybody, in the form of a reply."""
 
     reply: str
+
+
+def ended_unsent(envelope: Envelope, at_unix_ms: int, reply: str) -> Finish:
+    """Return the decision that ends what cannot be sent; `reply` is that of an `Unsendable`."""
+    envelope_id = envelope.fixed.envelope_id
+    return Finish(envelope_id, Status.SOFT_BOUNCED, at_unix_ms, Reason.OTHER, reply)
+
+
+def ended_by_age(envelope: Envelope, at_unix_ms: int) -> Finish:
+    """Return the decision that ends what became too old, with the last reply heard."""
+    envelope_id, reply = envelope.fixed.envelope_id, envelope.state.reply
+    return Finish(envelope_id, Status.SOFT_BOUNCED, at_unix_ms, Reason.EXPIRED, reply)
 
 
 def size_in_memory(fixed: EnvelopeFixed) -> int:

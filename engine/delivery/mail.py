@@ -14,8 +14,8 @@ from typing import Final
 import trio
 
 from engine.clock import Clock
+from engine.delivery import filling
 from engine.delivery.content_room import LOAD_BYTES, ContentBudget, ContentRoom, Share
-from engine.delivery.filling import Sendable, Unsendable, address_fault, size_in_memory
 from engine.delivery.flows import FlowLimits
 from engine.delivery.holding import Place
 from engine.delivery.limits import RESIDENT_WAIT_MS
@@ -35,7 +35,7 @@ LOOK_ON_S: Final = 0.01
 class _Group:
     """Envelopes that share reverse path and content; `left` have no outcome yet."""
 
-    mail: Sendable
+    mail: filling.Sendable
     room: ContentRoom
     reserved_bytes: int
     waiting: deque[Envelope] = field(default_factory=deque)
@@ -165,7 +165,7 @@ class DestinationMail:
             return True
         if not self._claimed:
             return False
-        size = size_in_memory(self._claimed[0].fixed)
+        size = filling.size_in_memory(self._claimed[0].fixed)
         return not self._is_waited_for(self._budget.room_for(size)) and self._budget.may_ask(
             size, held=self._held_bytes
         )
@@ -231,16 +231,16 @@ class DestinationMail:
                 self._claimed.extendleft(reversed(batch[number:]))
                 break
             fixed = envelope.fixed
-            fault = address_fault(fixed)
+            fault = filling.address_fault(fixed)
             if fault is not None:
-                finishes.append(_finish(envelope, now_unix_ms, Reason.OTHER, fault.reply))
+                finishes.append(filling.ended_unsent(envelope, now_unix_ms, fault.reply))
                 continue
             key = (fixed.content_id, fixed.reverse_path, fixed.needs_8bit, fixed.needs_utf8)
             group = groups.get(key)
             if group is None:
                 mail = self._budget.templates.sendable(fixed, contents.get(fixed.content_id))
-                if isinstance(mail, Unsendable):
-                    finishes.append(_finish(envelope, now_unix_ms, Reason.OTHER, mail.reply))
+                if isinstance(mail, filling.Unsendable):
+                    finishes.append(filling.ended_unsent(envelope, now_unix_ms, mail.reply))
                     continue
                 reserved_bytes = len(mail.octets)
                 if not mail.is_own:
@@ -269,14 +269,13 @@ class DestinationMail:
 
     def _let_others_pass(self) -> None:
         """Put what would have to wait behind parked mail after what need not."""
+        room_for = self._budget.room_for
+
+        def has_to_wait(envelope: Envelope) -> bool:
+            return self._is_waited_for(room_for(filling.size_in_memory(envelope.fixed)))
+
         if self._parked:
-            room_for = self._budget.room_for
-            self._claimed = deque(
-                sorted(
-                    self._claimed,
-                    key=lambda each: self._is_waited_for(room_for(size_in_memory(each.fixed))),
-                )
-            )
+            self._claimed = deque(sorted(self._claimed, key=has_to_wait))
 
     def _next_batch(self, now_unix_ms: int, finishes: list[Finish]) -> tuple[list[Envelope], int]:
         """Take a load out of what is claimed, and what is too old before it."""
@@ -288,14 +287,13 @@ class DestinationMail:
             fixed = envelope.fixed
             if envelope.state.expires_unix_ms <= now_unix_ms:
                 self._claimed.popleft()
-                reply = envelope.state.reply
-                finishes.append(_finish(envelope, now_unix_ms, Reason.EXPIRED, reply))
+                finishes.append(filling.ended_by_age(envelope, now_unix_ms))
                 continue
             if fixed.variables is not None or fixed.content_id not in seen:
-                if batch and size + size_in_memory(fixed) > LOAD_BYTES:
+                if batch and size + filling.size_in_memory(fixed) > LOAD_BYTES:
                     break
                 seen.add(fixed.content_id)
-                size += size_in_memory(fixed)
+                size += filling.size_in_memory(fixed)
             self._claimed.popleft()
             batch.append(envelope)
         return batch, size
@@ -326,8 +324,7 @@ class DestinationMail:
         for envelope in waiting:
             expires_unix_ms = envelope.state.expires_unix_ms
             if expires_unix_ms <= now_unix_ms:
-                reply = envelope.state.reply
-                finishes.append(_finish(envelope, now_unix_ms, Reason.EXPIRED, reply))
+                finishes.append(filling.ended_by_age(envelope, now_unix_ms))
             else:
                 self.expires_unix_ms = min(self.expires_unix_ms, expires_unix_ms)
                 kept.append(envelope)
@@ -377,8 +374,8 @@ class DestinationMail:
         """Return how many of those that are ready are let pass by their accounts' limits now."""
         if not self.limited or self.flows is None:
             return self.ready
-        lengths = map(len, (group.waiting for group in self._groups))
-        return self.flows.passing(zip(self._heads(), lengths, strict=True), now_unix_ms)
+        heads = ((group.waiting[0].fixed, len(group.waiting)) for group in self._groups)
+        return self.flows.passing(heads, now_unix_ms)
 
     def flows_wait_s(self, now_unix_ms: int) -> float:
         """Return after which time more that waits for its account may go, or be pulled."""
@@ -436,9 +433,14 @@ class DestinationMail:
             yield from parked.envelopes
         yield from self._claimed
 
+    def go_by(self, flows: FlowLimits | None) -> None:
+        """Have other limits of accounts from now on, for what is here already, too."""
+        self.flows = flows
+        self._recount()
+
     def _recount(self) -> None:
-        if (flows := self.flows) is not None:
-            self.limited = sum(flows.is_limited(each.fixed) for each in self._all_here())
+        flows, here = self.flows, self._all_here()
+        self.limited = 0 if flows is None else sum(flows.is_limited(each.fixed) for each in here)
 
     def land(self, envelope_id: int) -> Envelope:
         """Return the envelope that has an outcome now; it is not in flight any more."""
@@ -494,7 +496,3 @@ class DestinationMail:
         if group.left == 0:
             self._held_bytes -= group.reserved_bytes
             group.room.give_back(group.reserved_bytes)
-
-
-def _finish(envelope: Envelope, at_unix_ms: int, reason: Reason, reply: str) -> Finish:
-    return Finish(envelope.fixed.envelope_id, Status.SOFT_BOUNCED, at_unix_ms, reason, reply)

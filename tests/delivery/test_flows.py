@@ -7,6 +7,7 @@ from trio.testing import MockClock
 from engine.config import Rule
 from engine.config_values import DomainPattern, NamePattern, Rate
 from engine.rehearsal.behaviour import Behaviour
+from engine.shaping.book import RuleBook
 from protocols.records import Status
 from tests.delivery.rates import assert_within, receivers_of, times_of
 from tests.delivery.world import World, config
@@ -161,3 +162,27 @@ async def test_what_many_destinations_share_keeps_few_actors_busy(
     times = times_of(receivers)
     assert_within(times, rate)
     assert 599 / (times[-1] - times[0]) >= 0.98 * rate.per_s
+
+
+@pytest.mark.parametrize("rate", ["1/min", "30/min", "20/s"])
+async def test_a_rule_that_goes_lets_go_of_what_waits_here(
+    rate: str, autojump_clock: MockClock
+) -> None:
+    """Mail is here already, and counted as limited, when the rules are read anew without it."""
+    world = world_of(rule(rate, account="shop"))
+    world.add("a.test", Behaviour(reply_delay_s=0.005))
+    ids = await world.send([f"r{n}@a.test" for n in range(200)], account="shop")
+    async with world.delivering() as delivery:
+        await trio.sleep(3.0)
+        before = await accepted(world, ids)
+        assert before < len(ids)
+        delivery._book = RuleBook()
+        for actor in delivery._scheduler.residents.values():
+            actor.rules_changed()
+        delivery._scheduler.start_soon("a.test")
+        await trio.sleep(5.0)
+        # What rests without an actor looks again when its wait ends; what was here has gone.
+        assert await accepted(world, ids) > before
+        await world.settle_down(within_s=600)
+    assert await accepted(world, ids) == len(ids)
+    assert await world.faults() == []
