@@ -4,9 +4,13 @@
 import { element, make } from "./dom.js";
 import { word } from "./words.js";
 
+// Ends the question before, should it have been left without its event having come yet.
+let settle = () => {};
+
 // Resolves to null when the reader goes back, else to the values of `fields` by their names.
 // A field is {name, label, hint, type, maxLength}.
 export function askFirst(text, { yes, danger = false, fields = [] }) {
+  settle(null);
   const dialog = element("question");
   const form = element("question-form");
   element("question-text").textContent = text;
@@ -18,9 +22,16 @@ export function askFirst(text, { yes, danger = false, fields = [] }) {
   dialog.showModal();
   (form.querySelector("input") ?? element(danger ? "question-no" : "question-yes")).focus();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      resolve(dialog.returnValue === "yes" ? Object.fromEntries(new FormData(form)) : null);
-    }, { once: true });
+    const closed = () => {
+      // Open again, it is another question's turn: this was the event of the one before.
+      if (!dialog.open) settle(dialog.returnValue === "yes" ? Object.fromEntries(new FormData(form)) : null);
+    };
+    settle = (answer) => {
+      dialog.removeEventListener("close", closed);
+      settle = () => {};
+      resolve(answer);
+    };
+    dialog.addEventListener("close", closed);
   });
 }
 
