@@ -52,6 +52,8 @@ def _show_message(message: Mapping[str, Any], as_json: bool) -> None:
         return
     click.echo(f"{message['message_id']}  {message['status']}")
     _show_cause(message)
+    if message["held_by"] is None and message["reply"]:
+        click.echo(f"  {'reply:':14}{printable(message['reply'])}")
     for word, key in (
         ("ahead", "ahead"),
         ("next attempt", "next_attempt_at"),
@@ -67,7 +69,8 @@ def _show_cause(explained: Mapping[str, Any]) -> None:
     if held is None:
         return
     click.echo(f"  {printable(held['text'])}")
-    cause = f"{held['code']} ({held['scope']} {held['key']})"
+    whose = f"{held['scope']} {held['key']}".strip()
+    cause = f"{held['code']} ({whose})"
     for word, value in (
         ("held by", cause),
         ("since", held["since"]),

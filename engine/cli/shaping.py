@@ -150,7 +150,8 @@ def audit(site: str | None, limit: int, as_json: bool) -> None:
             print_json(step)
     elif steps:
         columns = ("step", "at", "site", "who", "cause", "before", "after", "undone", "reply")
-        print_columns(columns, ([step[column] for column in columns] for step in steps))
+        told = [{**step, "undone": "yes" if step["undone"] else ""} for step in steps]
+        print_columns(columns, ([step[column] for column in columns] for step in told))
     else:
         click.echo("Nothing was learned yet.")
 

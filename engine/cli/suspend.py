@@ -37,3 +37,5 @@ def command(
     else:
         end = f"until {hold['until']}" if hold["until"] else "until it is resumed"
         click.echo(f"Hold {printable(hold['hold_id'])} {end}: {counts_text(matched)}.")
+        if not any(matched.values()):
+            click.echo("Nothing fits it now. What comes later and fits is held.", err=True)

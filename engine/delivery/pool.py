@@ -161,6 +161,8 @@ class Pool:
         Waits for a place; `is_first` says that the borrower has none yet. What is
         borrowed goes to `give_back`, whatever happens.
         """
+        # Whoever gave up before he came here may be parked by now, and must stay so.
+        await trio.lowlevel.checkpoint_if_cancelled()
         name = wanted.way.site
         if name in self._parked:
             self._parked[name].pop(borrower, None)

@@ -67,7 +67,7 @@ ROWS_AT_ONCE: Final = 32
 class Explanation(msgspec.Struct, frozen=True):
     """Why a mail is not delivered yet. `ahead` counts the mails of its destination that go first:
     one by one up to a thousand, about right beyond; null for what is paused. What is final is held
-    by nothing, and its times are null.
+    by nothing, and its times are null. `reply` is the last one heard about it.
     """
 
     message_id: int
@@ -76,6 +76,7 @@ class Explanation(msgspec.Struct, frozen=True):
     ahead: int | None
     next_attempt_at: str | None
     expires_at: str | None
+    reply: str | None
     advice: str
 
 
@@ -142,7 +143,10 @@ class Explainer:
         meant = self._typos.right_domain(fixed.destination)
         if state.status in FINAL_STATUSES:
             advice = explain_words.final_advice(language, state.status, state.reason, meant=meant)
-            return Explanation(fixed.envelope_id, state.status, None, None, None, None, advice)
+            reply = state.reply or None
+            return Explanation(
+                fixed.envelope_id, state.status, None, None, None, None, reply, advice
+            )
         facts = await self.facts(envelope)
         held = holding(envelope, facts)
         assert held is not None, "only what is final is held by nothing"
@@ -154,6 +158,7 @@ class Explainer:
             ahead=facts.ahead if state.status in WAITING else None,
             next_attempt_at=time_text_or_none(next_unix_ms or 0),
             expires_at=time_text(state.expires_unix_ms),
+            reply=state.reply or None,
             advice=explain_words.waiting_advice(
                 language,
                 held.code,

@@ -241,3 +241,20 @@ async def test_a_site_wakes_its_domains_one_by_one(autojump_clock: MockClock) ->
         assert rig.woken == ["a.test", "busy.test", "b.test"]
         rig.pool.give_back(await rig.lease(ONE, site_max=1), reuse=True)
         assert rig.woken == ["a.test", "busy.test", "b.test"]
+
+
+async def test_who_gave_up_before_his_borrowing_began_stays_parked(
+    autojump_clock: MockClock,
+) -> None:
+    """A session is started, and in the same moment its actor's turn is over."""
+    rig = Rig()
+    wanted = rig.pool.wanted(ONE, TlsPolicy.NONE, 1)
+    async with rig.running():
+        lease = await rig.lease(ONE, site_max=1)
+        rig.pool.park(wanted, "parked.test")
+        with trio.CancelScope() as given_up:
+            given_up.cancel()
+            await rig.pool.borrow(wanted, borrower="parked.test", is_first=True)
+        assert given_up.cancelled_caught
+        rig.pool.give_back(lease, reuse=True)
+        assert rig.woken == ["parked.test"]

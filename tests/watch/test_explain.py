@@ -17,6 +17,7 @@ FIELDS = {
     "message_id",
     "status",
     "held_by",
+    "reply",
     "ahead",
     "next_attempt_at",
     "expires_at",
@@ -83,6 +84,7 @@ async def test_what_is_final_is_held_by_nothing(look: Look) -> None:
     told = [await explained(look, each) for each in ids]
     assert [each["held_by"] for each in told] == [None, None, None]
     assert [each["next_attempt_at"] for each in told] == [None, None, None]
+    assert [each["reply"] for each in told] == ["550 5.1.1 who?", None, None]
     assert "gmail.com" in told[0]["advice"]
     assert "cancelled" in told[1]["advice"]
     assert "too old" in told[2]["advice"]
