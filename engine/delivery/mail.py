@@ -1,8 +1,8 @@
 """The mail that one destination's actor holds: claimed, ready, in flight.
 
-Owns the window: what was claimed from the spool, whose content is in memory, which
-envelopes share a transaction, and which are with a server. Knows no limit, no connection
-and no outcome; what a content becomes on its way out is `filling`'s.
+Owns the window: whose content is in memory, which envelopes share a transaction, and which are
+with a server. Knows no connection and no outcome; what was claimed and has no content yet is
+`claimed`'s, what a content becomes on its way out is `filling`'s.
 """
 
 import math
@@ -15,7 +15,8 @@ import trio
 
 from engine.clock import Clock
 from engine.delivery import filling
-from engine.delivery.content_room import LOAD_BYTES, ContentBudget, ContentRoom, Share
+from engine.delivery.claimed import Claimed, Load, drop_old
+from engine.delivery.content_room import LOAD_BYTES, ContentBudget, ContentRoom
 from engine.delivery.flows import FlowLimits
 from engine.delivery.holding import Place
 from engine.delivery.limits import RESIDENT_WAIT_MS
@@ -42,15 +43,6 @@ class _Group:
     left: int = 0
 
 
-@dataclass(eq=False, slots=True)
-class _Parked:
-    """Envelopes whose content is fetched as soon as there is room for it."""
-
-    envelopes: deque[Envelope]
-    room: ContentRoom
-    share: Share
-
-
 class DestinationMail:
     """One destination's window. `pull` claims, `load` fetches content, `take` hands out."""
 
@@ -67,11 +59,8 @@ class DestinationMail:
         self._spool = spool
         self._clock = clock
         self._budget = budget
-        self._may_load_again = may_load_again
         self._position = WindowPosition()
-        self._claimed: deque[Envelope] = deque()
-        # Loads that wait for room; what is claimed and needs the same room waits behind them.
-        self._parked: list[_Parked] = []
+        self._claimed = Claimed(budget, may_load_again)
         self._groups: deque[_Group] = deque()
         self._in_flight: dict[int, tuple[Envelope, _Group]] = {}
         self._held_bytes = 0
@@ -95,10 +84,7 @@ class DestinationMail:
     @property
     def claimed(self) -> int:
         """Envelopes that were claimed and have no content in memory yet."""
-        count = len(self._claimed)
-        for parked in self._parked:
-            count += len(parked.envelopes)
-        return count
+        return len(self._claimed)
 
     @property
     def is_empty(self) -> bool:
@@ -125,9 +111,8 @@ class DestinationMail:
                 # Only some of very many held mails were looked at: others have the spool meanwhile.
                 await trio.sleep(LOOK_ON_S)
         for envelope in envelopes:
-            self._claimed.append(envelope)
             self.expires_unix_ms = min(self.expires_unix_ms, envelope.state.expires_unix_ms)
-        self._let_others_pass()
+        self._claimed.add(envelopes)
         self._recount()
         # New mail may have come while the spool was looking: then `wake` has set it.
         self.more_due = self.more_due or window.more or is_over
@@ -137,13 +122,10 @@ class DestinationMail:
     def finish_claimed(self, status: Status, reason: Reason, reply: str) -> list[Finish]:
         """Let go of all that is claimed and not loaded; return the decisions that end it."""
         now_unix_ms = self._clock.now_unix_ms()
-        self.unpark()
-        finishes = [
+        return [
             Finish(envelope.fixed.envelope_id, status, now_unix_ms, reason, reply)
-            for envelope in self._claimed
+            for envelope in self._claimed.take_all()
         ]
-        self._claimed.clear()
-        return finishes
 
     def place_of(self, envelope_id: int) -> Place:
         """Say where a mail is: with a server, here behind others, or behind all that is here."""
@@ -157,18 +139,8 @@ class DestinationMail:
 
     @property
     def may_load(self) -> bool:
-        """Whether `load` has something to do and this destination has not had its share.
-
-        Whoever has to wait has mail here or with a server, and is heard of when that has gone.
-        """
-        if self._parked and any(each.share.is_granted for each in self._parked):
-            return True
-        if not self._claimed:
-            return False
-        size = filling.size_in_memory(self._claimed[0].fixed)
-        return not self._is_waited_for(self._budget.room_for(size)) and self._budget.may_ask(
-            size, held=self._held_bytes
-        )
+        """Whether `load` has something to do and this destination has not had its share."""
+        return self._claimed.may_load(self._held_bytes)
 
     async def load(self) -> list[Finish]:
         """Fetch content for the next part of what is claimed, if there is room for it now.
@@ -177,58 +149,41 @@ class DestinationMail:
         """
         now_unix_ms = self._clock.now_unix_ms()
         finishes: list[Finish] = []
-        parked = next((each for each in self._parked if each.share.is_granted), None)
-        if parked is None:
-            batch, size = self._next_batch(now_unix_ms, finishes)
-            if not batch:
-                return finishes
-            room = self._budget.room_for(size)
-            share = room.ask(size, self._may_load_again)
-            if not share.is_granted:
-                self._parked.append(_Parked(deque(batch), room, share))
-                self._let_others_pass()
-                return finishes
-        else:
-            self._parked.remove(parked)
-            batch, room, share = list(parked.envelopes), parked.room, parked.share
-        taken, recalls = share.octets, self._recalls
+        load = self._claimed.next_load(now_unix_ms, finishes)
+        if load is None:
+            return finishes
+        recalls = self._recalls
         try:
-            contents = await self._spool.content({e.fixed.content_id for e in batch})
+            contents = await self._spool.content({e.fixed.content_id for e in load.envelopes})
         except BaseException:
-            room.give_back(taken)
-            self._claimed.extendleft(reversed(batch))
+            load.room.give_back(load.octets)
+            self._claimed.put_back(load.envelopes)
             raise
         if recalls != self._recalls:
-            room.give_back(taken)
-            self._spool.give_back([each.fixed.envelope_id for each in batch])
+            load.room.give_back(load.octets)
+            self._spool.give_back([each.fixed.envelope_id for each in load.envelopes])
             self.look_again()
             return finishes
-        left = self._group(batch, contents, room, taken, finishes)
+        left = self._group(load, contents, finishes)
         if left > 0:
-            room.give_back(left)
+            load.room.give_back(left)
         else:
-            room.exceed(-left)
+            load.room.exceed(-left)
         self._recount()
         return finishes
 
-    def _group(
-        self,
-        batch: list[Envelope],
-        contents: Mapping[int, Content],
-        room: ContentRoom,
-        taken: int,
-        finishes: list[Finish],
-    ) -> int:
-        """Make what was loaded ready to be handed out; return how much of `taken` is left.
+    def _group(self, load: Load, contents: Mapping[int, Content], finishes: list[Finish]) -> int:
+        """Make what was loaded ready to be handed out; return how much of its octets is left.
 
         That is below 0 if templates filled in take more than was thought. What would be far more is
         not filled in yet.
         """
         now_unix_ms = self._clock.now_unix_ms()
+        taken = load.octets
         groups: dict[tuple[int, str, bool, bool], _Group] = {}
-        for number, envelope in enumerate(batch):
+        for number, envelope in enumerate(load.envelopes):
             if taken < -LOAD_BYTES:
-                self._claimed.extendleft(reversed(batch[number:]))
+                self._claimed.put_back(load.envelopes[number:])
                 break
             fixed = envelope.fixed
             fault = filling.address_fault(fixed)
@@ -246,7 +201,7 @@ class DestinationMail:
                 if not mail.is_own:
                     # What is larger than all there is was granted all there is.
                     reserved_bytes = max(0, min(reserved_bytes, taken))
-                group = _Group(mail, room, reserved_bytes)
+                group = _Group(mail, load.room, reserved_bytes)
                 taken -= group.reserved_bytes
                 self._held_bytes += group.reserved_bytes
                 self._groups.append(group)
@@ -259,78 +214,24 @@ class DestinationMail:
 
     def unpark(self) -> None:
         """Wait for no room any more, and leave what was granted to others."""
-        for parked in reversed(self._parked):
-            self._claimed.extendleft(reversed(parked.envelopes))
-            parked.room.withdraw(parked.share)
-        self._parked.clear()
-
-    def _is_waited_for(self, room: ContentRoom) -> bool:
-        return any(parked.room is room for parked in self._parked)
-
-    def _let_others_pass(self) -> None:
-        """Put what would have to wait behind parked mail after what need not."""
-        room_for = self._budget.room_for
-
-        def has_to_wait(envelope: Envelope) -> bool:
-            return self._is_waited_for(room_for(filling.size_in_memory(envelope.fixed)))
-
-        if self._parked:
-            self._claimed = deque(sorted(self._claimed, key=has_to_wait))
-
-    def _next_batch(self, now_unix_ms: int, finishes: list[Finish]) -> tuple[list[Envelope], int]:
-        """Take a load out of what is claimed, and what is too old before it."""
-        batch: list[Envelope] = []
-        size = 0
-        seen: set[int] = set()
-        while self._claimed and size < LOAD_BYTES:
-            envelope = self._claimed[0]
-            fixed = envelope.fixed
-            if envelope.state.expires_unix_ms <= now_unix_ms:
-                self._claimed.popleft()
-                finishes.append(filling.ended_by_age(envelope, now_unix_ms))
-                continue
-            if fixed.variables is not None or fixed.content_id not in seen:
-                if batch and size + filling.size_in_memory(fixed) > LOAD_BYTES:
-                    break
-                seen.add(fixed.content_id)
-                size += filling.size_in_memory(fixed)
-            self._claimed.popleft()
-            batch.append(envelope)
-        return batch, size
+        self._claimed.unpark()
 
     def expire(self) -> list[Finish]:
         """Return decisions for what became too old while it waited here; it is here no more."""
         now_unix_ms = self._clock.now_unix_ms()
         finishes: list[Finish] = []
-        self.expires_unix_ms = math.inf
-        for parked in self._parked[:]:
-            self._drop_old(parked.envelopes, now_unix_ms, finishes)
-            if not parked.envelopes:
-                self._parked.remove(parked)
-                parked.room.withdraw(parked.share)
-        self._drop_old(self._claimed, now_unix_ms, finishes)
+        expires_unix_ms = self._claimed.drop_old(now_unix_ms, finishes)
         for group in self._groups:
-            dropped = self._drop_old(group.waiting, now_unix_ms, finishes)
+            before = len(group.waiting)
+            first = drop_old(group.waiting, now_unix_ms, finishes)
+            expires_unix_ms = min(expires_unix_ms, first)
+            dropped = before - len(group.waiting)
             self.ready -= dropped
             self._leave(group, dropped)
+        self.expires_unix_ms = expires_unix_ms
         self._groups = deque(group for group in self._groups if group.waiting)
         self._recount()
         return finishes
-
-    def _drop_old(self, waiting: deque[Envelope], now_unix_ms: int, finishes: list[Finish]) -> int:
-        """Take what is too old out of `waiting`; return how many those were."""
-        before = len(waiting)
-        kept: list[Envelope] = []
-        for envelope in waiting:
-            expires_unix_ms = envelope.state.expires_unix_ms
-            if expires_unix_ms <= now_unix_ms:
-                finishes.append(filling.ended_by_age(envelope, now_unix_ms))
-            else:
-                self.expires_unix_ms = min(self.expires_unix_ms, expires_unix_ms)
-                kept.append(envelope)
-        waiting.clear()
-        waiting.extend(kept)
-        return before - len(kept)
 
     def take(self, envelopes_max: int) -> Transaction:
         """Return the next transaction, of at most so many envelopes; they are in flight then.
@@ -429,8 +330,6 @@ class DestinationMail:
         """Give what is not with a server, in its order."""
         for group in self._groups:
             yield from group.waiting
-        for parked in self._parked:
-            yield from parked.envelopes
         yield from self._claimed
 
     def go_by(self, flows: FlowLimits | None) -> None:
@@ -466,9 +365,7 @@ class DestinationMail:
 
     def give_back(self) -> int:
         """End the claim on everything that was not handed out; return how many those were."""
-        self.unpark()
-        unused = [envelope.fixed.envelope_id for envelope in self._claimed]
-        self._claimed.clear()
+        unused = [envelope.fixed.envelope_id for envelope in self._claimed.take_all()]
         unused += [each for group in self._groups for each in self._emptied(group)]
         self._groups.clear()
         self.ready = self.limited = 0
