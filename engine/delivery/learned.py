@@ -245,7 +245,7 @@ def text_of(learned: Learned, now_unix_ms: int) -> str:
         parts.append(f"{rate:.3g}/s" if rate >= 1 else f"{rate * 60:.3g}/min")
     connections = learned.connections_at(now_unix_ms)
     if connections is not None:
-        parts.append(f"{connections} connections")
+        parts.append(f"{connections} connection{'s' * (connections != 1)}")
     if learned.pinned_unix_ms:
         parts.append("pinned")
     return "; ".join(parts) or "no limit"

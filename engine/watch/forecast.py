@@ -20,10 +20,10 @@ from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch import explain_words
 from engine.watch.delivering import Delivering
 from engine.watch.destinations import PLACE_OF, LiveDestinations, just_before
-from engine.watch.explain import PAGE, ROWS_AT_ONCE, Explainer, language_of
+from engine.watch.explain import PAGE, ROWS_AT_ONCE, Explainer
 from engine.watch.forecasting import Estimate, Waiting, estimate
 from engine.watch.messages import account_id_of
-from engine.watch.queries import not_found
+from engine.watch.queries import language_of, not_found
 from protocols.languages import Language
 from protocols.records import FINAL_STATUSES, Status
 from protocols.timestamps import time_text, time_text_or_none

@@ -18,6 +18,7 @@ from engine.watch.destinations import LiveDestinations, cause_now, told_to_accou
 from engine.watch.queries import Query, not_found, whole_number
 from protocols.records import (
     FINAL_STATUSES,
+    Account,
     DestinationRecord,
     Envelope,
     Event,
@@ -143,6 +144,11 @@ async def visible_envelope(spool: Spool, message_id: str, identity: Identity) ->
     if envelope is None or account_id not in (None, envelope.fixed.account_id):
         return None
     return envelope
+
+
+def reader_of(identity: Identity) -> Account | None:
+    """Return whose mail a reader sees; None is everybody's, an operator's."""
+    return None if identity.operator else identity.account
 
 
 def account_id_of(identity: Identity) -> int | None:

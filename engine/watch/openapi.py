@@ -31,7 +31,7 @@ from engine.watch.campaigns import CampaignPage, PauseBody
 from engine.watch.delivery_times import DeliveryTimesPage
 from engine.watch.doctor import SpoolCondition
 from engine.watch.events import EventBatch
-from engine.watch.explain import (
+from engine.watch.explain_views import (
     AddressExplanation,
     CampaignExplanation,
     DestinationExplanation,

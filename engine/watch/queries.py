@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final, NoReturn, TypeVar
 
 from engine.http_server import HttpError, Request
+from protocols.languages import Language, preferred_language
 from protocols.records import Status
 from protocols.timestamps import parse_time
 
@@ -101,3 +102,8 @@ def _status(text: str) -> Status:
 
 def _names(statuses: Iterable[Status]) -> list[str]:
     return [str(each) for each in statuses]
+
+
+def language_of(request: Request) -> Language:
+    """In which language a reader wants texts: as `Accept-Language` says."""
+    return preferred_language(request.header(b"accept-language"))

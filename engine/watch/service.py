@@ -18,6 +18,7 @@ from engine.watch import (
     doctor,
     events,
     explain,
+    explain_http,
     forecast,
     health,
     holds,
@@ -125,7 +126,7 @@ class Watch:
         )
         own = [
             *messages.routes(spool, live, listings, now_unix_ms=now_unix_ms),
-            *explain.routes(self._explainer, spool),
+            *explain_http.routes(self._explainer, spool),
             *forecast.routes(self._forecaster),
             *campaigns.CampaignsBoard(spool, self._cancellations, now_unix_ms=now_unix_ms).routes(),
             *holds.HoldsDoor(spool, now_unix_ms=now_unix_ms).routes(),

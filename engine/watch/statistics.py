@@ -10,9 +10,9 @@ import msgspec
 from engine.http_server import Access, Request, Response, Route
 from engine.spool.interface import Group, Spool, StatisticsRow
 from engine.watch.destinations import DestinationView, just_before
-from engine.watch.explain import Explainer, language_of, reader_of
-from engine.watch.messages import account_id_of, asked_account_id
-from engine.watch.queries import Query, refuse
+from engine.watch.explain import Explainer
+from engine.watch.messages import account_id_of, asked_account_id, reader_of
+from engine.watch.queries import Query, language_of, refuse
 from engine.watch.tables import part_of, table_answer, wants_csv
 from protocols.records import STATUSES
 

@@ -17,8 +17,8 @@ from engine.http_server import Identity, ReplayStream
 from engine.spool.interface import EventFilter, Spool
 from engine.watch.admittance import Admittance, Dismissal
 from engine.watch.boards import Boards, Subject
-from engine.watch.explain import reader_of
 from engine.watch.hub import EventHub, Place, place_of
+from engine.watch.messages import reader_of
 from protocols.languages import Language
 from protocols.stream_frames import (
     FrameError,

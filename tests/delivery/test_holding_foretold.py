@@ -39,7 +39,7 @@ async def test_behind_a_rate(
         assert told.code == "rate_limit"
         assert told.next_attempt_unix_ms is not None
         [envelope] = [e for e in await world.envelopes() if e.fixed.envelope_id == ids[place]]
-        facts = await scene.explainer().facts(envelope)
+        facts = await scene.facts().of_mail(envelope)
         assert facts.ahead == place - taken
         await world.wait_for(lambda: delivered(world, scene.message_id))
         late_ms = world.clock.now_unix_ms() - told.next_attempt_unix_ms

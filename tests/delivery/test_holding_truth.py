@@ -19,7 +19,7 @@ from engine.rehearsal.zones import Fault, Records
 from engine.shaping.book import Found
 from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import AcceptRequest, Finish, NewMessage, Quota, Rest, RetryAt
-from engine.watch.explain import Explainer
+from engine.watch.explain_facts import KnownFacts
 from protocols.records import Status
 from tests.delivery.world import CONTENT, World, config
 
@@ -41,11 +41,10 @@ class Scene:
     domain: str
     message_id: int = 0
 
-    def explainer(self) -> Explainer:
-        return Explainer(
+    def facts(self) -> KnownFacts:
+        return KnownFacts(
             self.world.spool,
             self.world.config,
-            lambda: self.delivery.statistics().destinations,
             now_unix_ms=self.world.clock.now_unix_ms,
             delivering=self.delivery,
         )
@@ -53,7 +52,7 @@ class Scene:
     async def explained(self) -> Holding:
         envelope = await self.world.spool.envelope(self.message_id)
         assert envelope is not None
-        held = holding(envelope, await self.explainer().facts(envelope))
+        held = holding(envelope, await self.facts().of_mail(envelope))
         assert held is not None
         return held
 

@@ -94,7 +94,7 @@ def test_a_suspension_lasts_and_the_same_one_again_is_nothing_new() -> None:
     [
         ("rate x0.25", "5/s"),
         ("rate 10/min for 30min", "10/min"),
-        ("connections 1 for 30min", "1 connections"),
+        ("connections 1 for 30min", "1 connection"),
         ("suspend 2h", "nothing for 7200 s"),
     ],
 )

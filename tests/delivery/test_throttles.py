@@ -249,7 +249,7 @@ async def test_a_pinned_site_keeps_to_what_it_was_pinned_at(autojump_clock: Mock
     async with world.delivering() as delivery:
         await world.settle_down()
         step = await asked(delivery, world, "pin", site="a.test", rate="2/s", connections=1)
-        assert step["after"] == "2/s; 1 connections; pinned"
+        assert step["after"] == "2/s; 1 connection; pinned"
         await world.send([f"r{n}@a.test" for n in range(60)])
         await trio.sleep(20.5)
         assert 39 <= len(receiver.acceptances) <= 43

@@ -1,0 +1,160 @@
+"""What is known about the way of a mail, or of all mail to a destination.
+
+Gathers from the spool, the live actor and the configuration what `engine.delivery.holding` decides
+from; looks at a bounded number of rows, however many are queued. Says nothing in words.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from engine.config import Config
+from engine.delivery.holding import (
+    Facts,
+    Gate,
+    Outlook,
+    Place,
+    waiting_in,
+)
+from engine.delivery.limits import NOT_BY_WAITING, Limit
+from engine.spool.hold_calls import Hold
+from engine.spool.interface import DestinationRow, Spool
+from engine.watch.delivering import Delivering
+from engine.watch.destinations import hold_of_row
+from engine.watch.messages import WAITING
+from protocols.records import Account, DestinationRecord, Envelope, FlowWait
+
+# So many of the mails ahead are counted one by one; it takes one or two milliseconds. A place
+# further back is read off the counters: nobody minds whether it is 48,000 or 48,200.
+AHEAD_COUNTED_MAX: Final = 1000
+
+
+class KnownFacts:
+    """Knows where to ask for the facts."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        config: Config,
+        *,
+        now_unix_ms: Callable[[], int],
+        delivering: Delivering,
+    ) -> None:
+        self._spool = spool
+        self._config = config
+        self._now_unix_ms = now_unix_ms
+        self._delivering = delivering
+
+    async def of_mail(self, envelope: Envelope) -> Facts:
+        """What is known about the way of one waiting mail."""
+        fixed, state, spool = envelope.fixed, envelope.state, self._spool
+        is_queued = state.status in WAITING
+        outlook = self._delivering.outlook(fixed.destination, fixed) if is_queued else None
+        record = outlook.record if outlook else None
+        if record is None or record == DestinationRecord():
+            # An actor that has just been started has not read what the last one left.
+            record = await spool.destination(fixed.destination) or DestinationRecord()
+        place = outlook.place if outlook else Place()
+        # Who waits for its own account has the mail of that account before it.
+        place.position.waits = ()
+        wait = _wait_of(record, fixed.account_id, fixed.campaign) if outlook is None else None
+        ahead = place.before
+        if is_queued and not place.is_claimed:
+            found = await spool.ahead(envelope, place.position, AHEAD_COUNTED_MAX)
+            ahead += found.count
+        last = await spool.events_at(state.event_seqs[-1:])
+        return Facts(
+            now_unix_ms=self._now_unix_ms(),
+            record=record,
+            rest_path=self._rest_path(fixed.destination, record, outlook),
+            wait=wait,
+            flow_path=self._flow_path(fixed.destination, record, wait),
+            hold=hold_gate(spool.hold_of(envelope, record.site), fixed.account),
+            outlook=outlook,
+            ahead=ahead,
+            last_event_unix_ms=last[0].at_unix_ms if last else 0,
+            quota="" if is_queued else await self._quota(fixed.account_id),
+            spool_refuses_since_unix_ms=self._delivering.spool_refuses_since_unix_ms,
+        )
+
+    def of_row(self, row: DestinationRow, account: Account | None) -> Facts:
+        """What is known about the mail at one destination; `account` is whose, if one's."""
+        outlook = self._delivering.outlook(row.destination, None)
+        record = outlook.record if outlook and outlook.record.site else row.record
+        hold = hold_of_row(self._spool, row)
+        wait = None
+        if outlook is None and record.waits:
+            # The one that its row on the agenda is about, if it is the reader's to know of.
+            wait = next(
+                (
+                    each
+                    for each in record.waits
+                    if each.until_unix_ms == row.wake_unix_ms
+                    and (account is None or account.account_id == each.account_id)
+                ),
+                None,
+            )
+        return Facts(
+            now_unix_ms=self._now_unix_ms(),
+            record=record,
+            rest_path=self._rest_path(row.destination, record, outlook),
+            wait=wait,
+            flow_path=self._flow_path(row.destination, record, wait),
+            hold=hold_gate(hold, account.name if account else ""),
+            outlook=outlook,
+            ahead=max(0, waiting_in(row) - 1),
+            quota=self._quota_text(account),
+            spool_refuses_since_unix_ms=self._delivering.spool_refuses_since_unix_ms,
+        )
+
+    def _rest_path(
+        self, destination: str, record: DestinationRecord, outlook: Outlook | None
+    ) -> tuple[Limit, ...]:
+        # To find the rules of ten thousand destinations takes a while, and few of them matter.
+        if outlook is not None or record.cause != "rate_limit":
+            return ()
+        return tuple(self._delivering.limits_at_rest(destination, record))
+
+    def _flow_path(
+        self, destination: str, record: DestinationRecord, wait: FlowWait | None
+    ) -> tuple[Limit, ...]:
+        if wait is None:
+            return ()
+        return self._delivering.flow_limits_at_rest(destination, record, wait)
+
+    async def _quota(self, account_id: int) -> str:
+        for account in await self._spool.accounts():
+            if account.account_id == account_id:
+                return self._quota_text(account)
+        return ""
+
+    def _quota_text(self, account: Account | None) -> str:
+        plan = self._config.plan(account.plan) if account else None
+        if plan is None:
+            return ""
+        numbers = ((plan.messages_per_day, "day"), (plan.messages_per_month, "month"))
+        return ", ".join(f"{number}/{period}" for number, period in numbers if number is not None)
+
+
+def _wait_of(record: DestinationRecord, account_id: int, campaign: str | None) -> FlowWait | None:
+    """Return what a destination's record says of a flow; of several the one that ends last."""
+    waits = [each for each in record.waits if each.concerns(account_id, campaign)]
+    return max(waits, key=lambda each: each.until_unix_ms, default=None)
+
+
+def hold_gate(hold: Hold | None, account: str) -> Gate | None:
+    """A hold as an explanation names it: by the narrowest thing that it is about."""
+    if hold is None:
+        return None
+    wanted = hold.wanted
+    scope, key = "engine", ""
+    for scope_given, given in (
+        ("destination", wanted.destination),
+        ("campaign", wanted.campaign),
+        ("site", wanted.site),
+        ("account", account if wanted.account_id is not None else None),
+    ):
+        if given is not None:
+            scope, key = scope_given, given
+            break
+    until_unix_ms = NOT_BY_WAITING if hold.until_unix_ms is None else float(hold.until_unix_ms)
+    return Gate("hold", scope, key, until_unix_ms, hold.since_unix_ms, note=hold.why)
