@@ -5,12 +5,11 @@ that start tasks for others: each connection in use has a task in the actor's nu
 ends by storing a rest: when nothing is due, when its limits let nothing pass for a while,
 when the destination cannot be reached, or when its turn is over and others wait.
 
-Decides no wait of a single mail (`disposition`), opens no connection (`pool`) and speaks no
-SMTP (`connection`); what failures add up to is `health`.
+Decides no wait of a single mail (`disposition`), opens no connection (`sessions`, `pool`) and
+speaks no SMTP (`connection`); what failures add up to is `health`.
 """
 
 import math
-from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -19,18 +18,17 @@ import trio
 from engine.delivery.allowance import Allowance
 from engine.delivery.health import Health
 from engine.delivery.holding import Outlook
-from engine.delivery.limits import Concurrency, ConnectionLimit, Limit, binding_limit
+from engine.delivery.limits import Limit
 from engine.delivery.mail import RECIPIENTS_PER_TRANSACTION_MAX, DestinationMail
 from engine.delivery.meter import Meter
-from engine.delivery.pool import Lease
 from engine.delivery.resolver import Unresolved
 from engine.delivery.session import Session
+from engine.delivery.sessions import Sessions
 from engine.delivery.surroundings import DestinationStatistics, Surroundings
 from engine.delivery.window import ENVELOPES_MAX, WindowSize
 from engine.spool.interface import Rest
-from protocols.outcomes import Deferred, Delivered, Unattempted
+from protocols.outcomes import Delivered, Unattempted
 from protocols.records import DestinationRecord, EnvelopeFixed
-from protocols.smtp_states import Stage
 from protocols.transactions import EnvelopeOutcome, Transaction
 
 # Limits of accounts, of which some may be ready at any moment, are looked at so often.
@@ -38,8 +36,6 @@ FLOWS_LOOK_S: Final = 0.05
 # An actor with nothing to do stays so long for the next mail: a steady trickle then costs no
 # rest and no new start for each mail.
 LINGER_S: Final = 1.0
-# A further connection is worth its handshakes from about so many mails on.
-MAILS_PER_CONNECTION_MIN: Final = 20
 # An actor that others wait for keeps its place so long.
 TURN_S: Final = 1.0
 # A name may move; sessions that are opened later find its new hosts.
@@ -57,23 +53,16 @@ class Destination:
             name, around.spool, around.clock, around.budget, lambda: self._changed.set()
         )
         self._health = Health(DestinationRecord(), around.backoff_ms)
-        ceiling = self._allowance.limits.connections_max
-        self._connections = ConnectionLimit("destination", name, ceiling)
-        self._concurrency = Concurrency(ceiling)
+        self._sessions = Sessions(self, name, around, self._allowance, self._health)
         self._meter = Meter()
         self._window = WindowSize()
         self._way_until_s = 0.0
-        # Sessions with a connection, and of those the ones without work; then those without one.
-        self._connected = 0
-        self._idle = 0
-        self._leaving = 0
-        self._opening: dict[trio.CancelScope, None] = {}
         self._earliest_due_unix_ms: float = math.inf
         self._ending = False
         self._changed = trio.Event()
         self._more = trio.Event()
 
-    # What the scheduler says.
+    # What the scheduler and the sessions say.
 
     def wake(self, *, recall: bool = False) -> None:
         """New mail has come, or holds have changed: `recall` what is not with a server yet."""
@@ -82,8 +71,15 @@ class Destination:
 
     def rules_changed(self) -> None:
         """Other rules hold from now on."""
-        self._way_until_s = 0.0
+        self.forget_way()
         self._changed.set()
+
+    def sessions_changed(self) -> None:
+        self._changed.set()
+
+    def forget_way(self) -> None:
+        """Ask again where the mail goes before more is sent."""
+        self._way_until_s = 0.0
 
     def stop(self) -> None:
         """Hand out no more mail; what is in flight is waited for."""
@@ -102,8 +98,8 @@ class Destination:
             if record.not_before_unix_ms <= around.clock.now_unix_ms():
                 await self._set_rate()
                 if not self._must_rest():
-                    async with trio.open_nursery() as sessions:
-                        await self._feed(sessions)
+                    async with trio.open_nursery() as nursery:
+                        await self._feed(nursery)
                         self._finish_sessions()
                         # At once: a session may take ten minutes more, and who waits behind it
                         # could neither expire nor be cancelled.
@@ -121,37 +117,37 @@ class Destination:
 
     def statistics(self) -> DestinationStatistics:
         state = "idle"
-        if self._health.is_unreachable and not self._connected:
+        if self._health.is_unreachable and not self._sessions.connected:
             state = "unreachable"
         elif self._allowance.holds_back(self._now_unix_ms()):
             state = "throttled"
-        elif self._connected:
+        elif self._sessions.connected:
             state = "flowing"
         return DestinationStatistics(
             state,
             self._health.record.site,
-            self._connected,
+            self._sessions.connected,
             self._mail.in_flight,
             self._mail.ready + self._mail.claimed,
             self._meter.rate_per_s(trio.current_time()),
-            self._concurrency.allowed,
+            self._sessions.concurrency.allowed,
         )
 
     def outlook(self, mail: EnvelopeFixed | None) -> Outlook:
         """Say how this actor stands towards one of its mails, or all; no limit is charged."""
         now_unix_ms = self._now_unix_ms()
         path: list[Limit] = self._allowance.path_copied(now_unix_ms)
-        ceiling, connections = self._allowance.limits.connections_max, self._open_or_opening()
-        if self._mail.has_backlog and not self._idle and self._concurrency.allowed == ceiling:
-            path.append(replace(self._connections, open=connections))
-        if self._opening and self._allowance.wanted is not None:
+        reached = self._sessions.limit_reached()
+        if self._mail.has_backlog and reached is not None:
+            path.append(reached)
+        if self._sessions.is_opening and self._allowance.wanted is not None:
             path += self._around.pool.limits_before(self._allowance.wanted)
         return Outlook(
             msgspec.structs.replace(self._health.record),
             self._mail.place_of(0 if mail is None else mail.envelope_id),
             tuple(path),
             self._allowance.refusals.since(now_unix_ms),
-            self._connected,
+            self._sessions.connected,
             self._meter.rate_per_s(trio.current_time()),
             self._allowance.flow_path(mail, now_unix_ms, passing=self._mail.passing(now_unix_ms)),
         )
@@ -161,16 +157,16 @@ class Destination:
 
     # Feeding.
 
-    async def _feed(self, sessions: trio.Nursery) -> None:
+    async def _feed(self, nursery: trio.Nursery) -> None:
         began_s = trio.current_time()
         while not self._ending:
             self._changed = trio.Event()
-            if not await self._find_way() or (not self._connected and self._must_rest()):
+            if not await self._find_way() or (not self._sessions.connected and self._must_rest()):
                 return
             await self._fill()
             if self._ending:
                 return
-            self._open_sessions(sessions)
+            self._open_sessions(nursery)
             if self._is_done() and not await self._linger():
                 return
             turn_is_over = trio.current_time() - began_s >= TURN_S
@@ -192,7 +188,7 @@ class Destination:
         """Rest behind those that were due before this moment, or until the site has room."""
         now_unix_ms = self._now_unix_ms()
         wanted, pool = self._allowance.wanted, self._around.pool
-        if wanted is not None and not self._connected and pool.is_full(wanted):
+        if wanted is not None and not self._sessions.connected and pool.is_full(wanted):
             pool.park(wanted, self._name)
             self._health.park(now_unix_ms)
         else:
@@ -205,7 +201,7 @@ class Destination:
             return not is_held
         way = await self._around.router.way_to(self._name)
         if isinstance(way, Unresolved):
-            if self._connected:
+            if self._sessions.connected:
                 return True  # What is connected goes on; the next opening asks again.
             if way.permanent:
                 await self._finish_all(way)
@@ -216,8 +212,7 @@ class Destination:
         self._health.record.site = way.site
         self._allowance.take_up(way, self._health.record.waits)
         self._mail.go_by(self._allowance.flows)
-        ceiling = self._allowance.limits.connections_max
-        self._connections.ceiling = self._concurrency.ceiling = ceiling
+        self._sessions.set_ceiling(self._allowance.limits.connections_max)
         await self._set_rate()
         return not self._mail.is_held(way.site)
 
@@ -241,9 +236,13 @@ class Destination:
             await mail.pull(self._next_window())
         # Content is only fetched for those who have a connection: who waits for one must not
         # hold memory that others could use.
-        if not self._connected:
+        if not self._sessions.connected:
             mail.unpark()
-        while self._connected and mail.may_load and mail.ready - mail.limited < self._window.low:
+        while (
+            self._sessions.connected
+            and mail.may_load
+            and mail.ready - mail.limited < self._window.low
+        ):
             finishes = await mail.load()
             self._give_more()
             await self._around.disposition.decide(finishes)
@@ -252,7 +251,7 @@ class Destination:
     def _next_window(self) -> int:
         size = self._window.next_size(
             trio.current_time(),
-            connections=self._connected,
+            connections=self._sessions.connected,
             is_crowded=self._around.is_crowded(),
         )
         # What the limits will not let pass soon stays in the spool, where it can be cancelled.
@@ -260,12 +259,23 @@ class Destination:
 
     def _give_more(self) -> None:
         mail = self._mail
-        if self._idle and (mail.passing(self._now_unix_ms()) or not (mail.claimed or mail.ready)):
+        is_empty = not (mail.claimed or mail.ready)
+        if self._sessions.idle and (is_empty or mail.passing(self._now_unix_ms())):
             self._more.set()
             self._more = trio.Event()
 
+    def _open_sessions(self, nursery: trio.Nursery) -> None:
+        """Have as many sessions as the mail here is worth."""
+        if self._sessions.idle:
+            return
+        # What is known to be there: of a backlog in the spool, a window as large as this one.
+        mail, now_unix_ms = self._mail, self._now_unix_ms()
+        backlog = mail.has_backlog * self._window.envelopes
+        here = mail.passing(now_unix_ms) + mail.claimed
+        self._sessions.open(nursery, here + backlog, now_unix_ms)
+
     def _is_done(self) -> bool:
-        return not self._connected and self._mail.is_empty and not self._mail.more_due
+        return not self._sessions.connected and self._mail.is_empty and not self._mail.more_due
 
     async def _linger(self) -> bool:
         """Stay for a moment in case of new mail; return whether there is some."""
@@ -280,93 +290,10 @@ class Destination:
             self.wake()
         return self._mail.more_due and not self._ending
 
-    # Sessions.
-
-    def _open_sessions(self, sessions: trio.Nursery) -> None:
-        """Start as many sessions as the mail is worth and the destination has earned."""
-        mail = self._mail
-        if self._idle:
-            return
-        # What is known to be there: of a backlog in the spool, a window as large as this one.
-        now_unix_ms = self._now_unix_ms()
-        backlog = (
-            mail.passing(now_unix_ms) + mail.claimed + mail.has_backlog * self._window.envelopes
-        )
-        worth = math.ceil(backlog / MAILS_PER_CONNECTION_MIN)
-        # While somebody is at work there, a failure only takes from what was earned; else one
-        # connection shows first whether it was the only one.
-        is_alone = self._health.is_doubtful and not self._connected
-        allowed = 1 if is_alone else self._concurrency.allowed
-        allowed = min(allowed, self._allowance.connections_allowed(now_unix_ms))
-        while self._open_or_opening() < min(worth, allowed):
-            self._connections.open = self._open_or_opening()
-            if binding_limit([self._connections], now_unix_ms)[0] is not None:
-                return
-            is_first = self._open_or_opening() == 0
-            scope = trio.CancelScope()
-            self._opening[scope] = None
-            sessions.start_soon(self._run_session, scope, is_first)
-
-    def _open_or_opening(self) -> int:
-        return self._connected + len(self._opening)
-
-    async def _run_session(self, scope: trio.CancelScope, is_first: bool) -> None:
-        wanted = self._allowance.wanted
-        assert wanted is not None
-        opened: Lease | Deferred | None = None
-        try:
-            with scope:
-                opened = await self._around.pool.borrow(
-                    wanted, borrower=self._name, is_first=is_first
-                )
-        finally:
-            self._opening.pop(scope)
-            self._changed.set()
-        if isinstance(opened, Lease):
-            await self._use(opened)
-        elif opened is not None:
-            self._way_until_s = 0.0
-            self._concurrency.failed(self._connected)
-            self._allowance.hear(opened)
-            if self._health.opening_failed(
-                opened, others=self._open_or_opening(), now_unix_ms=self._now_unix_ms()
-            ):
-                self.stop()
-
-    async def _use(self, lease: Lease) -> None:
-        self._health.opened()
-        self._connected += 1
-        session = Session(self, lease, mails_max=self._allowance.limits.messages_per_connection_max)
-        try:
-            await session.run()
-            cause = lease.connection.cause
-            if session.mails_left <= 0 and cause is None:
-                # Not in the background: receivers count a connection until it is closed, and its
-                # successor would be one too many.
-                await lease.connection.quit()
-        finally:
-            self._connected -= 1
-            self._leaving -= session.is_leaving
-            lease.site.leaving -= session.is_leaving
-            self._around.pool.give_back(lease, reuse=session.mails_left > 0)
-            self._changed.set()
-        if cause is None or cause.stage is Stage.QUIT or session.was_stale:
-            return
-        self._concurrency.failed(self._connected)
-        self._allowance.hear(cause)
-        if self._health.session_ended(
-            cause,
-            was_good=session.was_good,
-            others=self._open_or_opening(),
-            now_unix_ms=self._now_unix_ms(),
-        ):
-            self.stop()
-
     def _finish_sessions(self) -> None:
         """Let sessions end: those that wait at once, the others after what is in flight."""
         self._ending = True
-        for scope in self._opening:
-            scope.cancel()
+        self._sessions.cancel_openings()
         self._more.set()
 
     # Limits.
@@ -404,19 +331,12 @@ class Destination:
         return transaction
 
     def must_leave(self, session: Session) -> bool:
-        """Say whether this connection is somebody else's by now, and note that it is to go."""
-        if not session.is_leaving:
-            is_last = self._connected - self._leaving <= 1
-            if not session.gives_way(self._around.pool.slots, is_last=is_last):
-                return False
-            self._leaving += 1
-            session.lease.site.leaving += 1
-            session.is_leaving = True
-        return True
+        return self._sessions.must_leave(session)
 
     async def wait_for_work(self, session: Session) -> bool:
         """Wait until `session` can have another transaction; False when it had better end."""
-        self._idle += 1
+        sessions = self._sessions
+        sessions.idle += 1
         try:
             while not self._ending and not session.must_end:
                 mail = self._mail
@@ -424,11 +344,11 @@ class Destination:
                     return False
                 if self._allowance.whole_at(self._now_unix_ms()) == 0:
                     # One waits for the limit on behalf of all.
-                    if self._idle > 1 or not await self._wait_for_tokens():
+                    if sessions.idle > 1 or not await self._wait_for_tokens():
                         return False
                 elif not mail.passing(self._now_unix_ms()):
                     # For the limits of accounts, too, one waits on behalf of all.
-                    if mail.ready and self._idle > 1:
+                    if mail.ready and sessions.idle > 1:
                         return False
                     mail.look_when_due(self._now_unix_ms())
                     if mail.claimed or mail.more_due or not mail.ready:
@@ -441,7 +361,7 @@ class Destination:
                     return True
             return False
         finally:
-            self._idle -= 1
+            sessions.idle -= 1
 
     def _must_rest(self) -> bool:
         """Say whether a limit lets nothing pass for so long that the actor rests meanwhile."""
@@ -471,7 +391,7 @@ class Destination:
         envelope = self._mail.land(result.envelope_id)
         due_unix_ms = self._around.disposition.report(envelope, outcome, session.peer)
         if isinstance(outcome, Delivered):
-            self._concurrency.delivered(1)
+            self._sessions.concurrency.delivered(1)
             self._meter.count(trio.current_time())
             self._health.delivered()
             return

@@ -148,8 +148,8 @@ async def lift_waiting_turn(scene: Scene) -> None:
 
 async def lift_connection_limit(scene: Scene) -> None:
     for actor in scene.delivery._scheduler.residents.values():
-        actor._connections.ceiling = actor._concurrency.ceiling = 20
-        actor._concurrency.earned = 20.0
+        actor._sessions.set_ceiling(20)
+        actor._sessions.concurrency.earned = 20.0
         allowance = actor._allowance
         allowance.limits = msgspec.structs.replace(allowance.limits, connections_max=20)
         actor._changed.set()
