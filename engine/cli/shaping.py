@@ -181,15 +181,25 @@ def pin(site: str, rate: str | None, connections: int | None) -> None:
 @click.argument("site")
 @config_option
 def unpin(site: str) -> None:
-    """Let the engine learn about SITE again."""
-    _overrule("unpin", {"site": site})
+    """End the pin of SITE, a site or a domain at one, and let the engine learn about it again.
+
+    What was learned before the pin holds again, and rises from there. If nothing was, only the
+    rules hold.
+    """
+    step = _overrule("unpin", {"site": site})
+    limits = step["limits_after"]
+    if any(limits[name] is not None for name in ("rate_per_s", "connections", "suspended_until")):
+        click.echo("What was learned before the pin holds again, and rises from there.")
+    else:
+        click.echo("Nothing was learned before the pin: only the rules hold now.")
 
 
-def _overrule(word: str, body: dict[str, object]) -> None:
+def _overrule(word: str, body: dict[str, object]) -> dict[str, Any]:
     with failures(EngineRefused, EngineStopped), running_engine(load().control_socket) as control:
-        step = control.post(f"/v1/shaping/{word}", body)
+        step: dict[str, Any] = control.post(f"/v1/shaping/{word}", body)
     told = f"{step['site']}: {step['cause']}; was {step['before']}; now {step['after']}"
     click.echo(printable(told))
+    return step
 
 
 def _hosts(config: "Config", domain: str, site: str | None) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ class Learned(msgspec.Struct, frozen=True, array_like=True, gc=False):
     The rate fell to `rate` at `rate_unix_ms`, from a flow of `peak`; connections likewise. What
     begins with `timed_` holds until its time and then ends at once, as its rule says; nothing goes
     before `suspended_until_unix_ms`. While `pinned_unix_ms` is set, all stands as it was then.
+    `under_pin` is what held before a pin at other limits, pinned at the moment at which that began.
     """
 
     rate: float = 0.0
@@ -50,6 +51,7 @@ class Learned(msgspec.Struct, frozen=True, array_like=True, gc=False):
     pinned_unix_ms: int = 0
     since_unix_ms: int = 0
     reply: str = ""
+    under_pin: "Learned | None" = None
 
     def at(self, now_unix_ms: int) -> int:
         """Return the instant that counts: a pinned state does not age."""
@@ -188,8 +190,14 @@ def pinned(
     learned: Learned, now_unix_ms: int, *, rate: Rate | None, connections: int | None
 ) -> Learned:
     """Return the state that stays: as it is now, or at what is given."""
+    under_pin = learned.under_pin
+    if under_pin is None and (rate is not None or connections is not None):
+        under_pin = msgspec.structs.replace(learned, pinned_unix_ms=learned.at(now_unix_ms))
     changed = msgspec.structs.replace(
-        learned, pinned_unix_ms=now_unix_ms, since_unix_ms=_since(learned, now_unix_ms)
+        learned,
+        pinned_unix_ms=now_unix_ms,
+        since_unix_ms=_since(learned, now_unix_ms),
+        under_pin=under_pin,
     )
     if rate is not None:
         changed = msgspec.structs.replace(
@@ -212,12 +220,26 @@ def pinned(
 
 
 def unpinned(learned: Learned, now_unix_ms: int) -> Learned:
-    """Return the state that goes on from where it was pinned."""
+    """Return the state that goes on from where it was pinned.
+
+    An operator's own limits end with the pin: what was learned before it holds again, and rises
+    from there, as nothing was learned meanwhile. But a time that was named then has run on, because
+    mail went all the same.
+    """
     passed_ms = now_unix_ms - learned.at(now_unix_ms)
 
     def later(unix_ms: int) -> int:
         return unix_ms + passed_ms if unix_ms else 0
 
+    if learned.under_pin is not None:
+        learned = learned.under_pin
+        passed_ms = now_unix_ms - learned.at(now_unix_ms)
+        return msgspec.structs.replace(
+            learned,
+            rate_unix_ms=later(learned.rate_unix_ms),
+            connections_unix_ms=later(learned.connections_unix_ms),
+            pinned_unix_ms=0,
+        )
     return msgspec.structs.replace(
         learned,
         rate_unix_ms=later(learned.rate_unix_ms),

@@ -119,6 +119,8 @@ class ShapingMemory:
 
     def undo(self, site: str) -> StepRecord:
         """Take back the last automatic step at a site. Raises NothingToDo."""
+        if self.is_pinned(site):
+            raise NothingToDo(f"{site} is pinned; unpin it first")
         can_undo = self.undoable()
         step = next((each for each in self.steps(site) if each.seq in can_undo), None)
         if step is None:
@@ -129,11 +131,14 @@ class ShapingMemory:
         return self._set(site, step.before, f"undo of step {step.seq}", step.reply)
 
     def undoable(self) -> frozenset[int]:
-        """Return the numbers of the steps to undo next: of each site the last automatic one."""
+        """Return the numbers of the steps to undo next: of each site the last automatic one.
+
+        Where a site is pinned its steps change nothing.
+        """
         last = {
             step.site: step.seq
             for step in self._steps
-            if step.who == "engine" and not step.is_undone
+            if step.who == "engine" and not step.is_undone and not self.is_pinned(step.site)
         }
         return frozenset(last.values())
 
@@ -148,11 +153,14 @@ class ShapingMemory:
         return self._set(site, after, "pin")
 
     def unpin(self, site: str) -> StepRecord:
-        """Let a site learn again, from where it was pinned. Raises NothingToDo."""
+        """Let a site learn again: from where it was, or what it had learned before limits of an
+        operator's own. Raises NothingToDo.
+        """
         before = self._of_throttles().site(site).learned
         if not before.pinned_unix_ms:
             raise NothingToDo(f"{site} is not pinned")
-        return self._set(site, unpinned(before, self._clock.now_unix_ms()), "unpin")
+        cause = "unpin" if before.under_pin is None else "unpin, as before the pin"
+        return self._set(site, unpinned(before, self._clock.now_unix_ms()), cause)
 
     async def run(self) -> None:
         """Store what changed, until cancelled. SpoolFailed ends it, and with it the process."""

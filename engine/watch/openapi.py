@@ -273,7 +273,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         answer=StepView,
     ),
     ("POST", "/v1/shaping/unpin"): Operation(
-        "Let the engine learn about a site again.", body=SiteBody, answer=StepView
+        "End a pin: what was learned before it holds again, and rises from there.",
+        body=SiteBody,
+        answer=StepView,
     ),
     ("POST", "/v1/campaigns"): Operation(
         "Make a campaign; as application/x-ndjson its recipients follow, one a line, and the "

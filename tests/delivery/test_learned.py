@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,6 +125,40 @@ def test_pinned_stands_still_and_goes_on_from_there() -> None:
     assert again.rate_at(much_later + MINUTE_MS) == 14.0
     own = pinned(Learned(), T0, rate=Rate.parse("30/min"), connections=3)
     assert (own.rate_at(much_later), own.connections_at(much_later)) == (0.5, 3)
+
+
+def test_after_an_operators_own_limits_what_was_learned_before_rises_from_there() -> None:
+    before = fall(Learned(), T0)
+    own = pinned(before, T0 + MINUTE_MS, rate=Rate.parse("30/min"), connections=1)
+    again = pinned(own, T0 + 2 * MINUTE_MS, rate=Rate.parse("10/min"), connections=None)
+    as_it_is = pinned(again, T0 + 3 * MINUTE_MS, rate=None, connections=None)
+    much_later = T0 + 1000 * MINUTE_MS
+    for learned in (own, again, as_it_is):
+        after = unpinned(learned, much_later)
+        assert after.rate_at(much_later) == before.rate_at(T0 + MINUTE_MS) == 12.0
+        assert after.rate_at(much_later + MINUTE_MS) == 14.0
+        assert after.connections_at(much_later) == before.connections_at(T0 + MINUTE_MS)
+        assert (after.under_pin, after.pinned_unix_ms) == (None, 0)
+    nothing = pinned(Learned(), T0, rate=Rate.parse("1/s"), connections=None)
+    assert text_of(unpinned(nothing, much_later), much_later) == "no limit"
+
+
+def test_a_time_that_was_named_runs_on_under_an_operators_own_limits() -> None:
+    asked = suspended(Learned(), T0, 300_000, REPLY)
+    assert asked is not None
+    own = pinned(asked, T0 + 1000, rate=Rate.parse("1/s"), connections=None)
+    assert own.suspended_until(T0 + 2000) <= T0 + 2000
+    assert unpinned(own, T0 + MINUTE_MS).suspended_until(T0 + MINUTE_MS) == T0 + 300_000
+    held = pinned(asked, T0 + 1000, rate=None, connections=None)
+    assert unpinned(held, T0 + MINUTE_MS).suspended_until(T0 + MINUTE_MS) == T0 + 359_000
+
+
+def test_a_pin_that_an_older_program_stored_is_read() -> None:
+    fields = [*msgspec.to_builtins(pinned(fall(Learned(), T0), T0, rate=None, connections=None))]
+    stored = msgspec.msgpack.encode(fields[:-1])
+    read = msgspec.msgpack.decode(stored, type=Learned)
+    assert read.under_pin is None
+    assert unpinned(read, T0 + MINUTE_MS).rate_at(T0 + MINUTE_MS) == read.rate
 
 
 @pytest.mark.parametrize(

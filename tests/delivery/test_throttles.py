@@ -254,5 +254,8 @@ async def test_a_pinned_site_keeps_to_what_it_was_pinned_at(autojump_clock: Mock
         await trio.sleep(20.5)
         assert 39 <= len(receiver.acceptances) <= 43
         assert receiver.connections_open <= 1
-        await asked(delivery, world, "unpin", site="a.test")
-        await world.settle_down(within_s=60)
+        with pytest.raises(HttpError, match="unpin it first"):
+            await asked(delivery, world, "undo", site="a.test")
+        step = await asked(delivery, world, "unpin", site="a.test")
+        assert (step["cause"], step["after"]) == ("unpin, as before the pin", "no limit")
+        await world.settle_down(within_s=3)

@@ -73,7 +73,7 @@ export const german = {
   pin_title: (site) => `Die Grenzen von ${site} festhalten`, pin_hint: "Leer: wie sie jetzt sind. Bis zum Lösen lernt das Programm über diesen Standort nichts.",
   pin_rate: "Rate, etwa 20/s oder 100/min", pin_connections: "Verbindungen höchstens",
   confirm_undo: (site) => `Den letzten Schritt des Programms bei ${site} zurücknehmen?`,
-  confirm_unpin: (site) => `${site} lösen? Das Programm lernt von dort aus weiter, wo es steht.`,
+  confirm_unpin: (site) => `${site} lösen? Es gilt wieder, was vorher gelernt war, und das Programm lernt von dort aus weiter.`,
   so_many_connections: (n) => (n === "1" ? "1 Verbindung" : `${n} Verbindungen`), nothing_until: (when) => `nichts bis ${when}`,
   pinned: "festgehalten", no_limit: "keine Grenze",
   done: "Erledigt.", step_who: "Von",
@@ -91,7 +91,7 @@ export const german = {
   times: "Dauer bis zur Zustellung", times_half: "Hälfte in", times_most: "90 % in", times_nearly_all: "99 % in",
   times_hint: "Von der Annahme bis zum Ja des Empfängers, für Mail der letzten 30 Tage.",
   times_count: "Zugestellt", times_none: "In diesem Zeitraum wurde nichts zugestellt.",
-  causes: { throttled: "durch eine Antwort gedrosselt", "named wait": "die Antwort nannte eine Zeit", undo: "zurückgenommen", pin: "festgehalten", unpin: "gelöst" },
+  causes: { throttled: "durch eine Antwort gedrosselt", "named wait": "die Antwort nannte eine Zeit", undo: "zurückgenommen", pin: "festgehalten", unpin: "gelöst", "unpin, as before the pin": "gelöst, wie vor dem Festhalten" },
   actors: { engine: "Programm", operator: "Betreiber" },
   units: { d: "Tage" },
   status: {

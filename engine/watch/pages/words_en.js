@@ -74,7 +74,7 @@ export const english = {
   pin_title: (site) => `Pin the limits of ${site}`, pin_hint: "Empty: as they are now. The engine learns nothing about this site until it is unpinned.",
   pin_rate: "Rate, like 20/s or 100/min", pin_connections: "Connections at most",
   confirm_undo: (site) => `Take back the engine's last step at ${site}?`,
-  confirm_unpin: (site) => `Unpin ${site}? The engine learns about it again from where it is.`,
+  confirm_unpin: (site) => `Unpin ${site}? What was learned before holds again, and the engine learns on from there.`,
   so_many_connections: (n) => (n === "1" ? "1 connection" : `${n} connections`), nothing_until: (when) => `nothing until ${when}`,
   pinned: "pinned", no_limit: "no limit",
   done: "Done.", step_who: "By",
@@ -92,7 +92,7 @@ export const english = {
   times: "Time to delivery", times_half: "Half within", times_most: "90 % within", times_nearly_all: "99 % within",
   times_hint: "From acceptance to the receiver's yes, for mail of the last 30 days.",
   times_count: "Delivered", times_none: "Nothing was delivered in this period.",
-  causes: { throttled: "throttled by a reply", "named wait": "the reply named a time", undo: "taken back", pin: "pinned", unpin: "unpinned" },
+  causes: { throttled: "throttled by a reply", "named wait": "the reply named a time", undo: "taken back", pin: "pinned", unpin: "unpinned", "unpin, as before the pin": "unpinned, as before the pin" },
   actors: { engine: "engine", operator: "operator" },
   units: { d: "days" },
   status: {
