@@ -23,10 +23,12 @@ from engine.http_server.exchange import (
     encoded,
     is_websocket_upgrade,
     refused_body,
+    rendered,
     request_of,
 )
 from engine.http_server.streams import ReplayStream
 from engine.http_server.values import (
+    Crowded,
     HttpError,
     Request,
     Response,
@@ -179,7 +181,7 @@ class HttpConnection:
                 # The rest of the body is not worth reading, and without it there is no next head.
                 await self._refuse(error, render)
                 return False
-            return await self._write(render(error))
+            return await self._write(rendered(render, error))
         try:
             self._enter(Phase.HANDLER, None)
             response = await _handled(route, request)
@@ -240,12 +242,8 @@ class HttpConnection:
                     if length > bytes_max:
                         raise too_large(bytes_max)
                     if services.bodies_bytes > settings.bodies_bytes_max:
-                        raise HttpError(
-                            503,
-                            "busy",
-                            "Too many large requests at once; try again.",
-                            headers=(("retry-after", "1"),),
-                        )
+                        text = "Too many large requests at once; try again."
+                        raise Crowded(text, retry_after_s=1)
                     allowed_s = settings.body_s + length / settings.rate_bytes_per_s_min
                     self._scope.deadline = began + allowed_s
                     if len(parts) % CHUNKS_AT_ONCE == 0:
@@ -276,7 +274,7 @@ class HttpConnection:
         self._enter(Phase.WRITE, self._services.settings.write_s)
         if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        await self._write_last(render(error))
+        await self._write_last(rendered(render, error))
 
     async def _write_last(self, response: Response) -> None:
         """Answer a request that is not read to its end, and close so that the answer arrives."""
@@ -323,7 +321,7 @@ async def _handled(route: Route, request: Request) -> Response:
     try:
         return await route.handler(request)
     except HttpError as error:
-        return route.render_error(error)
+        return rendered(route.render_error, error)
     except SpoolFull as error:
         refusal = HttpError(503, "spool_full", str(error), headers=(("retry-after", "30"),))
         return route.render_error(refusal)

@@ -8,6 +8,7 @@ not interpreted (RFC 9112 sections 2.2, 5.2, 6.1).
 
 import ipaddress
 from base64 import b64decode
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
@@ -22,6 +23,7 @@ from engine.http_server.values import (
     ANONYMOUS,
     Access,
     Authenticate,
+    Crowded,
     HttpError,
     HttpSettings,
     Identity,
@@ -31,8 +33,6 @@ from engine.http_server.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from engine.http_server.connection import HttpConnection
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD"})  # RFC 9110 9.2.1; the port has no other safe one.
@@ -47,7 +47,7 @@ class Services:
     router: Router
     authenticate: Authenticate
     operators: OperatorSessions
-    now_unix_ms: "Callable[[], int]"
+    now_unix_ms: Callable[[], int]
     # Connections that wait for a head, the longest waiting first.
     evictable: dict["HttpConnection", None] = field(default_factory=dict)
     stopping: bool = False
@@ -183,6 +183,13 @@ def refused_body(head: h11.Request, route: Route) -> None:
             raise HttpError(413, "too_large", text)
 
 
+def rendered(render: Callable[[HttpError], Response], error: HttpError) -> Response:
+    """Return the answer to an error in a route's form, marked with whose doing it is."""
+    response = render(error)
+    response.is_crowded = isinstance(error, Crowded)
+    return response
+
+
 def encoded(
     connection: h11.Connection,
     response: Response,
@@ -196,7 +203,7 @@ def encoded(
     services.responses_by_class[status // 100] = (
         services.responses_by_class.get(status // 100, 0) + 1
     )
-    services.failures += status >= 500 and status != 501
+    services.failures += status >= 500 and status != 501 and not response.is_crowded
     headers = [(b"date", _date(services))]
     if status not in (204, 304):
         headers.append((b"content-type", response.content_type.encode("latin-1")))

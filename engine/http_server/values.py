@@ -125,12 +125,16 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """What is answered. `headers` come on top of Content-Type, Content-Length and Date."""
+    """What is answered. `headers` come on top of Content-Type, Content-Length and Date.
+
+    `is_crowded` says of a 5xx that nothing of ours failed: others have all places.
+    """
 
     status: int = 200
     body: bytes = b""
     content_type: str = JSON_TYPE
     headers: Sequence[tuple[str, str]] = ()
+    is_crowded: bool = False
 
     @classmethod
     def json(
@@ -160,6 +164,16 @@ class HttpError(Exception):
         self.message = message
         self.where = where
         self.headers = headers
+
+
+class Crowded(HttpError):
+    """503 for whom there is no place because others have them all.
+
+    That is the work of those who ask: it is no failure of ours, and none of the status page's.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(503, "busy", message, headers=(("retry-after", str(retry_after_s)),))
 
 
 class BodyFault(HttpError):
@@ -245,7 +259,8 @@ class HttpStatistics:
     connections: int
     requests: int
     responses_by_class: dict[int, int]  # 2 for 2xx, and so on
-    failures: int  # 5xx but for 501, which anybody gets who asks for what we do not speak
+    # 5xx but for 501, which anybody gets who asks for what we do not speak, and for `Crowded`.
+    failures: int
     timeouts: int
     evicted: int
     bodies_bytes: int

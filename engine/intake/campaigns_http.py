@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from engine.config import Config
-from engine.http_server import BodyFault, HttpError, Request, Response, Route
+from engine.http_server import BodyFault, Crowded, HttpError, Request, Response, Route
 from engine.intake.accounts import quota_of
 from engine.intake.accounts_http import refusals
 from engine.intake.campaign_views import (
@@ -123,7 +123,7 @@ class CampaignsDoor:
             text = f"An account hands in at most {LISTS_OF_ACCOUNT_MAX} lists at once."
             raise HttpError(429, "too_many_lists", text, headers=headers)
         if self._lists.total() >= LISTS_AT_ONCE_MAX:
-            raise HttpError(503, "busy", "Too many lists come in at once; try again.", "", headers)
+            raise Crowded("Too many lists come in at once; try again.", retry_after_s=5)
         self._lists[account.account_id] += 1
         try:
             yield

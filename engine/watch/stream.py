@@ -15,6 +15,7 @@ from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from engine.http_server import (
     Access,
+    Crowded,
     HttpError,
     Identity,
     ReplayStream,
@@ -127,9 +128,7 @@ def _admitted(services: StreamServices, request: Request) -> Identity:
         known = f"{SUBPROTOCOL_JSON} or {SUBPROTOCOL_MSGPACK}"
         raise HttpError(400, "unknown_subprotocol", f"The subprotocol is {known}.")
     if services.hub.subscribers >= services.subscribers_max:
-        raise HttpError(
-            503, "busy", "All places for subscribers are taken.", headers=(("retry-after", "10"),)
-        )
+        raise Crowded("All places for subscribers are taken.", retry_after_s=10)
     account, most = identity.account, services.subscribers_max // ACCOUNT_SHARE
     if account is not None and services.of_account[account.account_id] >= most:
         text = f"An account has at most {most} streams open at once."

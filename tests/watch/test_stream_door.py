@@ -122,6 +122,7 @@ async def test_when_all_places_are_taken_a_client_is_told_to_come_back(
     async with look.stream() as listener:
         monkeypatch.setattr(look.watch.hub, "subscribers", SUBSCRIBERS_MAX)
         assert await refusal(look) == 503
+        assert look.server.statistics().failures == 0  # Nothing broke: it is no incident.
         await listener.say({"subscribe": {"after": "now"}})
         assert (await listener.hear())["events"] == []
 

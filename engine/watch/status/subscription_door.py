@@ -187,7 +187,9 @@ class SubscriptionDoor:
             await self._subscribers.load()
             await self._subscribers.put(subscriber)
         except SubscribersFull:
-            return self._page(wish.language, words["closed_title"], words["full"], 503)
+            full = self._page(wish.language, words["closed_title"], words["full"], 503)
+            full.is_crowded = True
+            return full
         except SpoolError:
             return self._notice(wish.language, "closed", 503)
         text = self._filled(words["confirmed"], wish.address, wish.language, wish.frequency)
