@@ -302,7 +302,8 @@ def _split(record: str, separator: str) -> list[str] | int | None:
 
 
 def listed(number: int, address: str) -> Listed | BrokenLine:
-    """Return an address of a line, unless it is not in UTF-8."""
+    """Return an address of a line, without spaces around it, unless it is not in UTF-8."""
+    address = address.strip()
     if address.isascii():
         return Listed(number, address)
     octets = address.encode(errors="surrogateescape")

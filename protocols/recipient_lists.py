@@ -32,7 +32,6 @@ from protocols.template_language import NAME_CHARACTERS_MAX
 NAME: Final = "name"
 # Twice of what a template takes: not all columns of an export are for it.
 COLUMNS_MAX: Final = 400
-SHOWN_CHARACTERS_MAX: Final = 254
 
 
 class ListedRecipient(NamedTuple):
@@ -44,13 +43,17 @@ class ListedRecipient(NamedTuple):
 
 
 class LineFault(NamedTuple):
-    """A line that cannot be read: `where` in it (a member or column, or ""), what and why."""
+    """A line that cannot be read: `where` in it (a member or column, or ""), what and why.
+
+    `position` counts characters from 0 within `shown`; None where no place in it is known.
+    """
 
     line: int
     where: str
     code: str
     text: str
     shown: str = ""
+    position: int | None = None
 
 
 class PushedLines:
@@ -160,7 +163,7 @@ class RecipientList:
         cells = [line.text] if layout.separator is None else cells_of(line, self._lines, layout)
         if isinstance(cells, BrokenLine):
             return _fault_of(cells)
-        found = listed(line.number, cells[layout.column].strip())
+        found = listed(line.number, cells[layout.column])
         if isinstance(found, BrokenLine):
             return _fault_of(found)
         count = len(cells)
@@ -207,8 +210,7 @@ def _text_of(value: object) -> str:
 
 
 def _fault_of(line: BrokenLine) -> LineFault:
-    shown = line.shown[:SHOWN_CHARACTERS_MAX]
-    return LineFault(line.line, "", str(line.code), line.text, shown)
+    return LineFault(line.line, "", str(line.code), line.text, line.shown, line.position)
 
 
 def _not_utf8(number: int, name: str, value: str) -> LineFault | None:

@@ -132,7 +132,7 @@ def _print(found: Mapping[str, Any], as_json: bool) -> None:
             f"{found[key]:,} {word}"
             for key, word in (
                 ("accepted", "accepted"),
-                ("repeated", "already there"),
+                ("repeated", "repeated"),
                 ("refused", "refused"),
             )
         )

@@ -12,8 +12,9 @@ from typing import BinaryIO
 
 import click
 
+from engine.cli.list_findings import LineFinding, finding_text
 from engine.cli.options import config_option, failures, json_option, load
-from engine.cli.printing import print_json, printable
+from engine.cli.printing import print_json
 from engine.config import ConfigError, load_typos
 from engine.intake.address_check import AddressFaultRow, SuggestionRow, check_list
 from protocols.address_lists import ListRefused, bounded_lines, read_list
@@ -41,7 +42,7 @@ def command(context: click.Context, file: str, as_json: bool) -> None:
             if as_json:
                 print_json(found)
             else:
-                click.echo(f"{printable(file)}:{found.line}: {_said(found)}")
+                click.echo(finding_text(file, _finding(found)))
     faults, suggestions = counts[AddressFaultRow], counts[SuggestionRow]
     # Not on stdout: that holds the findings, for whoever pipes them on.
     click.echo(
@@ -76,8 +77,8 @@ def _opened(file: str) -> BinaryIO:
         raise ListRefused(f"cannot be read: {error.strerror}") from error
 
 
-def _said(found: AddressFaultRow | SuggestionRow) -> str:
-    said = printable(found.address)
+def _finding(found: AddressFaultRow | SuggestionRow) -> LineFinding:
+    text, position = "", None
     if isinstance(found, AddressFaultRow):
-        said += f": at position {found.position}: {found.text}"
-    return f"{said}; did you mean {printable(found.suggestion)}?" if found.suggestion else said
+        text, position = found.text, found.position
+    return LineFinding(found.line, text, found.address, position, found.suggestion)

@@ -8,7 +8,7 @@ knows is not said: who is in the campaign already, who is suppressed, what the q
 import email
 import email.policy
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,19 +19,18 @@ import msgspec
 import trio
 
 from engine.cli.control import decoded
-from engine.cli.sending import PART_LINES_MAX, HandedIn, Teller, count_in
+from engine.cli.list_findings import FirstLines
+from engine.cli.sending import PART_LINES_MAX, HandedIn, Teller, count_in, refused_in
 from engine.compose import Seams, intake_routes, spool_settings
-from engine.config import Config, load_typos
+from engine.config import Config
 from engine.delivery.filling import Templates, Unsendable
 from engine.http_server import HttpError, Identity, Request, error_response
 from engine.http_server.routing import Router
-from engine.intake.address_check import SuggestionRow, check_list
 from engine.spool import open_spool
 from engine.spool.interface import Spool
 from engine.spool.listing_calls import EnvelopeFilter
-from protocols.address_lists import RECORD_LINES_MAX, Listed
-from protocols.list_parts import CSV_TYPE, ListPart
-from protocols.recipient_lists import ListedRecipient, RecipientList
+from protocols.address_lists import RECORD_LINES_MAX
+from protocols.list_parts import ListPart
 
 JSON_TYPE: Final = "application/json"
 # Fields that say nothing of what was written; the rest of a mail is its example.
@@ -51,7 +50,6 @@ class Tried:
     """
 
     sums: HandedIn
-    suggestions: int = 0
     example: dict[str, str] = field(default_factory=dict)
 
 
@@ -63,33 +61,18 @@ def try_out(
     tell: Teller,
 ) -> Tried:
     """Try a campaign and its list. Raises EngineRefused for a template or a list that is none."""
-    typos = load_typos(config.intake.typo_files)
     tried = Tried(HandedIn())
     trio.run(_try, config, body, None, content_type)
+    firsts = FirstLines()
     for part in parts:
         answer, example = trio.run(_try, config, body, part.body, content_type)
-        # Who stands twice in a list gets one mail. It is no fault, and only seen within a part.
-        answer["accepted"] += answer["repeated"]
-        answer["repeated"] = 0
-        refused = {fault["line"] for fault in answer["faults"]}
-        count_in(answer, part, tried.sums, tell)
+        doubles = firsts.doubles_in(part, content_type, refused_in(answer))
+        # Intake sees who stands twice within a part only.
+        answer["accepted"] += answer["repeated"] - len(doubles)
+        answer["repeated"] = len(doubles)
+        count_in(answer, part, doubles, tried.sums, tell)
         tried.example = tried.example or example
-        for row in check_list(_addresses(part.body, content_type), typos, "en"):
-            if isinstance(row, SuggestionRow):
-                tried.suggestions += row.line not in refused
-                told = {"line": part.line_in_list(row.line), "message": row.address}
-                tell.fault({**told, "suggestion": row.suggestion})
     return tried
-
-
-def _addresses(body: bytes, content_type: str) -> Iterator[Listed]:
-    """Give the addresses of a list that can be read."""
-    entries = RecipientList(is_csv=content_type == CSV_TYPE)
-    entries.feed(body)
-    entries.finish()
-    while (entry := entries.take()) is not None:
-        if isinstance(entry, ListedRecipient):
-            yield Listed(entry.line, entry.address)
 
 
 async def _try(

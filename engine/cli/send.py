@@ -35,6 +35,8 @@ from engine.cli.sending import (
 from protocols.address_lists import bounded_lines
 from protocols.list_parts import ListPart, content_type_of, list_parts
 
+# What the sums have for the way, and not for what came of it.
+UNTOLD: Final = ("octets", "may_double")
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -203,16 +205,18 @@ def _dry_run(body: Mapping[str, Any], listed: _List, tell: Teller, *, as_json: b
     tried = try_out(load(), body, listed.parts(), listed.content_type, tell)
     sums = tried.sums
     if as_json:
-        told = {"good": sums.accepted, "suggestions": tried.suggestions, "refused": sums.refused}
-        print_json({**told, "faults": sums.faults, "example": tried.example})
+        told = {"good": sums.accepted, "suggestions": sums.suggested, "doubled": sums.doubled}
+        faults = {"refused": sums.refused, "faults": sums.faults}
+        print_json({**told, **faults, "example": tried.example})
         return sums.refused
     if tried.example:
         click.echo("The first mail, filled in:\n")
         for line in _lines_of(tried.example):
             click.echo(f"    {printable(line)}" if line else "")
         click.echo()
-    mistyped = f" ({tried.suggestions:,} with a suggestion)" if tried.suggestions else ""
-    click.echo(f"{sums.accepted:,} good{mistyped}, {sums.refused:,} to be refused.")
+    mistyped = f" ({sums.suggested:,} with a suggestion)" if sums.suggested else ""
+    doubled = f", {sums.doubled:,} twice in this list" if sums.doubled else ""
+    click.echo(f"{sums.accepted:,} good{mistyped}{doubled}, {sums.refused:,} to be refused.")
     return sums.refused
 
 
@@ -252,7 +256,7 @@ def _print(name: str, came_to: CameTo, *, as_json: bool) -> None:
     if as_json:
         summary = {
             "campaign": name,
-            **{key: value for key, value in asdict(sums).items() if key != "octets"},
+            **{key: value for key, value in asdict(sums).items() if key not in UNTOLD},
             "complete": came_to.is_whole,
             "error": came_to.error or None,
             "counts": counts,

@@ -5,10 +5,11 @@ All of it goes to stderr; stdout is for what came of it in the end.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from engine.cli.list_findings import LineFinding, finding_text
 from engine.cli.printing import printable
 from engine.cli.sending import HandedIn, Teller, final_in, open_in
 from protocols.records import STATUSES
@@ -59,8 +60,8 @@ class Bars:
         self._final = bars.add_task("final", total=None, note="", visible=False)
         self._note = ""
 
-    def fault(self, fault: Mapping[str, Any]) -> None:
-        self._say(fault_text(self._file, fault))
+    def finding(self, found: LineFinding) -> None:
+        self._say(finding_text(self._file, found))
 
     def handed_in(self, sums: HandedIn) -> None:
         self._note = sums_text(sums, self._done)
@@ -88,7 +89,10 @@ class Bars:
 
 
 class Lines:
-    """A line for each tenth of the way, and for what goes wrong."""
+    """A line for each tenth of the way, and for what goes wrong.
+
+    The last tenth is not told: what it came to is printed when all is done.
+    """
 
     def __init__(self, file: str, octets: int | None, done: str, *, quiet: bool) -> None:
         self._file = file
@@ -99,8 +103,8 @@ class Lines:
         self._final_tenths = -1
         self._troubled = False
 
-    def fault(self, fault: Mapping[str, Any]) -> None:
-        click.echo(fault_text(self._file, fault), err=True)
+    def finding(self, found: LineFinding) -> None:
+        click.echo(finding_text(self._file, found), err=True)
 
     def handed_in(self, sums: HandedIn) -> None:
         if self._octets:
@@ -108,14 +112,14 @@ class Lines:
         else:
             # Of a pipe nobody knows the length: by its recipients.
             tenths = (sums.accepted + sums.repeated + sums.refused) // 100_000
-        if tenths > self._tenths:
+        if self._tenths < tenths and (tenths < 10 or not self._octets):
             self._tenths = tenths
             self._say(sums_text(sums, self._done))
 
     def stands(self, counts: Mapping[str, int]) -> None:
         final = final_in(counts)
         tenths = 10 * final // max(1, final + open_in(counts))
-        if tenths > self._final_tenths:
+        if self._final_tenths < tenths < 10:
             self._final_tenths = tenths
             self._say(counts_text(counts))
 
@@ -129,14 +133,6 @@ class Lines:
             click.echo(text, err=True)
 
 
-def fault_text(file: str, fault: Mapping[str, Any]) -> str:
-    """Return `list.csv:7: what is wrong; did you mean …?`."""
-    text = f"{printable(file)}:{fault['line']}: {printable(fault['message'])}"
-    if fault.get("suggestion"):
-        text += f"; did you mean {printable(fault['suggestion'])}?"
-    return text
-
-
 def sums_text(sums: HandedIn, done: str = TAKEN) -> str:
     """Return what became of the list, in words."""
     text = f"{sums.accepted:,} {done}"
@@ -147,9 +143,16 @@ def sums_text(sums: HandedIn, done: str = TAKEN) -> str:
     ]
     if of_these:
         text += f" ({', '.join(of_these)})"
-    if sums.repeated:
-        text += f", {sums.repeated:,} already there"
-    return text + (f", {sums.refused:,} refused" if sums.refused else "")
+    already = "already there or twice in this list" if sums.may_double else "already there"
+    for count, what in (
+        (sums.doubled, "twice in this list"),
+        (sums.repeated, already),
+        (sums.refused, "refused"),
+        (sums.suggested, "with a suggestion"),
+    ):
+        if count:
+            text += f", {count:,} {what}"
+    return text
 
 
 def counts_text(counts: Mapping[str, int]) -> str:

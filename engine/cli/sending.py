@@ -5,7 +5,7 @@ disk. If there is no answer, the part is handed in again: the engine takes each 
 campaign once, so whatever was kept of it is counted as repeated and sent once all the same.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from urllib.parse import quote
@@ -13,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from engine.cli.control import EngineBusy, EngineStopped, HttpAsked, target_of
+from engine.cli.list_findings import FirstLines, LineFinding
 from protocols.list_parts import ListPart
 from protocols.records import FINAL_STATUSES
 
@@ -27,14 +28,14 @@ RETRIES_MAX: Final = 300
 # What a program is told of in one object; people are told of each.
 FAULTS_KEPT_MAX: Final = 1_000
 POLL_S: Final = 0.5
-COUNTED: Final = ("accepted", "repeated", "refused", "paused", "blocked")
+COUNTED: Final = ("accepted", "repeated", "refused", "paused", "blocked", "suggested")
 
 
 class Teller(Protocol):
     """Whoever shows how it goes."""
 
-    def fault(self, fault: Mapping[str, Any]) -> None:
-        """A line was refused; its `line` is that of the whole list."""
+    def finding(self, found: LineFinding) -> None:
+        """A line was refused, or there is a doubt; its `line` is that of the whole list."""
         ...
 
     def handed_in(self, sums: "HandedIn") -> None:
@@ -55,14 +56,19 @@ class HandedIn:
     """What became of the list so far. `octets` of it were answered.
 
     Of those that were accepted, `paused` wait for room in the quota, and `blocked` ones are
-    suppressed.
+    suppressed. The address of a `doubled` line stands in another one of this list; that of a
+    `repeated` one was in the campaign already, or is one of those too many whose lines were not
+    kept in mind (`may_double`). Of the lines that were not refused, `suggested` look mistyped.
     """
 
     accepted: int = 0
     repeated: int = 0
+    doubled: int = 0
     refused: int = 0
     paused: int = 0
     blocked: int = 0
+    suggested: int = 0
+    may_double: bool = False
     octets: int = 0
     faults: list[dict[str, Any]] = field(default_factory=list)
 
@@ -127,9 +133,12 @@ class Campaign:
     ) -> None:
         """Hand in a list, counting into `sums`. Raises EngineRefused if it takes nobody."""
         target = target_of(f"{self._route}/recipients", {"account": self._account})
+        firsts = FirstLines()
         for part in parts:
             answer = self._patient.send(target, part.body, content_type)
-            count_in(answer, part, sums, tell)
+            doubles = firsts.doubles_in(part, content_type, refused_in(answer))
+            sums.may_double = firsts.is_full
+            count_in(answer, part, doubles, sums, tell)
 
     def states_until_final(self, wait: Callable[[float], object]) -> Iterator[dict[str, Any]]:
         """Give how it stands, again and again, until all of its mail has a final status."""
@@ -141,20 +150,52 @@ class Campaign:
             wait(POLL_S)
 
 
-def count_in(answer: Mapping[str, Any], part: ListPart, sums: HandedIn, tell: Teller) -> None:
-    """Add what became of a part to `sums`, and tell of it."""
+def refused_in(answer: Mapping[str, Any]) -> set[int]:
+    """Return the lines of a part that were refused, as far as they are named."""
+    return {fault["line"] for fault in answer["faults"]}
+
+
+def count_in(
+    answer: Mapping[str, Any],
+    part: ListPart,
+    doubles: Sequence[LineFinding],
+    sums: HandedIn,
+    tell: Teller,
+) -> None:
+    """Add what became of a part to `sums`, and tell of it in the order of its lines."""
     for name in COUNTED:
         setattr(sums, name, getattr(sums, name) + answer[name])
+    # The engine decides who gets a mail. What it took, although it looks like a double here, had
+    # been refused in a line that it did not name.
+    doubled = min(len(doubles), answer["repeated"])
+    sums.doubled += doubled
+    sums.repeated -= doubled
     sums.octets += part.octets
-    for found in answer["faults"]:
-        fault = {**found, "line": part.line_in_list(found["line"])}
-        tell.fault(fault)
+    found = [*doubles]
+    for each in answer["faults"]:
+        fault = {**each, "line": part.line_in_list(each["line"])}
         if len(sums.faults) < FAULTS_KEPT_MAX:
             sums.faults.append(fault)
-    if unnamed := answer["refused"] - len(answer["faults"]):
-        last = part.line_in_list(answer["faults"][-1]["line"])
-        tell.fault({"line": last, "message": f"{unnamed:,} more lines after this have faults"})
+        found.append(_finding(fault, fault["message"]))
+    found += [
+        _finding({**each, "line": part.line_in_list(each["line"])})
+        for each in answer["suggestions"]
+    ]
+    for finding in sorted(found, key=lambda each: each.line):
+        tell.finding(finding)
+    for count, named, what in (
+        (answer["refused"], answer["faults"], "have faults"),
+        (answer["suggested"], answer["suggestions"], "look mistyped"),
+    ):
+        if unnamed := count - len(named):
+            last = part.line_in_list(named[-1]["line"])
+            tell.finding(LineFinding(last, f"{unnamed:,} more lines after this {what}"))
     tell.handed_in(sums)
+
+
+def _finding(each: Mapping[str, Any], text: str = "") -> LineFinding:
+    position, suggestion = each.get("position"), each.get("suggestion")
+    return LineFinding(each["line"], text, each["address"], position, suggestion)
 
 
 def final_in(counts: Mapping[str, int]) -> int:

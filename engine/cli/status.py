@@ -134,26 +134,29 @@ def update(entry: str, stage: str | None, as_json: bool, **texts: str) -> None:
     _write(lambda asked: asked.post(_updates_of(entry), body), as_json)
 
 
-@command.command
-@click.argument("entry")
-@words_options("text")
-@json_option
-@config_option
-def resolve(entry: str, as_json: bool, **texts: str) -> None:
-    """Say that the incident ENTRY is over; without a text, in the usual words."""
-    body = {**_texts(texts, "text"), "stage": "resolved"}
-    _write(lambda asked: asked.post(_updates_of(entry), body), as_json)
+def _end(verb: str, stage: str, help_text: str) -> None:
+    """Add the command `verb`, which says that an entry has come to its last stage."""
+
+    @command.command(verb, help=help_text)
+    @click.argument("entry")
+    @words_options("text")
+    @json_option
+    @config_option
+    def end(entry: str, as_json: bool, **texts: str) -> None:
+        body = {**_texts(texts, "text"), "stage": stage}
+        _write(lambda asked: asked.post(_updates_of(entry), body), as_json)
 
 
-@command.command
-@click.argument("entry")
-@words_options("text")
-@json_option
-@config_option
-def complete(entry: str, as_json: bool, **texts: str) -> None:
-    """Say that the planned work ENTRY is done, earlier than planned or not to be done at all."""
-    body = {**_texts(texts, "text"), "stage": "completed"}
-    _write(lambda asked: asked.post(_updates_of(entry), body), as_json)
+_end(
+    "resolve",
+    "resolved",
+    "Say that the incident ENTRY is over; without a text, in the usual words.",
+)
+_end(
+    "complete",
+    "completed",
+    "Say that the planned work ENTRY is done, earlier than planned or not to be done at all.",
+)
 
 
 @command.command

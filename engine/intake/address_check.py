@@ -13,7 +13,7 @@ import msgspec
 from protocols.address_lists import BrokenLine, Listed
 from protocols.address_suggestions import DomainTypos
 from protocols.address_texts import fault_text
-from protocols.addresses import Address
+from protocols.addresses import Address, AddressFault
 from protocols.languages import Language
 
 # The answer to a list is for finding places in it; what was longer than an address can be is cut.
@@ -34,6 +34,22 @@ class AddressFaultRow(msgspec.Struct, frozen=True):
     suggestion: str | None
 
 
+class RecipientFault(msgspec.Struct, frozen=True):
+    """A line of a list for a campaign that was not taken in.
+
+    `line`, `address`, `code`, `position` and `suggestion` are as in an AddressFaultRow, `message`
+    is its text; for what concerns no place in the address, `position` is null.
+    """
+
+    line: int
+    where: str
+    code: str
+    message: str
+    address: str = ""
+    position: int | None = None
+    suggestion: str | None = None
+
+
 class SuggestionRow(msgspec.Struct, frozen=True):
     """An address that would be accepted although another one was probably meant."""
 
@@ -50,25 +66,34 @@ def check_list(
         if isinstance(entry, BrokenLine):
             yield AddressFaultRow(
                 entry.line,
-                _shown(entry.shown),
+                shown(entry.shown),
                 str(entry.code),
                 entry.position,
                 fault_text(entry.text, language),
                 suggestion=None,
             )
         elif isinstance(parsed := typos.parse(entry.address), Address):
-            meant = typos.suggestion(parsed)
-            yield None if meant is None else SuggestionRow(entry.line, entry.address, meant)
+            yield suggestion_for(entry.line, entry.address, parsed, typos)
         else:
-            yield AddressFaultRow(
-                entry.line,
-                _shown(entry.address),
-                str(parsed.code),
-                parsed.position,
-                fault_text(parsed.text, language),
-                parsed.suggestion,
-            )
+            yield fault_row(entry.line, entry.address, parsed, language)
 
 
-def _shown(text: str) -> str:
+def fault_row(line: int, given: str, fault: AddressFault, language: Language) -> AddressFaultRow:
+    """Return what is to be said of an address that is none."""
+    text = fault_text(fault.text, language)
+    return AddressFaultRow(
+        line, shown(given), str(fault.code), fault.position, text, fault.suggestion
+    )
+
+
+def suggestion_for(
+    line: int, given: str, address: Address, typos: DomainTypos
+) -> SuggestionRow | None:
+    """Return what was probably meant by an address that is one, if it was another."""
+    meant = typos.suggestion(address)
+    return None if meant is None else SuggestionRow(line, given, meant)
+
+
+def shown(text: str) -> str:
+    """Return as much of a text from a list as is shown of it."""
     return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"

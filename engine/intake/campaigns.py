@@ -16,6 +16,13 @@ from typing import Final, Literal
 import msgspec
 
 from engine.http_server import HttpError
+from engine.intake.address_check import (
+    RecipientFault,
+    SuggestionRow,
+    fault_row,
+    shown,
+    suggestion_for,
+)
 from engine.intake.campaign_views import LANES
 from engine.intake.send_build import uuid4
 from engine.intake.send_check import CAMPAIGN_CHARACTERS_MAX
@@ -54,8 +61,7 @@ BATCH: Final = 500
 # What is filled in for one recipient may have 64 kB; a batch of those is several commits' worth.
 BATCH_OCTETS: Final = 1024 * 1024
 # Whoever has more faults than this has one cause for them, and finds it in these.
-FAULTS_SHOWN_MAX: Final = 1_000
-SHOWN_CHARACTERS_MAX: Final = 254
+FINDINGS_SHOWN_MAX: Final = 1_000
 RETRY_AFTER_S: Final = "60"
 
 
@@ -84,23 +90,14 @@ class CampaignBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     lane: Literal["bulk", "transactional"] = "bulk"
 
 
-class RecipientFault(msgspec.Struct, frozen=True):
-    """A line of a list that was not taken in. Lines count from 1, the heading's too."""
-
-    line: int
-    where: str
-    code: str
-    message: str
-    address: str = ""
-    suggestion: str | None = None
-
-
 class ListAnswer(msgspec.Struct, frozen=True):
-    """What became of a list: its lines are accepted, repeated (in it before) or refused.
+    """What became of a list: its lines are accepted, repeated or refused.
 
-    Of the accepted ones, `paused` wait for a day with room in the quota and `blocked` ones are
-    suppressed. Of the refused ones `faults` names the first thousand. `complete` says that the list
-    was read to its end.
+    The address of a `repeated` line is in the campaign by another line, of this list or of one
+    before it. Of the accepted ones, `paused` wait for a day with room in the quota and `blocked`
+    ones are suppressed. Of the refused ones `faults` names the first thousand; of the others
+    `suggested` look mistyped, and `suggestions` names the first thousand of those: they are taken
+    as they are. `complete` says that the list was read to its end.
     """
 
     campaign: str
@@ -110,8 +107,10 @@ class ListAnswer(msgspec.Struct, frozen=True):
     refused: int
     paused: int
     blocked: int
+    suggested: int
     complete: bool
     faults: list[RecipientFault]
+    suggestions: list[SuggestionRow]
 
 
 def new_campaign(account: Account, body: CampaignBody, *, host: str) -> NewCampaign:
@@ -193,6 +192,8 @@ class ListIntake:
         self._uuid_octets = b""
         self._uuids_used = 0
         self._faults: list[RecipientFault] = []
+        self._suggestions: list[SuggestionRow] = []
+        self._suggested = 0
         self._accepted = self._repeated = self._refused = self._paused = self._blocked = 0
 
     def take_from(self, entries: RecipientList, entries_max: int) -> bool:
@@ -215,13 +216,8 @@ class ListIntake:
             if entry is None:
                 return False
             if isinstance(entry, LineFault):
-                self._refuse(
-                    entry.line,
-                    entry.where,
-                    entry.code,
-                    fault_text(entry.text, self._language),
-                    entry.shown,
-                )
+                text = fault_text(entry.text, self._language)
+                self._refuse(entry.line, entry.where, entry.code, text, entry.shown, entry.position)
             else:
                 self._check(entry)
         return True
@@ -236,8 +232,10 @@ class ListIntake:
         line, given, variables = entry
         address = self._typos.parse(given)
         if not isinstance(address, Address):
-            text = fault_text(address.text, self._language)
-            self._refuse(line, "email", str(address.code), text, given, address.suggestion)
+            found = fault_row(line, given, address, self._language)
+            self._refuse(
+                line, "email", found.code, found.text, given, found.position, found.suggestion
+            )
             return
         template = self._template
         if fault := template.check(variables, address):
@@ -248,6 +246,10 @@ class ListIntake:
         except VariablesError as error:
             self._refuse(line, "variables", "bad_variables", str(error), given)
             return
+        if doubt := suggestion_for(line, given, address, self._typos):
+            self._suggested += 1
+            if len(self._suggestions) < FINDINGS_SHOWN_MAX:
+                self._suggestions.append(doubt)
         recipient = NewRecipient(
             self._new_uuid(),
             address.wire,
@@ -273,13 +275,15 @@ class ListIntake:
         where: str,
         code: str,
         text: str,
-        shown: str,
+        given: str,
+        position: int | None = None,
         suggestion: str | None = None,
     ) -> None:
         self._refused += 1
-        if len(self._faults) < FAULTS_SHOWN_MAX:
-            shown = shown[:SHOWN_CHARACTERS_MAX]
-            self._faults.append(RecipientFault(line, where, code, text, shown, suggestion))
+        if len(self._faults) < FINDINGS_SHOWN_MAX:
+            self._faults.append(
+                RecipientFault(line, where, code, text, shown(given), position, suggestion)
+            )
 
     def batch(self) -> list[NewMessage]:
         """Return what was checked since the last batch, for `store`; it is full no more."""
@@ -350,8 +354,10 @@ class ListIntake:
             self._refused,
             self._paused,
             self._blocked,
+            self._suggested,
             is_complete,
             self._faults,
+            self._suggestions,
         )
 
 

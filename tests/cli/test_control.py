@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE
@@ -36,12 +36,19 @@ async def nobody(api_key: str, secret: str) -> Account | None:
 @asynccontextmanager
 async def engine_with(data_dir: Path, **handlers: Handler) -> AsyncIterator[None]:
     """Serve `get_events=...` as GET /v1/events, and so on, to the operator."""
-    data_dir.mkdir(parents=True, exist_ok=True)
     routes = [
         Route(method.upper(), f"/v1/{name}", handler, Access.OPERATOR)
         for key, handler in handlers.items()
         for method, name in [key.split("_", 1)]
     ]
+    async with control_socket_with(data_dir, routes):
+        yield
+
+
+@asynccontextmanager
+async def control_socket_with(data_dir: Path, routes: Sequence[Route]) -> AsyncIterator[None]:
+    """Serve routes where commands look for a running engine."""
+    data_dir.mkdir(parents=True, exist_ok=True)
     server = HttpServer(
         HttpSettings(listen=(), control_socket=data_dir / "control.sock"),
         routes,

@@ -38,6 +38,10 @@ tom@@ x.fast.test;Tom;t-1
 eve@x.fast.test;;e-1
 bob@gmial.com;Bob;
 """
+# Of these, two are taken that are not quite right.
+DOUBTFUL = """ann@X.fast.test;Ann;again
+bob@gmial.com;Bob;b-1
+"""
 # Nobody listens on port 1 of loopback.
 DEAD = '[[route]]\ndomain = "*.dead.test"\nnext_hop = "127.0.0.1:1"'
 
@@ -79,12 +83,36 @@ def test_a_dry_run_needs_no_engine_and_leaves_nothing(place: Path) -> None:
         "",
         "2 good, 2 to be refused.",
     ]
-    assert said.stderr.splitlines()[:2] == [
-        "people.csv:3: there is a second @; did you mean tom@x.fast.test?",
-        'people.csv:5: there is no value for the variable "code", and no default',
+    second_at = (
+        "people.csv:3: tom@@ x.fast.test: at position 4: there is a second @; "
+        "did you mean tom@x.fast.test?"
+    )
+    assert said.stderr.splitlines() == [
+        second_at,
+        'people.csv:5: bob@gmial.com: there is no value for the variable "code", and no default',
     ]
-    assert "people.csv:5: bob@gmial.com; did you mean bob@gmail.com?" in said.stderr
+    # The same words as of whoever only looks at the addresses.
+    assert second_at in eilpost(place, "check", "people.csv").stdout.splitlines()
     assert sorted(file.name for file in place.iterdir()) == ["people.csv", "spring.toml"]
+
+
+def test_a_real_run_says_what_a_dry_run_says_and_blocks_nothing(place: Path) -> None:
+    (place / "people.csv").write_text(PEOPLE + DOUBTFUL)
+    told = [
+        "people.csv:6: ann@X.fast.test: twice in this list (first in line 2)",
+        "people.csv:7: bob@gmial.com; did you mean bob@gmail.com?",
+    ]
+    with scene(place, '[[route]]\ndomain = "gmial.com"\nnext_hop = "127.0.0.1:1"'):
+        dry = eilpost(place, "send", "--template", "spring.toml", "--dry-run", "people.csv")
+        real = eilpost(place, "send", "--template", "spring.toml", "people.csv")
+    assert dry.stderr.splitlines()[2:] == told
+    assert dry.stdout.splitlines()[-1] == (
+        "3 good (1 with a suggestion), 1 twice in this list, 2 to be refused."
+    )
+    assert real.stderr.splitlines()[2:4] == told
+    assert real.stdout == (
+        "spring sale: 3 accepted, 1 twice in this list, 2 refused, 1 with a suggestion.\n"
+    )
 
 
 def test_a_dry_run_finds_faults_in_the_template(place: Path) -> None:
@@ -142,7 +170,7 @@ def test_a_campaign_from_its_list_to_its_end(place: Path) -> None:
         first, second, third = shown.stdout.splitlines()
         assert first == "spring sale, of shop  open"
         assert second.startswith("  2 of 3 final: 2 delivered, 1 ")
-        assert third.endswith(": 3 accepted, 1 already there, 2 refused")
+        assert third.endswith(": 3 accepted, 1 repeated, 2 refused")
         held = eilpost(place, "campaign", "pause", "spring sale", "--reason", "a typo").stdout
         assert held.startswith("spring sale, of shop  paused\n")
         assert " by operator: a typo\n" in held

@@ -14,27 +14,20 @@ import trio
 from rich.console import Console
 
 from engine.cli import main, sending
+from engine.cli.list_findings import FirstLines
 from engine.cli.send_progress import teller
 from engine.cli.send_template import campaign_of, header, mailbox
 from engine.config import ConfigError
-from engine.http_server import (
-    Access,
-    HttpError,
-    HttpServer,
-    HttpSettings,
-    OperatorSessions,
-    Request,
-    Response,
-    Route,
-)
+from engine.http_server import Access, HttpError, Request, Response, Route
+from protocols.list_parts import CSV_TYPE, list_parts
 from protocols.records import Status
-from tests.cli.test_control import answering, eilpost, engine_with, nobody
+from tests.cli.test_control import answering, control_socket_with, eilpost, engine_with
 
 COMMON = (
     *("--account", "shop", "--campaign", "spring sale"),
     *("--from", "Shop <shop@out.example>", "--subject", "Hi"),
 )
-NONE = {"paused": 0, "blocked": 0, "faults": []}
+NONE = {"paused": 0, "blocked": 0, "suggested": 0, "faults": [], "suggestions": []}
 
 
 class Book:
@@ -73,8 +66,8 @@ class Book:
             address = text.partition(",")[0]
             outcome = "refused" if "@" not in address else "repeated"
             if outcome == "refused":
-                told = {"where": "email", "code": "no_at", "message": f"{address}: no @"}
-                faults.append({"line": line, **told, "suggestion": None})
+                told = {"where": "email", "code": "no_at", "message": "no @", "position": 4}
+                faults.append({"line": line, **told, "address": address, "suggestion": None})
             elif address not in self.taken:
                 self.taken.append(address)
                 outcome = "accepted"
@@ -91,25 +84,13 @@ class Book:
 
 @asynccontextmanager
 async def engine_of(book: Book, data_dir: Path) -> AsyncIterator[None]:
-    data_dir.mkdir(exist_ok=True)
     routes = [
         Route("POST", "/v1/campaigns", book.create, Access.OPERATOR),
         Route("POST", "/v1/campaigns/{campaign}/recipients", book.take, Access.OPERATOR, 8 << 20),
         Route("GET", "/v1/campaigns/{campaign}", book.show, Access.OPERATOR),
     ]
-    server = HttpServer(
-        HttpSettings(listen=(), control_socket=data_dir / "control.sock"),
-        routes,
-        authenticate=nobody,
-        operators=OperatorSessions(
-            now_unix_ms=lambda: 0, secret_text=lambda: "secret", signing_key=bytes(32)
-        ),
-        now_unix_ms=lambda: 0,
-    )
-    async with trio.open_nursery() as nursery:
-        await nursery.start(server.serve)
+    async with control_socket_with(data_dir, routes):
         yield
-        server.stop()
 
 
 async def send(place: Path, *arguments: str, stdin: bytes = b"") -> click.testing.Result:
@@ -141,22 +122,62 @@ async def test_a_list_goes_in_parts_and_its_faults_have_the_lines_of_the_file(
         said = await send(tmp_path, *COMMON, "--text", text, str(file))
         again = await send(tmp_path, *COMMON, "--text", text, "--json", "--wait", str(file))
     assert said.exit_code == 1, said.output
-    assert said.stdout == "spring sale: 4 accepted, 3 already there, 1 refused.\n"
-    assert f"{file}:6: oops: no @\n" in said.stderr
+    assert said.stdout == "spring sale: 4 accepted, 3 twice in this list, 1 refused.\n"
+    assert [line for line in said.stderr.splitlines() if line.startswith(str(file))] == [
+        f"{file}:6: oops: at position 4: no @",
+        *(
+            f"{file}:{line}: p{n}@x.test: twice in this list (first in line {first})"
+            for line, n, first in ((7, 0, 2), (8, 1, 3), (9, 2, 4))
+        ),
+    ]
+    # What it came to is printed once, at the end.
+    assert "3 twice in this list, 1 refused" not in said.stderr
     assert "eilpost campaign show 'spring sale'" in said.stderr
     assert [part.count(b"\n") for part in book.parts] == [4, 4, 3, 4, 4, 3]
     assert book.queries == {"account=shop"}
     told = json.loads(again.stdout)
-    assert (told["accepted"], told["repeated"], told["refused"]) == (0, 7, 1)
+    assert (told["accepted"], told["repeated"], told["refused"]) == (0, 4, 1)
+    assert told["doubled"] == 3
     assert (told["complete"], told["counts"]["delivered"]) == (True, 4)
     assert told["faults"] == [
         {
             "line": 6,
             "where": "email",
             "code": "no_at",
-            "message": "oops: no @",
+            "message": "no @",
+            "position": 4,
+            "address": "oops",
             "suggestion": None,
         }
+    ]
+
+
+async def test_of_too_many_addresses_none_is_said_to_be_twice_in_the_list(
+    tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.cli.list_findings.ADDRESSES_MAX", 3)
+    book, file = Book(), tmp_path / "list.csv"
+    rows = people(5) + "p4@x.test,P\np1@x.test,P\n"
+    file.write_text(rows)
+    async with engine_of(book, tmp_path / "data"):
+        said = await send(tmp_path, *COMMON, "--text", str(tmp_path / "text.txt"), str(file))
+    assert said.stdout == (
+        "spring sale: 5 accepted, 1 twice in this list, 1 already there or twice in this list.\n"
+    )
+    assert f"{file}:8: p1@x.test: twice in this list (first in line 3)\n" in said.stderr
+
+
+def test_each_address_of_a_long_list_is_found_in_its_first_line() -> None:
+    firsts = FirstLines()
+    rows = [f"p{n}@x.test" for n in range(9_000)]
+    # The domain in another case is the same address, the part before the @ is not.
+    rows += ["p7@X.test", "P8@x.test", " p8999@x.test ", "oops", "oops"]
+    lines = [b"email\n", *(f"{row}\n".encode() for row in rows)]
+    parts = list_parts(lines, CSV_TYPE, lines_max=2_000, octets_max=1 << 20)
+    found = [each for part in parts for each in firsts.doubles_in(part, CSV_TYPE, ())]
+    assert [(each.line, each.address, each.text) for each in found] == [
+        (9_002, "p7@X.test", "twice in this list (first in line 9)"),
+        (9_004, "p8999@x.test", "twice in this list (first in line 9001)"),
     ]
 
 
@@ -292,7 +313,7 @@ async def test_a_long_list_takes_no_more_memory_than_a_short_one(tmp_path: Path)
 async def test_faults_that_the_engine_does_not_name_are_counted(tmp_path: Path) -> None:
     class Short(Book):
         async def take(self, request: Request) -> Response:
-            fault = {"line": 2, "where": "email", "code": "no_at", "message": "no @"}
+            fault = {"line": 2, "where": "email", "message": "no @", "address": "oops"}
             counts = {"accepted": 0, "repeated": 0, "refused": 1_500}
             return Response.json({**counts, **NONE, "faults": [fault] * 1_000})
 
@@ -300,7 +321,7 @@ async def test_faults_that_the_engine_does_not_name_are_counted(tmp_path: Path) 
         text = ("--text", str(tmp_path / "text.txt"))
         said = await send(tmp_path, *COMMON, *text, "-", stdin=people(1).encode())
     assert said.exit_code == 1
-    assert said.stderr.count("-:2: no @\n") == 1_000
+    assert said.stderr.count("-:2: oops: no @\n") == 1_000
     assert "-:2: 500 more lines after this have faults\n" in said.stderr
 
 

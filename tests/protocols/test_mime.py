@@ -1,7 +1,5 @@
 """Messages: the standard library reads from our octets what went in, and the wire form is clean."""
 
-import email
-import email.policy
 import re
 from email.message import EmailMessage, MIMEPart
 
@@ -20,6 +18,7 @@ from protocols.mime import (
     is_content_id,
     is_content_type,
 )
+from tests.protocols.wire_mail import fit_for_the_wire, read
 
 TOKEN = "0123456789abcdef"
 
@@ -53,20 +52,7 @@ def message(
 
 def build(of: Message) -> bytes:
     """Return the octets, having checked what holds for every message on the wire."""
-    octets = MessageBuilder(TOKEN).build(of).octets
-    assert octets.endswith(b"\r\n")
-    assert octets.count(b"\r\n") == octets.count(b"\r") == octets.count(b"\n")
-    assert max(map(len, octets.split(b"\r\n"))) <= 998
-    assert octets.isascii()
-    assert b"\0" not in octets
-    return octets
-
-
-def read(octets: bytes) -> EmailMessage:
-    parsed = email.message_from_bytes(octets, policy=email.policy.default)
-    assert isinstance(parsed, EmailMessage)
-    assert all(not part.defects for part in parsed.walk())
-    return parsed
+    return fit_for_the_wire(MessageBuilder(TOKEN).build(of).octets)
 
 
 def shape(part: EmailMessage) -> object:

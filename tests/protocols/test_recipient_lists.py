@@ -49,9 +49,12 @@ ENTRIES = [
         "bob@x.test",
         {"Name": "Bob", "E-Mail": "bob@x.test", "Notes; and more": 'several\nlines; of "text"'},
     ),
-    LineFault(6, "", "column_missing", "the line ends before the column with the addresses", "Cyd"),
     LineFault(
-        7, "", "broken_line", "the quotation mark is not closed", 'Dan;dan@x.test;"not closed'
+        *(6, "", "column_missing", "the line ends before the column with the addresses"), "Cyd", 3
+    ),
+    LineFault(
+        *(7, "", "broken_line", "the quotation mark is not closed"),
+        *('Dan;dan@x.test;"not closed', 15),
     ),
     ListedRecipient(8, "änne@x.test", {"Name": "Änne", "E-Mail": "änne@x.test"}),
 ]

@@ -1,7 +1,5 @@
 """Templates: other programs read from what is filled in what the list and the author meant."""
 
-import email
-import email.policy
 import hashlib
 import html as html_module
 from email.message import EmailMessage
@@ -25,6 +23,7 @@ from protocols.templates import (
     compile_template,
     read_template,
 )
+from tests.protocols.wire_mail import fit_for_the_wire, read
 
 DATE = "Tue, 24 Nov 2026 12:00:00 +0000"
 IDENTIFIER = "0123456789abcdef0123456789abcdef"
@@ -57,20 +56,8 @@ def template(
 
 def fill(of: Template, recipient: Address = ANN, /, **variables: str) -> bytes:
     """Return the octets, having checked what holds for every message on the wire."""
-    octets = of.fill(variables, recipient=recipient, identifier=IDENTIFIER, date=DATE).octets
-    assert octets.endswith(b"\r\n")
-    assert octets.count(b"\r\n") == octets.count(b"\r") == octets.count(b"\n")
-    assert max(map(len, octets.split(b"\r\n"))) <= 998
-    assert octets.isascii()
-    assert b"\0" not in octets
-    return octets
-
-
-def read(octets: bytes) -> EmailMessage:
-    parsed = email.message_from_bytes(octets, policy=email.policy.default)
-    assert isinstance(parsed, EmailMessage)
-    assert all(not part.defects for part in parsed.walk())
-    return parsed
+    filled = of.fill(variables, recipient=recipient, identifier=IDENTIFIER, date=DATE)
+    return fit_for_the_wire(filled.octets)
 
 
 def body(parsed: EmailMessage, subtype: str) -> str:
