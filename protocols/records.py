@@ -71,7 +71,8 @@ class EnvelopeFixed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     A-labels), `address` is as the sender gave it. `destination` is the routing
     domain in lower-case A-labels. `lane` is 0 (transactional) or 1 (bulk);
     `flow` names account and campaign, for fair turns. `index` is the place
-    among the envelopes of one message. Empty strings stand for "not given".
+    among the envelopes of one message. Empty strings stand for "not given". `parts` is what
+    `parts_number` gives.
     """
 
     envelope_id: int
@@ -94,6 +95,17 @@ class EnvelopeFixed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     needs_utf8: bool
     accepted_unix_ms: int
     variables: bytes | None = None
+    parts: int = 0
+
+
+HAS_TEXT: Final = 1
+HAS_HTML: Final = 2
+ATTACHMENTS: Final = 4
+
+
+def parts_number(*, has_text: bool, has_html: bool, attachments: int) -> int:
+    """Return what a mail is made of as one number; 0 is for mail of which nobody has said it."""
+    return has_text * HAS_TEXT + has_html * HAS_HTML + attachments * ATTACHMENTS
 
 
 class EnvelopeState(msgspec.Struct, array_like=True, gc=False):

@@ -30,6 +30,7 @@ from protocols.header_fields import (
     value_field,
 )
 from protocols.mime import join_message, multipart, received_over_http
+from protocols.records import parts_number
 from protocols.sender_fields import (
     HEADER_CHARACTERS_MAX,
     HEADERS_MAX,
@@ -186,6 +187,9 @@ class Template:
         self._placeholders = [
             (part, each) for part, text in texts for each in text.placeholders if each.name
         ]
+        self.parts = parts_number(
+            has_text=bool(source.text), has_html=bool(source.html), attachments=0
+        )
         self._characters = sum(part.characters for part in self._parts)
         defaults = (each.default or "" for _, each in self._placeholders)
         self._longest_default = max(map(len, defaults), default=0)

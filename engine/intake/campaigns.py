@@ -299,6 +299,7 @@ class ListIntake:
                 needs_8bit=campaign.needs_8bit,
                 needs_utf8=needs_utf8,
                 campaign_id=campaign.campaign_id,
+                parts=self._template.parts,
             )
             for people, needs_utf8 in (
                 (self._batch, campaign.needs_utf8),

@@ -12,6 +12,7 @@ from engine.intake.send_check import Draft
 from engine.spool.interface import NewMessage, NewRecipient
 from protocols.header_fields import Mailbox, format_date
 from protocols.mime import Message, MessageBuilder, received_over_http
+from protocols.records import parts_number
 
 # All messages of one request in memory. A 15 MB attachment in `Globals` is one of 20 MB in each of
 # 50 messages; what exceeds this has to come in several requests.
@@ -95,6 +96,11 @@ class BatchBuilder:
             event_payload=draft.event_payload,
             lane=draft.lane,
             needs_utf8=needs_utf8,
+            parts=parts_number(
+                has_text=bool(draft.text),
+                has_html=bool(draft.html),
+                attachments=len(draft.attachments) + len(draft.inline),
+            ),
         )
 
 

@@ -35,7 +35,7 @@ class NewMessage:
     """One content and its recipients; all of them share everything but the recipient.
 
     With a `campaign_id` the content is the template of that campaign (`content` is empty then), and
-    an address that is in the campaign already is passed over.
+    an address that is in the campaign already is passed over. `parts` is as in EnvelopeFixed.
     """
 
     content: bytes
@@ -50,6 +50,7 @@ class NewMessage:
     needs_utf8: bool = False
     kind: ContentKind = ContentKind.OCTETS
     campaign_id: int = 0
+    parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,7 @@ def _new_envelopes(
             message.needs_utf8,
             changes.now_unix_ms,
             recipient.variables,
+            message.parts,
         )
         yield place, fixed
 

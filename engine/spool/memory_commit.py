@@ -93,6 +93,7 @@ class Commit:
                     needs_utf8=message.needs_utf8,
                     accepted_unix_ms=self.now_unix_ms,
                     variables=recipient.variables,
+                    parts=message.parts,
                 )
 
     def _content_of(self, account: Account, message: NewMessage, count: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from engine.intake.send import REQUEST_OCTETS_MAX
 from engine.spool.interface import Spool
 from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch.messages import account_id_of, visible_envelope
-from protocols.records import Envelope, Event, Reason, Status
+from protocols.records import ATTACHMENTS, HAS_HTML, HAS_TEXT, Envelope, Event, Reason, Status
 from protocols.stream_frames import uuid_text
 from protocols.timestamps import parse_time, time_text
 
@@ -165,11 +165,15 @@ def _listing(data: list[dict[str, Any]], total: int | None = None) -> Response:
 
 
 def _row(envelope: Envelope, query: Mapping[str, str]) -> dict[str, Any]:
-    """One message as recorded rows have it. What we do not do (tracking, scoring) is false or 0."""
+    """One message as recorded rows have it. What we do not do (tracking, scoring) is false or 0.
+
+    `MessageSize` is that of the content as it is stored, of a template before it is filled in. Of
+    mail that came as octets nobody has said what it is made of: it has no part and no attachment.
+    """
     fixed, state = envelope.fixed, envelope.state
     row: dict[str, Any] = {
         "ArrivedAt": f"{time_text(fixed.accepted_unix_ms)[:-5]}Z",
-        "AttachmentCount": 0,
+        "AttachmentCount": fixed.parts // ATTACHMENTS,
         "AttemptCount": state.attempts,
         "CampaignID": fixed.flow if fixed.campaign is not None else 0,
         "ContactAlt": fixed.address if _flag(query, "showcontactalt") else "",
@@ -179,9 +183,9 @@ def _row(envelope: Envelope, query: Mapping[str, str]) -> dict[str, Any]:
         "FilterTime": 0,
         "ID": fixed.envelope_id,
         "IsClickTracked": False,
-        "IsHTMLPartIncluded": False,
+        "IsHTMLPartIncluded": bool(fixed.parts & HAS_HTML),
         "IsOpenTracked": False,
-        "IsTextPartIncluded": False,
+        "IsTextPartIncluded": bool(fixed.parts & HAS_TEXT),
         "IsUnsubTracked": False,
         "MessageSize": fixed.content_size,
         "SenderID": _number_of(fixed.reverse_path.lower()),

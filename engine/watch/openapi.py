@@ -130,13 +130,17 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Not served: always 404, with a message that names POST /v3.1/send.", error=V3Error
     ),
     ("GET", "/v3/REST/message"): Operation(
-        "List messages as Mailjet's clients expect them.", error=V3Error
+        "List messages as Mailjet's clients expect them; MessageSize is that of the content as it "
+        "is stored, for mail of a campaign its template's.",
+        error=V3Error,
     ),
     ("GET", "/v3/REST/message/{id}"): Operation(
         "One message as Mailjet's clients expect it.", error=V3Error
     ),
     ("GET", "/v3/REST/messagehistory/{id}"): Operation(
-        "What happened to a message, oldest first.", error=V3Error
+        "What happened to a message, oldest first; of one that is not there an empty list, as "
+        "those clients expect it.",
+        error=V3Error,
     ),
     ("GET", "/v1/messages"): Operation(
         "List mails, newest first. A page may be empty and go on: until `after` is null.",

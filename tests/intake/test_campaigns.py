@@ -19,7 +19,7 @@ from engine.intake.campaigns import ListAnswer
 from engine.intake.campaigns_http import DEFINITION_OCTETS_MAX, LISTS_OF_ACCOUNT_MAX
 from engine.spool.account_calls import AccountChange
 from engine.spool.interface import AcceptRequest, Spool, SpoolFull
-from protocols.records import CampaignState, Status, Suppression
+from protocols.records import CampaignState, Status, Suppression, parts_number
 from protocols.variables import unpack_variables
 
 DEFINITION: dict[str, Any] = {
@@ -119,7 +119,9 @@ async def test_one_request_makes_and_fills_a_campaign(door: Any) -> None:
             body, path="/v1/campaigns", headers={"Content-Type": "application/x-ndjson"}
         )
         lanes = {each.fixed.lane for each in await opened.envelopes()}
+        parts = {each.fixed.parts for each in await opened.envelopes()}
     assert (answer.status, again.status, lanes) == (201, 200, {0})
+    assert parts == {parts_number(has_text=True, has_html=False, attachments=0)}
     assert said(answer, accepted=2, refused=1)["faults"][0]["line"] == 3
     said(again, repeated=2, refused=1)
 

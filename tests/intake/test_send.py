@@ -29,7 +29,7 @@ from engine.spool.interface import (
     SpoolFailed,
     SpoolFull,
 )
-from protocols.records import Envelope, Status
+from protocols.records import Envelope, Status, parts_number
 from tests.intake.examples import BAD, MESSAGE, batch
 
 
@@ -185,7 +185,9 @@ async def test_globals_attachments_and_files_arrive_in_every_message(door: Any) 
     async with door() as opened:
         answer = await opened.post(batch(*messages, Globals=shared))
         octets = await opened.octets()
+        parts = {each.fixed.parts for each in await opened.envelopes()}
     assert answer.status == 200
+    assert parts == {parts_number(has_text=True, has_html=True, attachments=2)}
     assert len(octets) == 50
     for n, each in enumerate(map(parsed, octets)):
         assert each["To"] == f"u{n}@d{n}.example"

@@ -16,7 +16,7 @@ import trio.testing
 
 from engine.spool.campaign_calls import NewCampaign
 from engine.spool.interface import ContentKind, Finish, Quota, Rest
-from protocols.records import DestinationRecord, Reason, Status
+from protocols.records import DestinationRecord, Reason, Status, parts_number
 from tests.spool import harness as h
 from tests.spool.harness import Harness
 
@@ -45,7 +45,11 @@ async def write_spool(harness: Harness) -> None:
         other = await h.make_account(spool, "other", "Europe/Berlin")
         large = h.message("large@one.test", "copy@one.test", content=LARGE_CONTENT, lane=1)
         template = h.message(
-            "tina@two.test", content=TEMPLATE, kind=ContentKind.TEMPLATE, campaign="Frühling ☀"
+            "tina@two.test",
+            content=TEMPLATE,
+            kind=ContentKind.TEMPLATE,
+            campaign="Frühling ☀",
+            parts=parts_number(has_text=True, has_html=True, attachments=0),
         )
         await h.accept(spool, acme, large, template, digest=bytes(range(16)))
         for address in ("delivered", "bounced", "cancelled"):

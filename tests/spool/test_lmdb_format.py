@@ -29,6 +29,7 @@ FORMAT_1 = [
     "format_1_with_campaigns.mdb.xz",
     "format_1_with_waits.mdb.xz",
     "format_1_with_times.mdb.xz",
+    "format_1_with_parts.mdb.xz",
 ]
 
 
@@ -57,6 +58,8 @@ async def test_every_record_of_format_1_says_what_it_said(sample: Harness) -> No
         assert found_key is not None
         assert found_key[0].secret_sha256 == bytes(32)
         found = {each.fixed.address: each for each in await h.all_envelopes(spool)}
+        # Before somebody asked what mails are made of, nobody had said it.
+        assert found["tina@two.test"].fixed.parts in (0, 3)
         listed = found.pop(LISTED, None)
         campaigns = await spool.campaigns(None)
         assert len(campaigns) == (listed is not None)

@@ -10,7 +10,7 @@ from mailjet_rest import Client
 from mailjet_rest.client import DoesNotExistError
 
 from engine.spool.interface import Finish, Quota
-from protocols.records import Reason, Status
+from protocols.records import Reason, Status, parts_number
 from tests.spool.harness import accept, accept_many, claim, deliver, message, result_of
 from tests.watch.looking import API_KEY, SECRET, Look, make_account
 
@@ -69,6 +69,21 @@ async def test_a_message_and_its_history(look: Look) -> None:
     assert deferred["State"] == "greylisted"
     assert sent["State"] == ""
     assert sent["EventAt"] == look.clock.now // 1000
+
+
+async def test_a_row_says_what_the_mail_is_made_of(look: Look) -> None:
+    for number, parts in enumerate(
+        (
+            parts_number(has_text=True, has_html=False, attachments=0),
+            parts_number(has_text=True, has_html=True, attachments=3),
+            0,
+        )
+    ):
+        await accept(look.spool, look.account, message(f"p{number}@in.example", parts=parts))
+    assert [
+        (each["IsTextPartIncluded"], each["IsHTMLPartIncluded"], each["AttachmentCount"])
+        for each in await rows(look, "?Sort=ID+ASC")
+    ] == [(True, False, 0), (True, True, 3), (False, False, 0)]
 
 
 async def test_what_does_not_exist(look: Look) -> None:
