@@ -15,6 +15,7 @@ import click
 import trio
 
 from engine.cli.options import failures
+from engine.cli.printing import printable
 from engine.compose import Engine, serve
 from engine.config import Config, ConfigError
 from engine.http_server import HttpSetupError
@@ -37,10 +38,20 @@ def run(config: Config) -> None:
         trio.run(_serve, config)
 
 
+class OneLine(logging.Formatter):
+    """A record is one line, but for a traceback: reasons and names in it come from strangers.
+
+    Whoever could begin a line of their own would write what looks like ours.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+
 def _prepare_process() -> None:
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("eilpost").setLevel(logging.INFO)
     sys.setswitchinterval(SWITCH_S)
     gc.collect()

@@ -188,8 +188,6 @@ class HttpConnection:
         finally:
             services.bodies_bytes -= self._bodies_bytes
             self._bodies_bytes = 0
-        if services.settings.access_log:
-            self._log(request, response)
         return await self._write(response)
 
     async def _answer_streamed(self, route: Route, request: Request, body: StreamedBody) -> bool:
@@ -197,16 +195,11 @@ class HttpConnection:
         self._enter(Phase.HANDLER, None)
         request.parts = body
         response = await _handled(route, request)
-        if self._services.settings.access_log:
-            self._log(request, response)
         if body.is_broken or not self._body_is_over():
             self._enter(Phase.WRITE, self._services.settings.write_s)
             await self._write_last(response)
             return False
         return await self._write(response)
-
-    def _log(self, request: Request, response: Response) -> None:
-        logger.info("%s %s %s %d", self._peer, request.method, request.path, response.status)
 
     def _body_is_over(self) -> bool:
         """Throw away what has arrived of an unwanted body; return whether that was all of it."""

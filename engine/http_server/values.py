@@ -240,7 +240,6 @@ class HttpSettings:
     control_socket: Path | None = None
     public_url: str = ""  # Where browsers reach us when it is not what Host says.
     contact: str = ""  # Whom to ask, in a header of every error; printable, "" for nobody.
-    access_log: bool = False
     connections_max: int = 4_000  # Half of the usual 8,192 descriptors is left for deliveries.
     # What all bodies in memory may come to: four of the largest at once, or 2,000 usual batches.
     bodies_bytes_max: int = 256 * 1024 * 1024

@@ -11,7 +11,7 @@ class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SessionView(msgspec.Struct, frozen=True):
-    """Used like an account's key and secret, until it expires or the engine ends."""
+    """Used like an account's key and secret, until it expires; a restart does not end it."""
 
     api_key: str
     secret_key: str

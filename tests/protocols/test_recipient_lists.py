@@ -1,6 +1,7 @@
 """Lists of recipients in pieces of any size: the same entries, and every broken line by name."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -89,7 +90,13 @@ def test_no_octets_are_too_odd_and_pieces_make_no_difference(
     octets: bytes, piece: int, is_csv: bool
 ) -> None:
     octets = (b"email,name\n" if is_csv else b"") + octets
-    assert read(octets, is_csv=is_csv, piece=piece) == read(octets, is_csv=is_csv)
+    try:
+        whole = read(octets, is_csv=is_csv)
+    except ListRefused as refusal:  # It begins as UTF-16 does.
+        with pytest.raises(ListRefused, match=re.escape(str(refusal))):
+            read(octets, is_csv=is_csv, piece=piece)
+    else:
+        assert read(octets, is_csv=is_csv, piece=piece) == whole
 
 
 @given(
