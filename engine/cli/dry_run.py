@@ -119,7 +119,6 @@ async def _post(router: Router, target: str, content_type: str, body: bytes) -> 
             *("POST", path, raw_query, headers, params),
             body=b"" if route.streamed else body,
             identity=Identity(operator=True),
-            secure=True,
             parts=parts() if route.streamed else None,
         )
         response = await route.handler(request)

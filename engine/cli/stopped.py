@@ -58,7 +58,7 @@ class StoppedEngine:
                 route, params, path = self._router(spool).find(method, path)
                 identity = Identity(operator=True)
                 return await route.handler(
-                    Request(method, path, raw_query, (), params, body, identity, secure=True)
+                    Request(method, path, raw_query, (), params, body, identity)
                 )
             except HttpError as error:
                 return error_response(error)

@@ -93,9 +93,8 @@ def request_of(
     path, _, raw_query = target.partition("?")
     route, params, decoded = services.router.find(method, path)
     headers = list(head.headers)
-    secure = control or services.settings.tls_certificate is not None or is_loopback(peer)
     if services.settings.behind_proxy and not control:
-        peer, secure = _forwarded_for(headers) or peer, True
+        peer = _forwarded_for(headers) or peer
     request = Request(
         method=method,
         path=decoded,
@@ -103,7 +102,6 @@ def request_of(
         headers=headers,
         params=params,
         peer=peer,
-        secure=secure,
     )
     return route, request
 

@@ -57,8 +57,7 @@ class Request:
 
     `path` is percent-decoded, `params` are the pattern's named segments (decoded),
     `query` the decoded pairs in order, `headers` octets with lower-case names.
-    `peer` is the client's address ("" on the control socket); `secure` says that
-    TLS, loopback or the control socket protects what was said.
+    `peer` is the client's address, "" on the control socket.
     """
 
     method: str
@@ -69,7 +68,6 @@ class Request:
     body: bytes = b""
     identity: Identity = ANONYMOUS
     peer: str = ""
-    secure: bool = False
     parts: AsyncIterator[bytes] | None = None
 
     def body_parts(self) -> AsyncIterator[bytes]:

@@ -42,7 +42,6 @@ async def echo(request: Request) -> Response:
             "query": request.query,
             "body": len(request.body),
             "peer": request.peer,
-            "secure": request.secure,
             "account": request.identity.account.name if request.identity.account else None,
             "operator": request.identity.operator,
         }

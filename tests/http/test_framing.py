@@ -214,6 +214,19 @@ async def test_a_body_in_chunks_is_cut_off_where_it_becomes_too_long() -> None:
         assert port.server.statistics().bodies_bytes == 0
 
 
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_a_body_may_be_as_long_as_its_route_says(is_chunked: bool) -> None:
+    async with running_port() as port:
+        for length, status in ((BODY_BYTES_MAX, b"200"), (BODY_BYTES_MAX + 1, b"413")):
+            framing, body = b"Content-Length: %d\r\n" % length, b"a" * length
+            if is_chunked:
+                framing = b"Transfer-Encoding: chunked\r\n"
+                body = b"%x\r\n%b\r\n0\r\n\r\n" % (length, body)
+            head = b"POST /open HTTP/1.1\r\n" + HOST + CLOSE + framing + b"\r\n"
+            answer = await port.say(head, body)
+            assert answer.startswith(b"HTTP/1.1 %b " % status), answer[:200]
+
+
 async def test_a_client_that_waits_to_be_asked_is_asked_only_for_what_is_wanted() -> None:
     expect = HOST + b"Expect: 100-continue\r\nContent-Length: 3\r\n"
     async with running_port() as port:

@@ -205,3 +205,11 @@ async def test_plans_are_those_of_the_configuration(spool: Spool) -> None:
 async def test_a_plan_that_is_gone_does_not_become_no_limit(spool: Spool) -> None:
     small = await create(spool, "small one", "small")
     assert quota_of(small.account, Config()) == Quota(200, 6000)
+
+
+async def test_no_key_opens_an_account_of_the_engine_itself(spool: Spool) -> None:
+    key = ApiKey("k", 0, sha256(b"secret").digest(), 1)
+    await spool.create_account(Account(0, "status", "", 1, internal=True), key)
+    accounts = Accounts(spool)
+    assert await accounts.owner_of("k", "secret") is None
+    assert await accounts.authenticate("k", "secret") is None

@@ -82,7 +82,7 @@ async def test_a_suppressed_recipient_takes_no_part_of_a_quota(harness: Harness)
     async with harness.open() as spool:
         acme = await h.make_account(spool)
         await bounce(spool, acme)
-        day = Quota(per_day=2)
+        day = Quota(per_day=3)
         # The bounced one was attempted without a quota, but it was a mail of today.
         answer = await h.accept(spool, acme, h.message(GONE, "a@one.test", GONE), quota=day)
         assert [each.status for each in answer.envelopes] == [
@@ -91,7 +91,12 @@ async def test_a_suppressed_recipient_takes_no_part_of_a_quota(harness: Harness)
             Status.BLOCKED,
         ]
         answer = await h.accept(spool, acme, h.message(GONE, "b@one.test"), quota=day)
-        assert [each.status for each in answer.envelopes] == [Status.BLOCKED, Status.PAUSED]
+        assert [each.status for each in answer.envelopes] == [Status.BLOCKED, Status.QUEUED]
+        answer = await h.accept(spool, acme, h.message(GONE, "c@one.test"), quota=day)
+        assert [(each.status, each.due_unix_ms) for each in answer.envelopes] == [
+            (Status.BLOCKED, 0),
+            (Status.PAUSED, h.START_UNIX_MS - h.START_UNIX_MS % h.DAY_MS + h.DAY_MS),
+        ]
         assert await spool.check_invariants() == []
 
 
