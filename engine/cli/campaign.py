@@ -102,8 +102,8 @@ def _route(name: str) -> str:
 
 def _owner(asked: Asked, name: str) -> str:
     """Return whose campaign is meant, where only one account has one of that name."""
-    rows = pages(asked, "/v1/campaigns", "campaigns", limit=1000)
-    owners: list[str] = [row["account"] for row in rows if row["campaign"] == name]
+    rows = pages(asked, "/v1/campaigns", "campaigns", campaign=name)
+    owners: list[str] = [row["account"] for row in rows]
     if len(owners) > 1:
         raise click.UsageError(f"several accounts have it; say --account, of {', '.join(owners)}")
     if not owners:

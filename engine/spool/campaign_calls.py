@@ -11,9 +11,12 @@ nothing new for as long as finished mail is kept; then its name is free again.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from protocols.records import Account, Campaign, CampaignState
+
+# Names that a page may leave out: ten milliseconds' worth.
+NAMES_PASSED_MAX: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,14 @@ class NewCampaign:
     lane: int = 1
     needs_8bit: bool = False
     needs_utf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NamesPage:
+    """Names of single mails; with `before` the next page begins, None after the last."""
+
+    names: Sequence[str]
+    before: int | None = None
 
 
 class CampaignCalls(Protocol):
@@ -60,6 +71,16 @@ class CampaignCalls(Protocol):
         self, account_id: int | None, *, before: int | None = None, limit: int = 1000
     ) -> list[Campaign]:
         """Return an account's campaigns (None: all) with ids below `before`, newest first."""
+        ...
+
+    async def single_names(
+        self, account_id: int, *, before: int | None = None, limit: int = 1000
+    ) -> NamesPage:
+        """Return names of an account's mails that are no campaign here, the newest name first.
+
+        What a call goes through is bounded by `limit` and NAMES_PASSED_MAX: between many names of
+        campaigns a page has fewer, or none, and goes on.
+        """
         ...
 
     async def campaign_counts(self, account_id: int, names: Sequence[str]) -> list[tuple[int, ...]]:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from engine.spool import lmdb_campaigns
-from engine.spool.campaign_calls import NewCampaign
+from engine.spool.campaign_calls import NamesPage, NewCampaign
 from engine.spool.lmdb_writer import Turn, Writer
 from protocols.records import Campaign, CampaignState
 
@@ -53,6 +53,14 @@ class LmdbCampaignCalls:
     ) -> list[Campaign]:
         found: list[Campaign] = await self._read(
             lmdb_campaigns.read_campaigns, account_id, before, limit
+        )
+        return found
+
+    async def single_names(
+        self, account_id: int, *, before: int | None = None, limit: int = 1000
+    ) -> NamesPage:
+        found: NamesPage = await self._read(
+            lmdb_campaigns.read_single_names, account_id, before, limit
         )
         return found
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from engine.spool import campaign_rules
-from engine.spool.campaign_calls import NewCampaign
+from engine.spool.campaign_calls import NAMES_PASSED_MAX, NamesPage, NewCampaign
 from engine.spool.handed_in import AcceptRequest, ContentKind, NewMessage
 from engine.spool.interface import SpoolSettings
 from engine.spool.invariants import OPEN_INDEXES
@@ -21,12 +21,15 @@ from engine.spool.lmdb_layout import (
     U32,
     U32_U32,
     U64,
+    StoredFlow,
     Tables,
     campaign_key,
     campaign_name_key,
     campaign_recipient_key,
+    counter_group,
     counter_key,
     flow_name_key,
+    split_counter_key,
 )
 from engine.spool.projections import NO_COUNTS, Projection
 from protocols.records import (
@@ -249,6 +252,38 @@ def _whole(stored: bytes) -> Campaign | None:
     except DamagedRecord:
         # Said by the sweeper.
         return None
+
+
+def read_single_names(store: Store, account_id: int, before: int | None, limit: int) -> NamesPage:
+    """See `CampaignCalls.single_names`: backwards over the counters, by number of their flow."""
+    prefix = counter_group(Projection.CAMPAIGN, account_id)
+    end_flow = LAST_ID if before is None else min(before, LAST_ID)
+    names: list[str] = []
+    flow = end_flow
+    with store.environment.begin() as txn, txn.cursor(store.tables.counter) as cursor:
+        end_key = counter_key(Projection.CAMPAIGN, account_id, 0, end_flow, "")
+        is_there = cursor.prev() if cursor.set_range(end_key) else cursor.last()
+        for _ in range(limit + NAMES_PASSED_MAX):
+            if not (is_there and cursor.key().startswith(prefix)):
+                return NamesPage(names)
+            if len(names) == limit:
+                break
+            flow = split_counter_key(cursor.key())[3]
+            name = _name_of_flow(txn, store.tables, flow)
+            key = campaign_name_key(account_id, name)
+            if name and txn.get(key, db=store.tables.campaign_name) is None:
+                names.append(name)
+            is_there = cursor.prev()
+    return NamesPage(names, flow)
+
+
+def _name_of_flow(txn: "lmdb.Transaction[bytes]", tables: Tables, flow: int) -> str:
+    """Return "" for mail without a campaign, and where nobody can say."""
+    stored = txn.get(U32.pack(flow), db=tables.flow)
+    try:
+        return "" if stored is None else unpack_record(stored, StoredFlow).campaign or ""
+    except DamagedRecord:
+        return ""
 
 
 def read_counts(store: Store, account_id: int, names: list[str]) -> list[Counts]:

@@ -6,7 +6,7 @@ import trio
 
 from engine.clock import Stamp
 from engine.spool import campaign_rules
-from engine.spool.campaign_calls import NewCampaign
+from engine.spool.campaign_calls import NamesPage, NewCampaign
 from engine.spool.interface import Content, ContentKind, SpoolSettings
 from engine.spool.memory_data import MemoryData
 from engine.spool.projections import NO_COUNTS, CounterKey, Projection
@@ -85,6 +85,22 @@ class MemoryCampaigns:
             and (before is None or each.campaign_id < before)
         ]
         return sorted(found, key=lambda each: -each.campaign_id)[:limit]
+
+    async def single_names(
+        self, account_id: int, *, before: int | None = None, limit: int = 1000
+    ) -> NamesPage:
+        await trio.lowlevel.checkpoint()
+        found = [
+            (flow, name)
+            for (owner, name), flow in self._data.flows.items()
+            if name
+            and owner == account_id
+            and self._campaign_named(owner, name) is None
+            and (before is None or flow < before)
+        ]
+        page = sorted(found, reverse=True)[:limit]
+        more = page[-1][0] if page and len(found) > limit else None
+        return NamesPage([name for _, name in page], more)
 
     async def campaign_counts(self, account_id: int, names: Sequence[str]) -> list[tuple[int, ...]]:
         await trio.lowlevel.checkpoint()

@@ -6,6 +6,7 @@ names one with `account`, and lists all without.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Final, NamedTuple
 
@@ -21,9 +22,8 @@ from engine.intake.campaign_views import (
     holds_of,
     view_of,
 )
-from engine.spool.campaign_rules import CAMPAIGNS_PER_ACCOUNT_MAX
 from engine.spool.hold_calls import Hold, MailFilter
-from engine.spool.interface import Group, Spool
+from engine.spool.interface import Spool
 from engine.watch.cancellations import Cancellations
 from engine.watch.queries import Query, refuse, whole_number
 from protocols.records import Account, Campaign, CampaignState
@@ -31,7 +31,8 @@ from protocols.records import Account, Campaign, CampaignState
 REASON_CHARACTERS_MAX: Final = 500
 # Small campaigns are cancelled within a moment, and whoever asked sees the counts that stay.
 CANCEL_WAIT_S: Final = 5.0
-# In `after`: behind the last campaign with a template come the names without.
+# In `after`, before an account and a number: behind the campaigns with a template come the names
+# without.
 ONLY_NAMES: Final = "="
 
 
@@ -42,7 +43,10 @@ class PauseBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class CampaignPage(msgspec.Struct, frozen=True):
-    """Campaigns with a template, newest first, then names without one in their order."""
+    """Campaigns with a template, newest first, then names without one, newest first.
+
+    A page of names may have fewer than were asked for, or none, and go on.
+    """
 
     campaigns: list[CampaignView]
     after: str | None
@@ -52,7 +56,6 @@ class _Row(NamedTuple):
     account: Account
     name: str
     campaign: Campaign | None
-    after: str
 
 
 class CampaignsBoard:
@@ -78,65 +81,76 @@ class CampaignsBoard:
         ]
 
     async def show_all(self, request: Request) -> Response:
-        """List campaigns in pages."""
-        query = Query(request, ("account", "after", "limit"))
+        """List campaigns in pages, or those of one name."""
+        query = Query(request, ("account", "campaign", "after", "limit"))
         limit, after, named = query.limit(), query.one("after") or "", query.one("account")
         if named is None and request.identity.operator:
             accounts = await self._spool.accounts()
         else:
             accounts = [await account_meant(self._spool, request, named)]
+        if (name := query.one("campaign")) is not None:
+            return Response.json(CampaignPage(await self._of_name(accounts, name), None))
         rows: list[_Row] = []
         if not after.startswith(ONLY_NAMES):
             rows = await self._with_template(accounts, after, limit + 1)
-            after = ""
-        if len(rows) <= limit:
-            rows += await self._only_names(accounts, after, limit + 1 - len(rows))
-        has_more, rows = len(rows) > limit, rows[:limit]
-        views = await self._views(rows)
-        return Response.json(CampaignPage(views, rows[-1].after if has_more else None))
+            if len(rows) > limit:
+                last = rows[limit - 1].campaign
+                assert last is not None
+                views = await self._views(rows[:limit])
+                return Response.json(CampaignPage(views, str(last.campaign_id)))
+            after = ONLY_NAMES
+        room = limit - len(rows)
+        names, further = await self._only_names(accounts, after, max(room, 1))
+        if names and room == 0:
+            names, further = [], ONLY_NAMES
+        return Response.json(CampaignPage(await self._views([*rows, *names]), further))
+
+    async def _of_name(self, accounts: Sequence[Account], name: str) -> list[CampaignView]:
+        """Return what each account has under a name."""
+        found: list[CampaignView] = []
+        for account in accounts:
+            with suppress(HttpError):
+                found.append(await view_of(self._spool, account, name))
+        return found
 
     async def _with_template(
         self, accounts: Sequence[Account], after: str, limit: int
     ) -> list[_Row]:
-        try:
-            before = whole_number(after) if after else None
-        except ValueError:
-            refuse("after", "This is not the `after` of a page.")
+        before = _number_in(after) if after else None
         by_id = {each.account_id: each for each in accounts}
         one = accounts[0].account_id if len(accounts) == 1 else None
         return [
-            _Row(by_id[each.account_id], each.name, each, str(each.campaign_id))
+            _Row(by_id[each.account_id], each.name, each)
             for each in await self._spool.campaigns(one, before=before, limit=limit)
             if each.account_id in by_id
         ]
 
-    async def _only_names(self, accounts: Sequence[Account], after: str, limit: int) -> list[_Row]:
-        """Return the rows of names without a template, behind `after` in order of their accounts.
+    async def _only_names(
+        self, accounts: Sequence[Account], after: str, limit: int
+    ) -> tuple[list[_Row], str | None]:
+        """Return rows of names without a template, account after account, and where to go on.
 
-        There is no other list of them than the counters of an account.
+        Some senders give each mail a name of its own: a million of them are nothing to go through,
+        so that a page of them costs what a page has.
         """
+        first, _, number = after.removeprefix(ONLY_NAMES).partition(ONLY_NAMES)
+        first_id, before = _number_in(first or "0"), _number_in(number) if number else None
         rows: list[_Row] = []
-        for account in accounts:
+        for account in sorted(accounts, key=lambda each: each.account_id):
             account_id = account.account_id
-            prefix = f"{ONLY_NAMES}{account_id:010d}="
-            if len(rows) >= limit or after > f"{prefix}\U0010ffff":
+            if account_id < first_id:
                 continue
-            kept = await self._spool.campaigns(account_id, limit=CAMPAIGNS_PER_ACCOUNT_MAX)
-            known = {"", *(each.name for each in kept)}
-            # Some senders give each mail a name of its own: a million of them are nothing to go
-            # through here, and of those that are asked for so many may be known.
-            named = await self._spool.statistics(
-                Group.CAMPAIGN,
-                account_id=account_id,
-                after=after.removeprefix(prefix) if after.startswith(prefix) else None,
-                limit=limit - len(rows) + len(known),
+            if len(rows) == limit:
+                return rows, f"{ONLY_NAMES}{account_id}{ONLY_NAMES}"
+            page = await self._spool.single_names(
+                account_id,
+                before=before if account_id == first_id else None,
+                limit=limit - len(rows),
             )
-            rows += [
-                _Row(account, row.key, None, f"{prefix}{row.key}")
-                for row in named
-                if row.key not in known
-            ]
-        return rows[:limit]
+            rows += [_Row(account, name, None) for name in page.names]
+            if page.before is not None:
+                return rows, f"{ONLY_NAMES}{account_id}{ONLY_NAMES}{page.before}"
+        return rows, None
 
     async def _views(self, rows: Sequence[_Row]) -> list[CampaignView]:
         views: list[CampaignView] = []
@@ -230,3 +244,10 @@ class CampaignsBoard:
         if view.state == CampaignState.CANCELLED.value:
             raise HttpError(409, "campaign_cancelled", "The campaign is cancelled.", "campaign")
         return account, name
+
+
+def _number_in(after: str) -> int:
+    try:
+        return whole_number(after)
+    except ValueError:
+        refuse("after", "This is not the `after` of a page.")

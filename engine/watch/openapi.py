@@ -298,8 +298,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         answer=ListAnswer,
     ),
     ("GET", "/v1/campaigns"): Operation(
-        "Campaigns, newest first; then names of single mails.",
-        ("account", "after", "limit"),
+        "Campaigns, newest first; then names of single mails, newest first. With `campaign` those "
+        "of just that name.",
+        ("account", "campaign", "after", "limit"),
         answer=CampaignPage,
     ),
     ("GET", "/v1/campaigns/{campaign}"): Operation(

@@ -21,7 +21,7 @@ from engine.config import ConfigError
 from engine.http_server import Access, HttpError, Request, Response, Route
 from protocols.list_parts import CSV_TYPE, list_parts
 from protocols.records import Status
-from tests.cli.test_control import answering, control_socket_with, eilpost, engine_with
+from tests.cli.test_control import control_socket_with, eilpost, engine_with
 
 COMMON = (
     *("--account", "shop", "--campaign", "spring sale"),
@@ -327,7 +327,11 @@ async def test_faults_that_the_engine_does_not_name_are_counted(tmp_path: Path) 
 
 async def test_a_name_that_two_accounts_have_is_not_guessed(tmp_path: Path) -> None:
     rows = [{"campaign": "spring", "account": account} for account in ("shop", "club")]
-    listing = answering({"campaigns": rows, "after": None})
+
+    async def listing(request: Request) -> Response:
+        found = rows if dict(request.query)["campaign"] == "spring" else []
+        return Response.json({"campaigns": found, "after": None})
+
     async with engine_with(tmp_path / "data", get_campaigns=listing):
         said = await eilpost(tmp_path / "data", "campaign", "pause", "spring")
         missing = await eilpost(tmp_path / "data", "campaign", "pause", "autumn")

@@ -276,6 +276,36 @@ async def test_campaigns_are_listed_newest_first_in_pages(harness: Harness) -> N
         assert await spool.campaigns(accounts[0].account_id, before=2**40) == own
 
 
+async def test_names_of_single_mails_are_listed_newest_first_in_pages(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is passed over is bounded, too: pages may be empty and go on.
+    monkeypatch.setattr("engine.spool.lmdb_campaigns.NAMES_PASSED_MAX", 2)
+    async with harness.open() as spool:
+        acme, bolt = [await h.make_account(spool, name) for name in ("acme", "bolt")]
+        for number in range(12):
+            for account in (acme, bolt):
+                name = f"n{number}" if number else None
+                await h.accept(spool, account, h.message("a@x.test", campaign=name))
+        for number in (3, 5, 6, 7, 8):
+            await make_campaign(spool, acme, f"n{number}")
+        for account, expected in (
+            (acme, [11, 10, 9, 4, 2, 1]),
+            (bolt, [11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1]),
+        ):
+            for limit in (1, 2, 5, 100):
+                names: list[str] = []
+                before: int | None = None
+                while True:
+                    page = await spool.single_names(account.account_id, before=before, limit=limit)
+                    assert len(page.names) <= limit
+                    names += page.names
+                    before = page.before
+                    if before is None:
+                        break
+                assert names == [f"n{number}" for number in expected]
+
+
 async def test_a_campaign_is_forgotten_after_all_its_mail(harness: Harness) -> None:
     harness.settings = SpoolSettings(
         max_age_ms=h.DAY_MS,
