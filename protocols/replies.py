@@ -30,6 +30,11 @@ _LINE: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED: Final = re.compile(r"#?([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.])[ :]*")
 
 
+# What stands before the @ of an address in a reply, quoted or not. It is looked for only from where
+# a word begins: from each letter of it, one long word would cost the square of its length.
+_MAILBOX_NAME: Final = re.compile(r"""("[^"]*"|(?<![^\s<>,;:()"'])[^\s<>,;:()"']+)@""")
+
+
 class Reply(msgspec.Struct, frozen=True, gc=False):
     """One whole reply.
 
@@ -161,3 +166,8 @@ def _escape(code_point: int) -> str:
     if code_point < 0x100:
         return f"\\x{code_point:02x}"
     return f"\\u{code_point:04x}" if code_point < 0x10000 else f"\\U{code_point:08x}"
+
+
+def without_mailboxes(text: str) -> str:
+    """Return a reply without the names of mailboxes in it, for whom they are not meant."""
+    return _MAILBOX_NAME.sub("…@", text) if "@" in text else text

@@ -24,6 +24,7 @@ from protocols.records import (
     Status,
     Suppression,
 )
+from protocols.replies import without_mailboxes
 
 ATTEMPT_STATUSES: Final = frozenset(
     {Status.DELIVERED, Status.DEFERRED, Status.SOFT_BOUNCED, Status.HARD_BOUNCED}
@@ -135,7 +136,8 @@ def apply_finish(
 
     What is in flight may be with its recipient in a moment: to call that cancelled would be a lie.
     An expiry that brings no reply tells the last one heard. If the destination cannot be reached,
-    that is the destination's: as long as it is backing off, no mail has an attempt of its own.
+    that is the destination's: as long as it is backing off, no mail has an attempt of its own. It
+    may have been for another account's recipient, whose mailbox it then does not name.
     """
     assert finish.status in FINISH_STATUSES, finish
     old = envelope.state
@@ -143,7 +145,7 @@ def apply_finish(
         return None
     reply = finish.reply
     if not reply and finish.reason is Reason.EXPIRED:
-        of_destination = destination.reply if destination is not None else ""
+        of_destination = without_mailboxes(destination.reply) if destination is not None else ""
         is_unreachable = destination is not None and destination.failures > 0
         reply = (of_destination or old.reply) if is_unreachable else (old.reply or of_destination)
     state = EnvelopeState(

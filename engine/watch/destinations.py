@@ -4,7 +4,6 @@ Put together from counts and the remembered record (spool), the live actor (deli
 and what explain says to hold it. A pure function of them and the time.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
@@ -14,10 +13,9 @@ from engine.spool.agenda import UNREACHABLE_CAUSES
 from engine.spool.hold_calls import NO_END_UNIX_MS, Hold
 from engine.spool.interface import DestinationRow, Spool
 from protocols.records import STATUSES, DestinationRecord, Status
+from protocols.replies import without_mailboxes
 from protocols.timestamps import time_text, time_text_or_none
 
-# What stands before the @ of an address in a server's reply, quoted or not.
-MAILBOX_NAME: Final = re.compile(r"""("[^"]*"|[^\s<>,;:()"']+)@""")
 PLACE_OF: Final = {status: place for place, status in enumerate(STATUSES)}
 WAITING: Final = (Status.QUEUED, Status.DEFERRED, Status.PAUSED)
 
@@ -121,10 +119,6 @@ def told_to_accounts(record: DestinationRecord) -> DestinationRecord:
     """The record without mailbox names: its reply may have been for somebody else's recipient."""
     reply = without_mailboxes(record.reply)
     return record if reply == record.reply else msgspec.structs.replace(record, reply=reply)
-
-
-def without_mailboxes(reply: str) -> str:
-    return MAILBOX_NAME.sub("…@", reply) if "@" in reply else reply
 
 
 def cause_now(record: DestinationRecord, live: LiveDestination | None, now_unix_ms: int) -> str:

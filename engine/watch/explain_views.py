@@ -7,9 +7,10 @@ import msgspec
 
 from engine.delivery.holding import Holding
 from engine.watch import explain_words
-from engine.watch.destinations import HeldBy, without_mailboxes
+from engine.watch.destinations import HeldBy
 from protocols.languages import Language
 from protocols.records import Status
+from protocols.replies import without_mailboxes
 from protocols.timestamps import time_text_or_none
 
 

@@ -14,6 +14,7 @@ from protocols.replies import (
     Reply,
     ReplyParser,
     harmless_text,
+    without_mailboxes,
 )
 
 
@@ -161,6 +162,15 @@ LINES = st.lists(
     ),
     max_size=12,
 )
+
+
+def test_mailboxes_are_left_out_in_linear_time() -> None:
+    # The square of this length would take hours.
+    for hostile in ("a" * 2_000_000 + " b@x.test", '"' * 1_999_999 + "@x.test", "@" * 2_000_000):
+        assert len(without_mailboxes(hostile)) <= len(hostile)
+    assert without_mailboxes("450 a+b=c@x.test 'd@y.test' @z.test") == (
+        "450 …@x.test '…@y.test' @z.test"
+    )
 
 
 @given(lines=LINES, cuts=st.lists(st.integers(0, 300), max_size=8))

@@ -197,6 +197,10 @@ def test_a_finish_keeps_the_attempts_and_tells_of_none(old: Status) -> None:
         ("", DestinationRecord(), ""),
         ("451 own", None, "451 own"),
         ("", None, ""),
+        # The destination's may have been for another account's recipient; a mail's own is its own.
+        ("", DestinationRecord(reply="450 <bob@b.test> busy"), "450 <…@b.test> busy"),
+        ("", DestinationRecord(failures=1, reply="450 bob@b.test busy"), "450 …@b.test busy"),
+        ("450 <bob@b.test> busy", DestinationRecord(), "450 <bob@b.test> busy"),
     ],
 )
 def test_an_expiry_tells_the_last_reply_heard(
