@@ -91,6 +91,26 @@ def _show_destination(explained: Mapping[str, Any], as_json: bool) -> None:
     if explained["next_attempt_at"] is not None:
         click.echo(f"  {'next attempt:':14}{explained['next_attempt_at']}")
     click.echo(f"  {printable(explained['advice'])}")
+    _show_causes(explained)
+
+
+def _show_causes(explained: Mapping[str, Any]) -> None:
+    """Say what the mails wait for one by one, where that is more than what holds them all."""
+    causes, held = explained["causes"], explained["held_by"]
+    if held is None or (len(causes) == 1 and causes[0]["code"] == held["code"]):
+        return
+    click.echo("  what they wait for:" if explained["is_exact"] else "  what they wait for, about:")
+    for cause in causes:
+        click.echo(f"  {cause['count']:>8,}  {printable(cause['text'])}")
+        for word, value in (
+            ("held by", f"{cause['code']} ({cause['scope']} {cause['key']})"),
+            ("reply", cause["reply"]),
+            ("next attempt", cause["next_attempt_at"]),
+        ):
+            if value:
+                click.echo(f"            {word + ':':14}{printable(value)}")
+        if cause["advice"] != explained["advice"]:
+            click.echo(f"            {printable(cause['advice'])}")
 
 
 def _show_campaign(explained: Mapping[str, Any], as_json: bool) -> None:
@@ -98,6 +118,8 @@ def _show_campaign(explained: Mapping[str, Any], as_json: bool) -> None:
         print_json(explained)
         return
     click.echo(f"{printable(explained['campaign'])}  {_counts(explained)}")
+    if explained["next_attempt_at"] is not None:
+        click.echo(f"  {'next attempt:':26}{explained['next_attempt_at']}")
     held = sorted(explained["waiting_by_code"].items(), key=lambda each: -each[1])
     for code, waiting in held:
         click.echo(f"  {code + ':':26}{waiting:,}")

@@ -34,6 +34,7 @@ from engine.spool.handed_in import Quota as Quota
 from engine.spool.hold_calls import HoldCalls
 from engine.spool.listing_calls import ListingCalls
 from engine.spool.note_calls import NoteCalls
+from engine.spool.waiting_calls import WaitingCalls
 from protocols.records import (
     DestinationRecord,
     Envelope,
@@ -305,6 +306,7 @@ class Spool(
     NoteCalls,
     ListingCalls,
     FigureCalls,
+    WaitingCalls,
     Protocol,
 ):
     """Domain-level storage. Obtained from `engine.spool.open_spool`, which runs its writer."""

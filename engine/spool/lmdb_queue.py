@@ -63,6 +63,17 @@ class QueueCursor:
                 due_unix_ms, envelope_id = U64_U64.unpack_from(key, len(prefix))
                 yield due_unix_ms, envelope_id
 
+    def flow_rows_from_behind(self, lane: int, flow: int) -> Iterator[int]:
+        """Return the envelope ids of a flow, those that are due last first."""
+        prefix = self._prefix + LANE_FLOW.pack(lane, flow)
+        # A cursor of its own: the rows of several flows are walked in turn.
+        with self._txn.cursor(self._table) as cursor:
+            is_there = cursor.set_range(prefix + LAST_TAIL)
+            is_there = cursor.prev() if is_there else cursor.last()
+            while is_there and cursor.key().startswith(prefix):
+                yield U64_U64.unpack_from(cursor.key(), len(prefix))[1]
+                is_there = cursor.prev()
+
     def last_row(self, lane: int, flow: int) -> tuple[int, int] | None:
         """Return the (due_unix_ms, envelope_id) of the last row of a flow."""
         prefix, cursor = self._prefix + LANE_FLOW.pack(lane, flow), self._cursor

@@ -62,6 +62,7 @@ from engine.spool.lmdb_notes import LmdbNotes
 from engine.spool.lmdb_reading import Damage, WindowRead
 from engine.spool.lmdb_shared_reads import READERS, SharedReads
 from engine.spool.lmdb_sweeping import Sweeper
+from engine.spool.lmdb_waiting import LmdbWaiting
 from engine.spool.lmdb_writer import Turn, Writer
 from protocols.records import DestinationRecord, Envelope, Event
 
@@ -76,7 +77,9 @@ FIND_ROWS_MAX: Final = 100_000
 T = TypeVar("T")
 
 
-class LmdbSpool(LmdbAccountCalls, LmdbCampaignCalls, LmdbHoldCalls, LmdbNotes, LmdbFigures):
+class LmdbSpool(
+    LmdbAccountCalls, LmdbCampaignCalls, LmdbHoldCalls, LmdbNotes, LmdbFigures, LmdbWaiting
+):
     """See the module. Made by `open_lmdb_spool`, which runs its writer."""
 
     def __init__(

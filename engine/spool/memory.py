@@ -58,6 +58,7 @@ from engine.spool.memory_figures import MemoryFigures
 from engine.spool.memory_holds import MemoryHolds
 from engine.spool.memory_notes import MemoryNotes
 from engine.spool.memory_reads import counted, destination_rows, matching
+from engine.spool.memory_waiting import MemoryWaiting
 from engine.spool.rebooking import Rebooking
 from protocols.records import (
     FINAL_STATUSES,
@@ -73,7 +74,9 @@ from protocols.records import (
 ROWS_MAX: Final = 500
 
 
-class MemorySpool(MemoryAccounts, MemoryCampaigns, MemoryHolds, MemoryNotes, MemoryFigures):
+class MemorySpool(
+    MemoryAccounts, MemoryCampaigns, MemoryHolds, MemoryNotes, MemoryFigures, MemoryWaiting
+):
     """A spool over `data`. Making one on the same data again is what a restart is."""
 
     def __init__(

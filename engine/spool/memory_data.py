@@ -314,3 +314,9 @@ class MemoryRows:
         while place < len(self.rows) and self.rows[place][:2] == (lane, flow):
             yield self.rows[place][2:]
             place += 1
+
+    def flow_rows_from_behind(self, lane: int, flow: int) -> Iterator[int]:
+        place = bisect_left(self.rows, (lane, flow + 1, -1, -1)) - 1
+        while place >= 0 and self.rows[place][:2] == (lane, flow):
+            yield self.rows[place][3]
+            place -= 1

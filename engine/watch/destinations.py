@@ -14,7 +14,7 @@ from engine.spool.hold_calls import NO_END_UNIX_MS, Hold
 from engine.spool.interface import DestinationRow, Spool
 from protocols.records import STATUSES, DestinationRecord, Status
 from protocols.replies import without_mailboxes
-from protocols.timestamps import time_text, time_text_or_none
+from protocols.timestamps import time_text_or_none
 
 PLACE_OF: Final = {status: place for place, status in enumerate(STATUSES)}
 WAITING: Final = (Status.QUEUED, Status.DEFERRED, Status.PAUSED)
@@ -85,14 +85,10 @@ def destination_view(
     # Where nothing waits nothing is held back, whatever the last mail met.
     is_empty = not queued + deferred + paused
     cause = "" if is_empty else cause_now(record, live, now_unix_ms)
-    next_unix_ms = row.wake_unix_ms
-    if next_unix_ms is not None and cause:
-        next_unix_ms = max(next_unix_ms, record.not_before_unix_ms)
+    next_unix_ms = next_attempt_unix_ms(row, live, now_unix_ms, hold=hold)
     since_unix_ms = record.since_unix_ms if cause else 0
     if hold is not None:
         since_unix_ms = hold.since_unix_ms
-        if next_unix_ms is not None:
-            next_unix_ms = max(next_unix_ms, hold.end_unix_ms)
     state = "held" if hold is not None else _state(cause, live, is_empty=is_empty)
     if state == "idle" and held_by is not None and held_by.code == "rate_limit":
         state = "throttled"  # Its mail waits for limits of its accounts.
@@ -107,12 +103,26 @@ def destination_view(
         since=time_text_or_none(since_unix_ms),
         last_reply=record.reply,
         reason=record.reason.value if record.reason and cause else None,
-        next_attempt_at=time_text(next_unix_ms)
-        if next_unix_ms is not None and next_unix_ms < NO_END_UNIX_MS and queued + deferred
-        else None,
+        next_attempt_at=time_text_or_none(next_unix_ms or 0),
         rate_per_s=round(live.rate_per_s, 3) if live else 0.0,
         connections=live.connections if live else 0,
     )
+
+
+def next_attempt_unix_ms(
+    row: DestinationRow, live: LiveDestination | None, now_unix_ms: int, *, hold: Hold | None
+) -> int | None:
+    """When the next of what is queued or deferred goes; None if nothing is, or nobody can tell."""
+    next_unix_ms = row.wake_unix_ms
+    if next_unix_ms is None or not any(
+        row.counts[PLACE_OF[each]] for each in (Status.QUEUED, Status.DEFERRED)
+    ):
+        return None
+    if cause_now(row.record, live, now_unix_ms):
+        next_unix_ms = max(next_unix_ms, row.record.not_before_unix_ms)
+    if hold is not None:
+        next_unix_ms = max(next_unix_ms, hold.end_unix_ms)
+    return next_unix_ms if next_unix_ms < NO_END_UNIX_MS else None
 
 
 def told_to_accounts(record: DestinationRecord) -> DestinationRecord:

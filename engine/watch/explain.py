@@ -15,6 +15,7 @@ from engine.delivery.holding import Holding, holding, holding_destination, waiti
 from engine.http_server import Identity
 from engine.spool.interface import DestinationRow, Spool
 from engine.spool.listing_calls import EnvelopeFilter
+from engine.spool.waiting_calls import FirstReleases
 from engine.watch import explain_words
 from engine.watch.delivering import Delivering
 from engine.watch.destinations import (
@@ -24,7 +25,9 @@ from engine.watch.destinations import (
     destination_view,
     hold_of_row,
     just_before,
+    next_attempt_unix_ms,
 )
+from engine.watch.explain_causes import LOOKED_AT_MAX, Causes, causes_at, earlier, refined
 from engine.watch.explain_facts import KnownFacts
 from engine.watch.explain_views import (
     AddressedExplanation,
@@ -32,6 +35,7 @@ from engine.watch.explain_views import (
     CampaignExplanation,
     DestinationExplanation,
     Explanation,
+    cause_view,
     held_by_view,
 )
 from engine.watch.messages import WAITING, account_id_of, reader_of
@@ -41,6 +45,11 @@ from protocols.timestamps import time_text, time_text_or_none
 
 # An address rarely has more mails under way, and who has a hundred looks at the listing.
 MESSAGES_OF_ADDRESS: Final = 10
+# Paused mails that are looked at for the next releases: some milliseconds.
+RELEASES_LOOKED_AT: Final = 1000
+NO_RELEASES: Final = FirstReleases({}, None)
+# Mails that are looked at in each of a campaign's destinations.
+LOOKED_AT_OF_CAMPAIGN: Final = 20
 # A campaign's destinations beyond these are in the sums, but not in the list.
 DESTINATIONS_SHOWN: Final = 20
 PAGE: Final = 1000
@@ -83,7 +92,9 @@ class Explainer:
         return Explanation(
             message_id=fixed.envelope_id,
             status=state.status,
-            held_by=held_by_view(held, language, ahead=facts.ahead),
+            held_by=held_by_view(
+                held, language, ahead=facts.ahead, tells_all=held.scope == "envelope"
+            ),
             ahead=facts.ahead if state.status in WAITING else None,
             next_attempt_at=time_text_or_none(next_unix_ms or 0),
             expires_at=time_text(state.expires_unix_ms),
@@ -132,7 +143,13 @@ class Explainer:
         )
         if not rows or rows[0].destination != name:
             return None
-        return self.row(rows[0], language, reader_of(identity))
+        [row], account = rows, reader_of(identity)
+        releases = NO_RELEASES
+        if row.counts[PLACE_OF[Status.PAUSED]]:
+            releases = await self._spool.first_releases(
+                account_id=account_id_of(identity), campaign=None, looked_at_max=RELEASES_LOOKED_AT
+            )
+        return await self._explained(row, language, account, releases)
 
     async def campaign(
         self, name: str, identity: Identity, language: Language
@@ -141,41 +158,77 @@ class Explainer:
         by_code: dict[str, int] = {}
         sums = dict.fromkeys((Status.QUEUED, Status.DEFERRED, Status.PAUSED), 0)
         fullest: list[DestinationRow] = []
-        is_known = False
+        next_unix_ms: int | None = None
+        account, is_known = reader_of(identity), False
         async for row in self.campaign_rows(name, identity):
             is_known = True
             for status in sums:
                 sums[status] += row.counts[PLACE_OF[status]]
             if not waiting_in(row):
                 continue
-            held = self.held(row, reader_of(identity))
+            held = self.held(row, account)
             assert held is not None, "what waits is held by something"
+            next_unix_ms = earlier(next_unix_ms, self._next_unix_ms(row))
             by_code[held.code] = by_code.get(held.code, 0) + waiting_in(row)
             fullest.append(row)
             if len(fullest) >= 2 * DESTINATIONS_SHOWN:
                 fullest = _fullest(fullest)
         if not is_known:
             return None
-        told = [self.row(row, language, reader_of(identity)) for row in _fullest(fullest)]
-        queued, deferred, paused = sums.values()
-        return CampaignExplanation(name, queued, deferred, paused, by_code, told)
-
-    def row(
-        self, row: DestinationRow, language: Language, account: Account | None
-    ) -> DestinationExplanation:
-        """Explain what waits at one destination."""
-        held = self.held(row, account)
-        view = self._view(row, held, language, account)
-        advice = explain_words.nothing_waits(language)
-        if held is not None:
-            advice = explain_words.waiting_advice(
-                language,
-                held.code,
-                held.reason,
-                scope=held.scope,
-                contact=self._config.contact,
-                meant=self._typos.right_domain(row.destination),
+        releases = NO_RELEASES
+        if sums[Status.PAUSED]:
+            releases = await self._spool.first_releases(
+                account_id=account_id_of(identity), campaign=name, looked_at_max=RELEASES_LOOKED_AT
             )
+            first = min(releases.by_destination.values(), default=releases.beyond_unix_ms)
+            next_unix_ms = earlier(next_unix_ms, first)
+        told = [
+            await self._explained(
+                row, language, account, releases, campaign=name, limit=LOOKED_AT_OF_CAMPAIGN
+            )
+            for row in _fullest(fullest)
+        ]
+        queued, deferred, paused = sums.values()
+        next_at = time_text_or_none(next_unix_ms or 0)
+        return CampaignExplanation(name, queued, deferred, paused, next_at, by_code, told)
+
+    async def _explained(
+        self,
+        row: DestinationRow,
+        language: Language,
+        account: Account | None,
+        releases: FirstReleases,
+        *,
+        campaign: str | None = None,
+        limit: int = LOOKED_AT_MAX,
+    ) -> DestinationExplanation:
+        """Explain what waits at one destination, of a campaign's mail if it is about one."""
+        held = self.held(row, account)
+        found = Causes([], is_exact=True)
+        advice = explain_words.nothing_waits(language)
+        release_unix_ms = None
+        if held is not None:
+            if row.counts[PLACE_OF[Status.PAUSED]]:
+                release_unix_ms = releases.by_destination.get(
+                    row.destination, releases.beyond_unix_ms
+                )
+            found = await causes_at(
+                row,
+                held,
+                self._spool,
+                self._facts,
+                account=account,
+                campaign=campaign,
+                limit=limit,
+                release_unix_ms=release_unix_ms,
+            )
+            held = refined(held, found, row)
+            advice = self._advice(held, row, language, many=waiting_in(row) > 1)
+        view = self._view(row, held, language, account, is_own=True)
+        next_at = view.next_attempt_at
+        if found.is_exact or next_at is None:
+            # The agenda may have it too early.
+            next_at = time_text_or_none(found.next_unix_ms or 0)
         return DestinationExplanation(
             destination=row.destination,
             state=view.state,
@@ -183,10 +236,37 @@ class Explainer:
             deferred=view.deferred,
             paused=view.paused,
             held_by=view.held_by,
-            next_attempt_at=view.next_attempt_at,
+            next_attempt_at=next_at,
             rate_per_s=view.rate_per_s,
             advice=advice,
+            causes=[
+                cause_view(
+                    each,
+                    language,
+                    advice=self._advice(each.held, row, language, many=each.count > 1),
+                    is_operator=account is None,
+                )
+                for each in found.causes
+            ],
+            is_exact=found.is_exact,
         )
+
+    def _advice(self, held: Holding, row: DestinationRow, language: Language, *, many: bool) -> str:
+        return explain_words.waiting_advice(
+            language,
+            held.code,
+            held.reason,
+            scope=held.scope,
+            many=many,
+            contact=self._config.contact,
+            meant=self._typos.right_domain(row.destination),
+        )
+
+    def _next_unix_ms(self, row: DestinationRow) -> int | None:
+        """When the first of what is queued moves; None if nothing is, or nobody can tell."""
+        hold = hold_of_row(self._spool, row)
+        live = self._live().get(row.destination)
+        return next_attempt_unix_ms(row, live, self._now_unix_ms(), hold=hold)
 
     def view(
         self, row: DestinationRow, language: Language, account: Account | None
@@ -195,13 +275,26 @@ class Explainer:
         return self._view(row, self.held(row, account), language, account)
 
     def _view(
-        self, row: DestinationRow, held: Holding | None, language: Language, account: Account | None
+        self,
+        row: DestinationRow,
+        held: Holding | None,
+        language: Language,
+        account: Account | None,
+        *,
+        is_own: bool = False,
     ) -> DestinationView:
+        """`is_own`: what is said of single mails is about the reader's."""
         held_by = None
         if held is not None:
             waiting = waiting_in(row)
+            # One mail's own reason is told as such; all else is about the destination.
+            many = waiting > 1 or held.code != "retry_wait" or held.reason is None
             held_by = held_by_view(
-                held, language, ahead=waiting, many=True, is_operator=account is None
+                held,
+                language,
+                ahead=waiting,
+                many=many,
+                tells_all=account is None or (is_own and held.scope == "envelope"),
             )
         return destination_view(
             row,

@@ -4,7 +4,8 @@ Gathers from the spool, the live actor and the configuration what `engine.delive
 from; looks at a bounded number of rows, however many are queued. Says nothing in words.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from engine.config import Config
@@ -21,7 +22,7 @@ from engine.spool.interface import DestinationRow, Spool
 from engine.watch.delivering import Delivering
 from engine.watch.destinations import hold_of_row
 from engine.watch.messages import WAITING
-from protocols.records import Account, DestinationRecord, Envelope, FlowWait
+from protocols.records import Account, DestinationRecord, Envelope, EnvelopeFixed, FlowWait
 
 # So many of the mails ahead are counted one by one; it takes one or two milliseconds. A place
 # further back is read off the counters: nobody minds whether it is 48,000 or 48,200.
@@ -105,6 +106,35 @@ class KnownFacts:
             quota=self._quota_text(account),
             spool_refuses_since_unix_ms=self._delivering.spool_refuses_since_unix_ms,
         )
+
+    def of_each(self, mails: Iterable[Envelope], of_all: Facts) -> Iterator[tuple[Envelope, Facts]]:
+        """What is known about some mails of a destination, beside what is known `of_all`.
+
+        Which of them is with a server just now is not looked up.
+        """
+        of_flow: dict[tuple[int, str | None], Facts] = {}
+        for envelope in mails:
+            fixed = envelope.fixed
+            flow = (fixed.account_id, fixed.campaign)
+            known = of_flow.get(flow)
+            if known is None:
+                known = of_flow[flow] = self._of_flow(fixed, of_all)
+            hold = self._spool.hold_of(envelope, of_all.record.site)
+            if hold is None:
+                yield envelope, known
+            else:
+                yield envelope, replace(known, hold=hold_gate(hold, fixed.account))
+
+    def _of_flow(self, fixed: EnvelopeFixed, of_all: Facts) -> Facts:
+        record, outlook = of_all.record, of_all.outlook
+        if outlook is not None:
+            own = self._delivering.outlook(fixed.destination, fixed)
+            flow_path = own.flow_path if own is not None else ()
+            outlook = replace(outlook, flow_path=flow_path, place=Place())
+            return replace(of_all, hold=None, wait=None, flow_path=(), outlook=outlook)
+        wait = _wait_of(record, fixed.account_id, fixed.campaign)
+        flow_path = self._flow_path(fixed.destination, record, wait)
+        return replace(of_all, hold=None, wait=wait, flow_path=flow_path)
 
     def _rest_path(
         self, destination: str, record: DestinationRecord, outlook: Outlook | None

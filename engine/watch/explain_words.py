@@ -85,6 +85,9 @@ CAUSES: Final[Mapping[Language, Words]] = {
         "connection_limit.engine": "All connections of the engine are in use: {limit}.",
         "retry_wait": "The last attempt failed ({why}); it is tried again by itself.",
         "retry_wait.many": "Each of the waiting mails was put off and is tried again by itself.",
+        "retry_wait.many.why": (
+            "{ahead} mails were put off ({why}); each is tried again by itself."
+        ),
         "destination_unreachable": (
             "The mail servers of {key} cannot be reached; all mail for it is tried again by itself."
         ),
@@ -120,6 +123,9 @@ CAUSES: Final[Mapping[Language, Words]] = {
         ),
         "retry_wait.many": (
             "Jede der wartenden Mails wurde aufgeschoben und wird von selbst wieder versucht."
+        ),
+        "retry_wait.many.why": (
+            "{ahead} Mails wurden aufgeschoben ({why}); jede wird von selbst wieder versucht."
         ),
         "destination_unreachable": (
             "Die Mailserver von {key} sind nicht erreichbar; alle Mails dorthin werden von selbst "
@@ -160,6 +166,10 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
         "retry_wait.mailbox_full": (
             "Ask the recipient to make room in the mailbox; until it expires the mail is tried "
             "again."
+        ),
+        "retry_wait.mailbox_full.many": (
+            "Ask these recipients to make room in their mailboxes; until they expire the mails "
+            "are tried again."
         ),
         "retry_wait.greylisted": (
             "Nothing to do: this receiver turns away first attempts and takes later ones."
@@ -202,6 +212,10 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
         "retry_wait.mailbox_full": (
             "Bitten Sie den Empfänger, in seinem Postfach Platz zu schaffen; bis sie verfällt, "
             "wird die Mail wieder versucht."
+        ),
+        "retry_wait.mailbox_full.many": (
+            "Bitten Sie diese Empfänger, in ihren Postfächern Platz zu schaffen; bis sie "
+            "verfallen, werden die Mails wieder versucht."
         ),
         "retry_wait.greylisted": (
             "Nichts zu tun: Dieser Empfänger weist erste Versuche ab und nimmt spätere an."
@@ -369,6 +383,8 @@ def cause_text(
         variant = scope
     elif many and f"{code}.{scope}.many" in words:
         variant = f"{scope}.many"
+    elif many and reason is not None and f"{code}.many.why" in words:
+        variant = "many.why"
     elif many and f"{code}.many" in words:
         variant = "many"
     elif scope == "destination" and code == "waiting_turn" and not ahead:
@@ -392,11 +408,14 @@ def waiting_advice(
     contact: str,
     meant: str | None,
     scope: str = "",
+    many: bool = False,
     expires_first: bool = False,
 ) -> str:
-    """Return what the sender of a waiting mail can do."""
+    """Return what the sender of a waiting mail, or of `many`, can do."""
     words = WAITING_ADVICE[language]
     said = words.get(f"{code}.{reason}") or words.get(f"{code}.{scope}") or words[code]
+    if many:
+        said = words.get(f"{code}.{reason}.many") or said
     sentences = [said]
     if meant and code in _DOMAIN_CODES:
         sentences.append(words["meant"])

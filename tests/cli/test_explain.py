@@ -35,12 +35,38 @@ DESTINATION = {
     "next_attempt_at": None,
     "rate_per_s": 0.0,
     "advice": "Nothing to do.",
+    "causes": [
+        {
+            **{name: HELD[name] for name in ("code", "scope", "since", "limit", "reason")},
+            "key": "x.test",
+            "count": 1200,
+            "reply": "452 4.2.2 mailbox \x1b[31mfull",
+            "next_attempt_at": "2026-11-24T09:35:00.000Z",
+            "text": "1,200 mails were put off.",
+            "advice": "Ask these recipients.",
+        },
+        {
+            "code": "quota",
+            "scope": "account",
+            "key": "acme",
+            "count": 2,
+            "since": None,
+            "limit": "200/day",
+            "reply": "",
+            "reason": "quota",
+            "next_attempt_at": None,
+            "text": "The plans are used up.",
+            "advice": "Nothing to do.",
+        },
+    ],
+    "is_exact": False,
 }
 CAMPAIGN = {
     "campaign": "spring sale",
     "queued": 5,
     "deferred": 0,
     "paused": 0,
+    "next_attempt_at": "2026-11-25T00:00:00.000Z",
     "waiting_by_code": {"rate_limit": 2, "retry_wait": 3},
     "destinations": [DESTINATION],
 }
@@ -84,6 +110,11 @@ async def test_an_address_is_explained_by_its_mails_and_a_domain_as_a_whole(tmp_
             whole = await eilpost(tmp_path / "data", "explain", name)
             assert "x.test  idle  1,200 queued, 2 paused" in whole.stdout
             assert "20/s, burst 20" in whole.stdout
+            assert "what they wait for, about:\n     1,200  1,200 mails were put" in whole.stdout
+            assert "reply:        452 4.2.2 mailbox" in whole.stdout
+            assert "\x1b" not in whole.stdout
+            assert "quota (account acme)" in whole.stdout
+            assert whole.stdout.count("Nothing to do.") == 1
 
 
 async def test_a_campaign_is_explained_by_what_holds_its_mail(tmp_path: Path) -> None:
@@ -94,7 +125,8 @@ async def test_a_campaign_is_explained_by_what_holds_its_mail(tmp_path: Path) ->
     assert said.exit_code == 0, said.output
     lines = said.stdout.splitlines()
     assert lines[0] == "spring sale  5 queued"
-    assert [line.split() for line in lines[1:3]] == [["retry_wait:", "3"], ["rate_limit:", "2"]]
+    assert lines[1].split() == ["next", "attempt:", "2026-11-25T00:00:00.000Z"]
+    assert [line.split() for line in lines[2:4]] == [["retry_wait:", "3"], ["rate_limit:", "2"]]
 
 
 async def test_a_stopped_engine_says_that_nothing_moves(tmp_path: Path) -> None:

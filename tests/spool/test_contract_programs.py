@@ -394,6 +394,21 @@ async def _seen(spool: Spool) -> dict[str, Any]:
         ),
         "destinations": await spool.destinations(),
         "destinations of one": await spool.destinations(account_id=1),
+        "some of what waits": [
+            [
+                each.fixed.envelope_id
+                for each in await spool.waiting_at(
+                    name, account_id=account_id, campaign=campaign, limit=3
+                )
+            ]
+            for name in DESTINATIONS
+            for account_id in (None, 1)
+            for campaign in (None, "spring")
+        ],
+        "releases": [
+            await spool.first_releases(account_id=account_id, campaign=None, looked_at_max=9999)
+            for account_id in (None, 1, 2)
+        ],
         "agenda": await spool.due_destinations(far, 100),
         "next wake": await spool.next_wake_unix_ms(),
         "suppressions": [await spool.suppressions(account_id) for account_id in (1, 2)],

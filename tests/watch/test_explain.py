@@ -260,3 +260,131 @@ async def test_a_hold_is_named_with_what_it_is_about_and_why(look: Look) -> None
     [kept] = look.spool.holds()
     await look.spool.lift_holds([kept.hold_id])
     assert (await explained(look, message_id))["held_by"]["code"] == "waiting_turn"
+
+
+async def put_off(
+    look: Look, count: int, reply: str, reason: Reason, *, at: str = "one.test", wait_s: int = 300
+) -> None:
+    """Let the next mails of a destination be deferred, one after the other."""
+    for envelope in await h.claim(look.spool, at, count):
+        due = look.clock.now + wait_s * 1000
+        result = h.result_of(
+            look.spool, envelope, Status.DEFERRED, reply=reply, reason=reason, due_unix_ms=due
+        )
+        await look.spool.settle([result])
+
+
+def told_causes(explained: dict[str, Any]) -> list[tuple[str, str | None, int, str]]:
+    return [
+        (each["code"], each["reason"], each["count"], each["reply"]) for each in explained["causes"]
+    ]
+
+
+FULL = "452 4.2.2 <r0@one.test> mailbox full"
+
+
+async def test_one_full_mailbox_is_what_its_destination_waits_for(look: Look) -> None:
+    await h.accept_many(look.spool, look.account, 1)
+    await put_off(look, 1, FULL, Reason.MAILBOX_FULL)
+    look.clock.now += 60_000
+    told = await look.json("/v1/destinations/one.test/explain")
+    held = told["held_by"]
+    assert (held["code"], held["reason"], held["reply"]) == ("retry_wait", "mailbox_full", FULL)
+    assert held["text"] == "The last attempt failed (mailbox full); it is tried again by itself."
+    assert "make room in the mailbox" in told["advice"]
+    assert told["next_attempt_at"] == "2026-11-24T09:35:00.000Z"
+    assert told_causes(told) == [("retry_wait", "mailbox_full", 1, FULL)]
+    assert held["since"] == told["causes"][0]["since"]
+    assert held["since"].startswith("2026-11-24T09:30:0")
+    response = await look.ask("GET", "/v1/destinations/one.test/explain", headers=GERMAN)
+    assert "Postfach voll" in response.json()["held_by"]["text"]
+    [row] = (await look.json("/v1/destinations"))["destinations"]
+    assert "r0@" not in str(row), "the listing tells of everybody's replies"
+
+
+async def test_a_destination_says_what_its_mails_wait_for_with_counts_and_replies(
+    look: Look,
+) -> None:
+    await h.accept_many(look.spool, look.account, 6)
+    await put_off(look, 3, "450 4.7.1 Greylisted", Reason.GREYLISTED, wait_s=600)
+    await put_off(look, 1, FULL, Reason.MAILBOX_FULL)
+    await put_off(look, 1, FULL.replace("r0", "r4"), Reason.MAILBOX_FULL)
+    bolt = await make_account(look.spool, "bolt")
+    await h.accept_many(look.spool, bolt, 3, quota=Quota(per_day=1))
+    look.clock.now += 1000
+    told = await look.json("/v1/destinations/one.test/explain")
+    assert told["is_exact"] is True
+    assert told_causes(told) == [
+        ("retry_wait", "greylisted", 3, "450 4.7.1 Greylisted"),
+        ("retry_wait", "mailbox_full", 2, FULL.replace("r0", "r4")),
+        ("waiting_turn", None, 1, ""),
+    ]
+    first, second, _ = told["causes"]
+    assert first["text"] == "3 mails were put off (greylisting); each is tried again by itself."
+    assert first["next_attempt_at"] == "2026-11-24T09:40:00.000Z"
+    assert "Ask these recipients" in second["advice"]
+    assert second["next_attempt_at"] == "2026-11-24T09:35:00.000Z"
+    whole = await look.json("/v1/destinations/one.test/explain", look.operator())
+    assert {each[:3] for each in told_causes(whole)[1:]} == {
+        ("retry_wait", "mailbox_full", 2),
+        ("quota", "quota", 2),
+        ("waiting_turn", None, 2),
+    }
+    assert sum(each["count"] for each in whole["causes"]) == 9
+
+
+async def test_of_a_long_queue_some_are_looked_at_and_the_sum_is_right(look: Look) -> None:
+    await h.accept_many(look.spool, look.account, 500)
+    await put_off(look, 30, "450 4.7.1 Greylisted", Reason.GREYLISTED)
+    look.clock.now += 1000
+    told = await look.json("/v1/destinations/one.test/explain")
+    assert told["is_exact"] is False
+    assert [(each["code"], each["count"]) for each in told["causes"]] == [
+        ("waiting_turn", 470),
+        ("retry_wait", 30),
+    ]
+    # All that was looked at was put off: the rest waits for what holds the destination.
+    await put_off(look, 300, "450 4.7.1 Greylisted", Reason.GREYLISTED)
+    told = await look.json("/v1/destinations/one.test/explain")
+    assert [(each["code"], each["count"]) for each in told["causes"]] == [
+        ("retry_wait", 330),
+        ("waiting_turn", 170),
+    ]
+
+
+async def test_what_is_over_the_quota_moves_at_its_release(look: Look) -> None:
+    quota = Quota(per_day=2)
+    await h.accept_many(look.spool, look.account, 2, at="one.test", quota=quota)
+    for campaign, day in (("spring", 25), ("autumn", 26)):
+        await h.accept_many(
+            look.spool, look.account, 2, at="two.test", campaign=campaign, quota=quota
+        )
+        told = await look.json(f"/v1/campaigns/{campaign}/explain")
+        assert told["next_attempt_at"] == f"2026-11-{day}T00:00:00.000Z"
+        assert told["waiting_by_code"] == {"quota": 2}
+        [row] = told["destinations"]
+        assert row["next_attempt_at"] == told["next_attempt_at"]
+        assert [(each["code"], each["count"]) for each in row["causes"]] == [("quota", 2)]
+        assert row["causes"][0]["next_attempt_at"] == told["next_attempt_at"]
+    told = await look.json("/v1/destinations/two.test/explain")
+    assert told["next_attempt_at"] == "2026-11-25T00:00:00.000Z"
+    assert told["held_by"]["code"] == "quota"
+    queued = await h.accept_many(look.spool, look.account, 1, campaign="autumn")
+    assert queued
+    told = await look.json("/v1/campaigns/autumn/explain")
+    assert told["next_attempt_at"].startswith("2026-11-24T09:30:0")
+
+
+async def test_a_held_destination_names_the_hold_and_what_it_holds(look: Look) -> None:
+    await h.accept_many(look.spool, look.account, 3, campaign="spring")
+    await h.accept_many(look.spool, look.account, 2, campaign="autumn")
+    await look.spool.put_hold(
+        Hold(0, MailFilter(campaign="spring"), None, "ops", "complaints", look.clock.now)
+    )
+    look.clock.now += 1000
+    told = await look.json("/v1/destinations/one.test/explain")
+    assert [(each["code"], each["key"], each["count"]) for each in told["causes"]] == [
+        ("hold", "spring", 3),
+        ("waiting_turn", "destinations", 2),
+    ]
+    assert "complaints" in told["causes"][0]["text"]

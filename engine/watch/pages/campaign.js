@@ -25,7 +25,7 @@ function told(why, forecast, open) {
     [word("total"), count(forecast.total)], [word("delivered"), count(forecast.delivered)],
     [word("waiting_count"), count(forecast.waiting)], [word("paused"), forecast.paused ? count(forecast.paused) : ""],
     [word("earliest"), when(forecast.earliest_at)], [word("expected"), when(forecast.finish_at)],
-    [word("latest"), when(forecast.latest_at)],
+    [word("latest"), when(forecast.latest_at)], [word("next_attempt"), when(why.next_attempt_at)],
     ...Object.entries(why.waiting_by_code).map(([code, n]) => [wordOf("codes", code), count(n)]),
   ]);
   const list = make("ul", undefined, "mails");

@@ -35,6 +35,13 @@ function told(why, mails, open, hold) {
     [word("next_attempt"), why.next_attempt_at ? makeTime(why.next_attempt_at) : ""],
     [word("rate"), why.rate_per_s ? rate(why.rate_per_s) : ""],
   ]);
+  const causes = make("ul", undefined, "mails");
+  causes.id = "destination-causes";
+  causes.append(...why.causes.map((cause) => causeItem(cause, why.advice)));
+  // What all wait for was said above.
+  const isOne = why.causes.length <= 1 && why.causes[0]?.code === held?.code;
+  const waitFor = why.causes.length && !isOne
+    ? [make("h3", word(why.is_exact ? "wait_for" : "wait_for_about")), causes] : [];
   const said = make("p");
   said.role = "status";
   const deeds = make("div", undefined, "choice");
@@ -44,8 +51,21 @@ function told(why, mails, open, hold) {
   deeds.append(tryNow, holdHere);
   const list = make("ul", undefined, "mails");
   list.append(...mails.map((mail) => mailItem(mail, open)));
-  return [explained, facts, deeds, said, make("h3", word("mails_there")),
+  return [explained, facts, ...waitFor, deeds, said, make("h3", word("mails_there")),
     mails.length ? list : make("p", word("no_mails_there"), "hint")];
+}
+
+function causeItem(cause, knownAdvice) {
+  const item = make("li");
+  item.append(make("strong", count(cause.count)), " ", make("span", cause.text));
+  if (cause.reply) item.append(make("span", cause.reply, "under"));
+  if (cause.next_attempt_at) {
+    const next = make("span", `${word("next_attempt")}: `, "under");
+    next.append(makeTime(cause.next_attempt_at));
+    item.append(next);
+  }
+  if (cause.advice !== knownAdvice) item.append(make("span", cause.advice, "under"));
+  return item;
 }
 
 async function retry(destination, waiting, said) {

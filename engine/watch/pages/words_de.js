@@ -43,7 +43,7 @@ export const german = {
   campaign_progress: (c) => `${c.final} von ${c.total} fertig, ${c.delivered} zugestellt`,
   through_by: (when) => `fertig bis ${when}`, through_between: (e) => `zwischen ${e.earliest} und ${e.latest}`,
   is_through: "fertig", forecast_unknown: (n) => `für ${n} kann es niemand sagen`,
-  total: "Mails", earliest: "Frühestens", expected: "Voraussichtlich", latest: "Spätestens", waits_where: "Wo sie wartet",
+  total: "Mails", earliest: "Frühestens", expected: "Voraussichtlich", latest: "Spätestens", waits_where: "Wo sie wartet", wait_for: "Worauf sie warten", wait_for_about: "Worauf sie warten, ungefähr",
   no_campaigns: "Noch keine Kampagnen. Eine Mail gehört zu einer, wenn sie sie nennt (CustomCampaign).",
   pause: "Pausieren", resume: "Fortsetzen", cancel_campaign: "Abbrechen …",
   confirm_pause: (name) => `Die Kampagne „${name}“ pausieren? Ihre wartende Mail bleibt liegen, bis Sie sie fortsetzen.`,

@@ -44,7 +44,7 @@ export const english = {
   campaign_progress: (c) => `${c.final} of ${c.total} through, ${c.delivered} delivered`,
   through_by: (when) => `through by ${when}`, through_between: (e) => `between ${e.earliest} and ${e.latest}`,
   is_through: "through", forecast_unknown: (n) => `nobody can tell for ${n}`,
-  total: "Mails", earliest: "At the earliest", expected: "Expected", latest: "At the latest", waits_where: "Where it waits",
+  total: "Mails", earliest: "At the earliest", expected: "Expected", latest: "At the latest", waits_where: "Where it waits", wait_for: "What they wait for", wait_for_about: "What they wait for, roughly",
   no_campaigns: "No campaigns yet. A mail belongs to one when it names it (CustomCampaign).",
   pause: "Pause", resume: "Resume", cancel_campaign: "Cancel …",
   confirm_pause: (name) => `Pause the campaign “${name}”? Its waiting mail stays until you resume it.`,
