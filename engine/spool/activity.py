@@ -208,15 +208,17 @@ def percentiles_ms(row: Counts, percents: Iterable[int]) -> list[int]:
     longest time, which is exact.
     """
     counted = [*accumulate(row[BUCKETS:])]
-    longest, found = row[LONGEST], []
+    longest, count, found = row[LONGEST], counted[-1], []
     for percent in percents:
-        bucket = bisect_left(counted, -(-counted[-1] * percent // 100))
+        bucket = bisect_left(counted, -(-count * percent // 100))
         found.append(min(BOUNDS_MS[bucket], longest) if bucket < len(BOUNDS_MS) else longest)
     return found
 
 
 def sum_of_times(rows: Sequence[Counts]) -> Counts:
     """Return one row of times for several, of which none is ()."""
+    if len(rows) == 1:
+        return rows[0]
     columns = [*zip_longest(*rows, fillvalue=0)]
     return (max(columns[LONGEST]), *map(sum, columns[FIRST_ATTEMPT:]))
 

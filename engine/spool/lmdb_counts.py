@@ -6,9 +6,12 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from engine.spool import projections
 from engine.spool.interface import DestinationRow, Group, StatisticsRow
 from engine.spool.lmdb_by_destination import (
+    Standing,
     counted_accounts,
     days_of,
     periods_of,
@@ -55,7 +58,7 @@ def read_statistics(
     """Return counts by status, sorted by key; see `Spool.statistics` for the range."""
     if group is Group.DESTINATION:
         days = days_of(from_unix_ms, to_unix_ms)
-        named = rows_by_destination(store, account_id, days, after or "", limit)
+        named = rows_by_destination(store, account_id, days, after or "", limit, Standing)
         return [StatisticsRow(name, _sum_of(rows)) for name, rows in islice(named, limit)]
     has_range = from_unix_ms is not None or to_unix_ms is not None
     if group in (Group.TOTAL, Group.ACCOUNT) and not has_range:
@@ -78,11 +81,11 @@ def read_statistics(
     return [StatisticsRow(text, rows[text]) for text in keys[:limit]]
 
 
-def _sum_of(rows: Sequence[Counts]) -> Counts:
-    """Return the sum of rows of counts; behind those may be other figures."""
-    if len(rows) == 1:
-        return rows[0][: len(NO_COUNTS)]
-    return tuple(map(sum, zip(NO_COUNTS, *rows, strict=False)))
+def _sum_of(rows: Sequence[Standing]) -> Counts:
+    counts: Counts = msgspec.structs.astuple(rows[0])
+    for row in rows[1:]:
+        counts = projections.add_counts(counts, msgspec.structs.astuple(row))
+    return counts
 
 
 def _number_of(group: Group, account_id: int, period: int, flow: int) -> int:

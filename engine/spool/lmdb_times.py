@@ -38,9 +38,9 @@ def read_times(
     if group is TimesGroup.DESTINATION:
         days = days_of(from_unix_ms, to_unix_ms)
         if names is not None:
-            named = rows_of_names(store, account_id, days, names)
+            named = rows_of_names(store, account_id, days, names, Counts)
         else:
-            named = rows_by_destination(store, account_id, days, after or "", limit)
+            named = rows_by_destination(store, account_id, days, after or "", limit, Counts)
         return [*islice(_times_of(named), limit)]
     wanted = account_id
     if wanted is None and group is not TimesGroup.ACCOUNT:
