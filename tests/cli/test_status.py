@@ -80,5 +80,5 @@ def test_written_while_stopped_and_while_running(engine: EngineProcess) -> None:
         engine.run("status", "resolve", "nothing")
     with pytest.raises(EngineFailed, match="is no id"):
         engine.run("status", "resolve", "../accounts")
-    with pytest.raises(EngineFailed, match="a text is missing"):
+    with pytest.raises(EngineFailed, match="title: there is no text"):
         engine.run("status", "announce", "--en", "Only a text.")

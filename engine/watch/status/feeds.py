@@ -35,7 +35,11 @@ def rss(picture: Picture, views: Views, language: Language) -> bytes:
     _add(channel, "description", title)
     _add(channel, "language", language)
     _add(channel, "lastBuildDate", formatdate(picture.updated_unix_ms() // 1000, usegmt=True))
-    own = {"href": f"{views.url}/history.rss", "rel": "self", "type": "application/rss+xml"}
+    own = {
+        "href": f"{views.url}/history.rss?lang={language}",
+        "rel": "self",
+        "type": "application/rss+xml",
+    }
     ET.SubElement(channel, f"{{{ATOM}}}link", own)
     for entry in picture.entries[:ITEMS_MAX]:
         incident = entry.incident
@@ -55,7 +59,7 @@ def atom(picture: Picture, views: Views, language: Language) -> bytes:
     _add(root, "id", f"{views.url}/history.atom")
     _add(root, "title", PAGE_WORDS[language]["title"].replace("{name}", views.name))
     _add(root, "updated", time_text(picture.updated_unix_ms()))
-    ET.SubElement(root, "link", rel="self", href=f"{views.url}/history.atom")
+    ET.SubElement(root, "link", rel="self", href=f"{views.url}/history.atom?lang={language}")
     ET.SubElement(root, "link", rel="alternate", href=f"{views.url}/status")
     _add(ET.SubElement(root, "author"), "name", views.name)
     for entry in picture.entries[:ITEMS_MAX]:

@@ -12,7 +12,7 @@ from engine.http_server import Access, HttpError, Request, Response, Route
 from engine.spool.interface import SpoolFailed, SpoolFull
 from engine.watch.status.book import BookRefused, StatusBook
 from engine.watch.status.components import Impact, Level
-from engine.watch.status.records import Entry, Kind, Stage, Words
+from engine.watch.status.records import ENDED, Entry, Kind, Stage, Words
 from engine.watch.status.texts import (
     TEXT_CHARACTERS_MAX,
     TITLE_CHARACTERS_MAX,
@@ -20,7 +20,7 @@ from engine.watch.status.texts import (
     checked_words,
 )
 from engine.watch.status.views import EntryView, Views
-from engine.watch.status.words import MAINTENANCE_ENDS, ending
+from engine.watch.status.words import INCIDENT_ENDS, MAINTENANCE_ENDS
 from protocols.timestamps import parse_time
 
 DAY_MS: Final = 86_400_000
@@ -169,11 +169,16 @@ class OperatorDoor:
         entry = self._entry(request)
         incident = entry.incident
         stage = _stage(body.stage or incident.stage, incident.kind)
+        if incident.kind is not Kind.ANNOUNCEMENT and incident.stage is stage and stage in ENDED:
+            # Subscribers would be told once more that it is over. What has to be added is told
+            # with a stage of its own, or as an announcement.
+            raise HttpError(409, "is_over", f"This entry is {stage.value} already.", "stage")
         text = body.text.words()
         if not text.de.strip():
-            # "It is over" needs no more words than that.
+            # "It is over" needs no more words than that. Those of an incident that ends by itself
+            # ("is delivered again") say what was measured, and here nobody has.
             if stage is Stage.RESOLVED and incident.kind is Kind.INCIDENT:
-                text = ending(incident.code, incident.name)
+                text = INCIDENT_ENDS
             elif stage is Stage.COMPLETED:
                 text = MAINTENANCE_ENDS
         words = checked_words(text, "text", characters_max=TEXT_CHARACTERS_MAX)

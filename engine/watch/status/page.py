@@ -4,12 +4,13 @@ Every text is escaped here and nowhere else. The page holds no time of its own m
 tag stays the same while nothing has changed.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Final
 
+from engine.watch.pages import contact_link
 from engine.watch.status.book import DAY_MS
-from engine.watch.status.components import COMPONENTS, LEVELS, NAMES, Component, Level
+from engine.watch.status.components import COMPONENTS, LEVELS, NAMES, Component, Level, worst
 from engine.watch.status.page_words import PAGE_WORDS, read_time
 from engine.watch.status.records import Entry, Kind, Stage
 from engine.watch.status.views import DESCRIPTIONS_OF_ALL, HISTORY_MAX, Picture
@@ -80,19 +81,24 @@ class Page:
             )
         ends = (
             f'<p class="ends" aria-hidden="true"><span>{self._words["ninety"]}</span>'
+            f"<span>{self._words['unmeasured'] if self._is_young() else ''}</span>"
             f"<span>{self._words['today']}</span></p>"
         )
         yield self._section("components", [f'<ul class="components">{"".join(rows)}</ul>{ends}'])
 
+    def _is_young(self) -> bool:
+        days = self._picture.now_unix_ms // DAY_MS - self._picture.started_unix_ms // DAY_MS
+        return days < DAYS_SHOWN - 1
+
     def _strip(self, component: Component, name: str) -> str:
         """Ninety days as small bars; what they say is in words for those who do not see them."""
-        levels = days_of(component, self._picture.entries, self._picture.now_unix_ms)
+        picture = self._picture
+        levels = days_of(component, picture.entries, picture.now_unix_ms, picture.started_unix_ms)
         good = sum(level is Level.OPERATIONAL for level in levels)
-        text = self._words["days"].replace("{name}", name).replace("{good}", str(good))
-        bars = "".join(
-            "<i></i>" if level is Level.OPERATIONAL else f'<i class="is-{level.value}"></i>'
-            for level in levels
-        )
+        known = sum(level is not None for level in levels)
+        text = self._words["days"].replace("{name}", name)
+        text = text.replace("{good}", str(good)).replace("{days}", str(known))
+        bars = "".join(_BARS[level] for level in levels)
         return f'<div class="strip" role="img" aria-label="{escape(text)}">{bars}</div>'
 
     def _history(self) -> Iterator[str]:
@@ -106,18 +112,20 @@ class Page:
             and entry.incident.updated_unix_ms > self._picture.now_unix_ms - DAYS_SHOWN * DAY_MS
         ]
         content = [self._entry(each) for each in over[:HISTORY_MAX]]
-        yield self._section("history", content or [f"<p>{self._words['history_empty']}</p>"])
+        # Beside an incident that goes on, "no incidents" would be said against it.
+        none = "history_no_other" if self._picture.open_incidents() else "history_empty"
+        yield self._section("history", content or [f"<p>{self._words[none]}</p>"])
 
     def _foot(self) -> Iterator[str]:
         words = self._words
-        contact = words["contact"].replace("{contact}", self._contact)
+        contact = escape(words["contact"]).replace("{contact}", contact_link(self._contact))
         yield (
             f"<footer><p>{words['measured']}</p>"
             f'<p>{words["feeds"]}: <a href="/history.rss">{words["feed_rss"]}</a>, '
             f'<a href="/history.atom">{words["feed_atom"]}</a>. {words["api"]}: '
             f'<a href="/api/v2/summary.json">/api/v2/summary.json</a>, '
             f'<a href="/v1/status">/v1/status</a>.</p>'
-            f"<p>{escape(contact)}</p></footer>"
+            f"<p>{contact}</p></footer>"
         )
 
     def _section(self, word: str, content: Iterable[str]) -> str:
@@ -175,6 +183,7 @@ def document(language: Language, title: str, main: str, *, other: Language) -> s
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title)}</title>\n"
+        '<link rel="icon" href="/assets/icon.svg" type="image/svg+xml">\n'
         '<link rel="stylesheet" href="/assets/status.css">\n'
         f'<link rel="alternate" type="application/rss+xml" href="/history.rss" title="RSS">\n'
         f'<link rel="alternate" type="application/atom+xml" href="/history.atom" title="Atom">\n'
@@ -187,10 +196,26 @@ def document(language: Language, title: str, main: str, *, other: Language) -> s
     )
 
 
-def days_of(component: Component, entries: Sequence[Entry], now_unix_ms: int) -> list[Level]:
-    """Return a component's worst level on each of the last ninety days in UTC, today's last."""
+_BARS: Final[Mapping[Level | None, str]] = {
+    None: '<i class="is-unknown"></i>',
+    **{level: f'<i class="is-{level.value}"></i>' for level in LEVELS},
+    Level.OPERATIONAL: "<i></i>",
+}
+
+
+def days_of(
+    component: Component, entries: Sequence[Entry], now_unix_ms: int, begun_unix_ms: int
+) -> list[Level | None]:
+    """Return a component's worst level on each of the last ninety days in UTC, today's last.
+
+    None is a day before `begun_unix_ms`, when nobody measured.
+    """
     today = now_unix_ms // DAY_MS
-    levels = [Level.OPERATIONAL] * DAYS_SHOWN
+    unknown = min(max(0, begun_unix_ms // DAY_MS - today + DAYS_SHOWN - 1), DAYS_SHOWN - 1)
+    levels: list[Level | None] = [
+        *[None] * unknown,
+        *[Level.OPERATIONAL] * (DAYS_SHOWN - unknown),
+    ]
     for entry in entries:
         incident = entry.incident
         if incident.kind is not Kind.INCIDENT or component not in incident.components:
@@ -200,5 +225,5 @@ def days_of(component: Component, entries: Sequence[Entry], now_unix_ms: int) ->
         last = (incident.resolved_unix_ms or now_unix_ms) // DAY_MS
         for day in range(max(first, today - DAYS_SHOWN + 1), min(last, today) + 1):
             place = day - today + DAYS_SHOWN - 1
-            levels[place] = max(levels[place], level, key=LEVELS.index)
+            levels[place] = worst((levels[place] or level, level))
     return levels

@@ -13,6 +13,9 @@ TEXT_CHARACTERS_MAX: Final = 2_000
 def checked_words(words: Words, where: str, *, characters_max: int, is_line: bool = False) -> Words:
     """Return the texts without space around them. Raises HttpError 400 that names the place."""
     found: dict[str, str] = {}
+    if not (words.de.strip() or words.en.strip()):
+        fault = f"{where}: there is no text; give it in English (en), in German (de) or in both."
+        raise HttpError(400, "bad_request", fault, where)
     for language, text in (("de", words.de), ("en", words.en)):
         place = f"{where}.{language}"
         text = text.strip()

@@ -22,7 +22,7 @@ from engine.watch.status.components import (
     Level,
     worst,
 )
-from engine.watch.status.records import Entry, Kind, Stage, Update
+from engine.watch.status.records import Entry, Incident, Kind, Stage, Update
 from protocols.languages import Language
 from protocols.timestamps import time_text, time_text_or_none
 
@@ -63,7 +63,10 @@ class UpdateView(msgspec.Struct, frozen=True):
 
 
 class EntryView(msgspec.Struct, frozen=True):
-    """An incident, announcement or planned work; `from` and `until` are those of the plan."""
+    """An incident, announcement or planned work; `from` and `until` are those of the plan.
+
+    The stage of an announcement is always "announced", and it is never resolved.
+    """
 
     id: str
     kind: str
@@ -192,18 +195,24 @@ class Views:
             id=incident.incident_id,
             kind=incident.kind.value,
             title=incident.title.in_(language),
-            stage=incident.stage.value,
+            stage=_stage_word(incident, incident.stage),
             impact=incident.impact,
             is_automatic=bool(incident.cause),
             components=incident.components,
             created_at=time_text(incident.created_unix_ms),
             updated_at=time_text(incident.updated_unix_ms),
-            resolved_at=time_text_or_none(incident.resolved_unix_ms),
+            resolved_at=None
+            if incident.kind is Kind.ANNOUNCEMENT
+            else time_text_or_none(incident.resolved_unix_ms),
             from_=time_text_or_none(incident.from_unix_ms),
             until=time_text_or_none(incident.until_unix_ms),
             url=self.link(entry),
             updates=[
-                UpdateView(time_text(each.at_unix_ms), each.stage.value, each.text.in_(language))
+                UpdateView(
+                    time_text(each.at_unix_ms),
+                    _stage_word(incident, each.stage),
+                    each.text.in_(language),
+                )
                 for each in entry.updates
             ],
         )
@@ -358,6 +367,12 @@ class Views:
             "custom_tweet": None,
             "tweet_id": None,
         }
+
+
+def _stage_word(incident: Incident, stage: Stage) -> str:
+    # The book keeps an announcement as over from the start; readers would take "resolved" for the
+    # end of an incident.
+    return "announced" if incident.kind is Kind.ANNOUNCEMENT else stage.value
 
 
 # By the name of the file below /api/v2.

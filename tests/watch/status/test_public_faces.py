@@ -237,7 +237,10 @@ async def test_announcements_stand_on_top_for_their_time(look: Look) -> None:
         until_unix_ms=look.clock.now + DAY_MS,
     )
     status = (await look.get("/v1/status", NOBODY)).json()
-    assert [each["title"] for each in status["announcements"]] == ["Trouble"]
+    [announced] = status["announcements"]
+    assert (announced["title"], announced["stage"]) == ("Trouble", "announced")
+    assert announced["resolved_at"] is None, "an announcement is no incident that is over"
+    assert [each["stage"] for each in announced["updates"]] == ["announced"]
     assert (await status_page(look))[1].text.count("We look.") == 1
     assert status["indicator"] == "none"
     assert (await look.get("/api/v2/incidents/unresolved.json", NOBODY)).json()["incidents"] == []
@@ -294,6 +297,7 @@ async def test_the_feeds_are_valid(look: Look) -> None:
 async def test_the_strip_shows_the_days_of_an_incident(look: Look, age_days: int) -> None:
     look.watch.is_ready = True
     created = look.clock.now - age_days * DAY_MS
+    look.watch.status.book.begun_unix_ms = look.clock.now - 100 * DAY_MS
     entry = await incident(look, created_unix_ms=created, components={Component.DNS: Level.MAJOR})
     await look.watch.status.book.add(
         entry.incident.incident_id, Stage.RESOLVED, Words("Vorbei.", "Over.")
@@ -304,7 +308,25 @@ async def test_the_strip_shows_the_days_of_an_incident(look: Look, age_days: int
         for each in read.all("div")
         if (each.get("aria-label") or "").startswith("Name resolution")
     ]
-    assert f"{90 - age_days - 1} of the last 90 days" in label
+    assert f"{90 - age_days - 1} of 90 days" in label
+
+
+@pytest.mark.parametrize(("age_days", "known"), [(0, 1), (7, 8), (89, 90), (300, 90)])
+async def test_days_before_the_first_measurement_are_not_called_good(
+    look: Look, age_days: int, known: int
+) -> None:
+    look.watch.is_ready = True
+    look.watch.status.book.begun_unix_ms = look.clock.now - age_days * DAY_MS
+    response, read = await status_page(look)
+    labels = [
+        each["aria-label"] or ""
+        for each in read.all("div")
+        if " days without an incident" in (each.get("aria-label") or "")
+    ]
+    assert len(labels) == len(Component)
+    assert all(f"{known} of {known} days" in label for label in labels)
+    assert response.text.count('class="is-unknown"') == len(Component) * (90 - known)
+    assert ("grey: not measured" in response.text) == (known < 90)
 
 
 async def test_nothing_of_customers_is_told(look: Look) -> None:
