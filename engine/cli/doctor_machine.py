@@ -20,7 +20,8 @@ from engine.cli.findings import Finding, fault, ok, warning
 from engine.config import Config, ConfigError
 from engine.delivery.slots import CONNECTIONS_MAX
 from engine.http_server import HttpSettings
-from engine.shaping.loading import load_book
+from engine.shaping.lint import idle_routes
+from engine.shaping.loading import load_book, placed_routes
 
 # adjtimex(2): what it returns while nothing keeps the clock right.
 TIME_ERROR: Final = 5
@@ -43,6 +44,16 @@ def check_configuration(config: Config) -> Finding:
         return fault(name, str(error), "Correct that file; `eilpost shaping lint` checks it.")
     source = config.loaded_from or "no file, the defaults"
     return ok(name, f"{source}; {len(book.rules)} rules, {len(book.reactions)} reactions")
+
+
+def check_routes(config: Config) -> Finding:
+    """Say whether each route can be taken by some mail."""
+    name = "routes"
+    idle = idle_routes(placed_routes(config))
+    if not idle:
+        return ok(name, f"{len(config.routes)}, and each can be taken" if config.routes else "none")
+    advice = "The first match wins: put the narrower route first, or take out what is not needed."
+    return warning(name, "; ".join(map(str, idle)), advice)
 
 
 def check_data_dir(path: Path) -> Finding:

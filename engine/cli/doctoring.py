@@ -36,6 +36,7 @@ def examine(domains: Iterable[str], probe: str | None) -> list[Finding]:
     lock = config.data_dir / "spool" / "lock" if is_running else None
     return [
         machine.check_configuration(config),
+        machine.check_routes(config),
         machine.check_data_dir(config.data_dir),
         machine.check_disk(config.data_dir, spool_settings(config).disk_free_bytes_min),
         machine.check_port(config, is_running=is_running),

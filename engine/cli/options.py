@@ -41,7 +41,9 @@ def load() -> "Config":
     try:
         return load_config(click.get_current_context().meta.get(_FILE))
     except ConfigError as error:
-        raise click.ClickException(str(error)) from error
+        from engine.shaping.loading import located
+
+        raise click.ClickException(str(located(error))) from error
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from engine.cli.printing import printable
 from engine.compose import Engine, serve
 from engine.config import Config, ConfigError
 from engine.http_server import HttpSetupError
+from engine.shaping.lint import idle_routes
+from engine.shaping.loading import placed_routes
 from engine.spool.interface import SpoolError
 
 # The committer's thread competes with the loop for the interpreter. At the default of 5 ms a busy
@@ -34,6 +36,8 @@ log: Final = logging.getLogger("eilpost.shaping")
 def run(config: Config) -> None:
     """Run until a signal ends it; what stands in the way of a start ends the program with 1."""
     _prepare_process()
+    for finding in idle_routes(placed_routes(config)):
+        logging.getLogger("eilpost.config").warning("%s", finding)
     with failures(ConfigError, HttpSetupError, SpoolError, OSError):
         trio.run(_serve, config)
 

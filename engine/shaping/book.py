@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from engine.config import DestinationLimits, Reaction, Rule, TlsPolicy
+from engine.config import DestinationLimits, Reaction, Route, Rule, TlsPolicy
 from engine.config_values import DomainPattern, NamePattern, Rate
 from engine.shaping.places import Place
 
@@ -33,6 +33,12 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class PlacedRule:
     rule: Rule
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRoute:
+    route: Route
     place: Place
 
 

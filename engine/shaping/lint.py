@@ -1,5 +1,7 @@
 """What is wrong with rules that can be read: reactions that never fire, rules that never hold.
 
+Likewise routes that are never taken.
+
 Each reaction proves with its sample that it can fire: its own expression finds the sample, and no
 reaction before it takes the sample away. Pure; the files have been read.
 """
@@ -9,16 +11,19 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from engine.config import Reaction, Rule
+from engine.config_values import DomainPattern
 from engine.shaping.book import (
     FIELDS,
     SELECTORS,
     PlacedReaction,
+    PlacedRoute,
     PlacedRule,
     RuleBook,
     covers,
     scope_of,
 )
 from engine.shaping.places import Place
+from protocols.addresses import AddressFault, normalise_domain
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,6 +37,24 @@ class Finding:
         return f"{self.place}: {self.text}"
 
 
+def idle_routes(routes: Sequence[PlacedRoute]) -> list[Finding]:
+    """Return which routes no mail can ever take, by file and line."""
+    found: list[Finding] = []
+    for number, placed in enumerate(routes):
+        domain = placed.route.domain
+        fault = _no_address_fault(domain)
+        shadow = next((each for each in routes[:number] if each.route.domain.covers(domain)), None)
+        if fault is not None:
+            found.append(Finding(placed.place, f"no mail takes the route {domain}: {fault}"))
+        elif shadow is not None:
+            text = (
+                f"no mail takes the route {domain}: the route {shadow.route.domain} in line "
+                f"{shadow.place.line} comes first and has all of it"
+            )
+            found.append(Finding(placed.place, text))
+    return found
+
+
 def findings(book: RuleBook) -> list[Finding]:
     """Return what is wrong, by file and line."""
     return sorted([*_of_rules(book.rules), *_of_reactions(book.reactions)])
@@ -42,6 +65,9 @@ def _of_rules(rules: Sequence[PlacedRule]) -> Iterator[Finding]:
         given = [name for name in FIELDS if getattr(placed.rule, name) is not None]
         if not given:
             yield Finding(placed.place, "the rule sets nothing")
+        destination = placed.rule.destination
+        if destination is not None and (fault := _no_address_fault(destination)):
+            yield Finding(placed.place, f"the rule never holds: {destination}: {fault}")
     for earlier, later in combinations(rules, 2):
         # Between files it is meant: one's own file changes what another one says.
         if earlier.place.file != later.place.file or not _is_same(earlier.rule, later.rule):
@@ -82,6 +108,14 @@ def _shadow(earlier: Sequence[PlacedReaction], reaction: Reaction) -> PlacedReac
         if covers(placed.reaction, reaction) and placed.reaction.reply.matches(reaction.sample):
             return placed
     return None
+
+
+def _no_address_fault(pattern: DomainPattern) -> str | None:
+    """Return why no address can have a domain that is meant; None if one can."""
+    if pattern.text == "*":
+        return None
+    domain = normalise_domain(pattern.text.replace("*", "a", 1))
+    return domain.text if isinstance(domain, AddressFault) else None
 
 
 def _is_same(one: Rule, other: Rule) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.config import Config, ConfigError, Reaction, Rule, load_config, read_shaping_file
-from engine.shaping.book import PlacedReaction, PlacedRule, RuleBook
+from engine.shaping.book import PlacedReaction, PlacedRoute, PlacedRule, RuleBook
 from engine.shaping.places import TomlPlaces
 
 SHIPPED: Final = Path(__file__).with_name("defaults.toml")
@@ -36,6 +36,15 @@ def reload_book(config: Config) -> RuleBook:
     return load_book(config if config.loaded_from is None else load_config(config.loaded_from))
 
 
+def placed_routes(config: Config) -> list[PlacedRoute]:
+    """Return the routes of a configuration, in their order, with their places."""
+    places = _places_of(config)
+    return [
+        PlacedRoute(route, places.table("route", number))
+        for number, route in enumerate(config.routes)
+    ]
+
+
 def read_placed(file: Path) -> tuple[list[PlacedRule], list[PlacedReaction]]:
     """Return the rules and reactions of one file with their places. Raises ConfigError."""
     try:
@@ -56,10 +65,14 @@ def located(error: ConfigError) -> ConfigError:
 
 
 def _placed_from(config: Config) -> tuple[list[PlacedRule], list[PlacedReaction]]:
+    return _placed(_places_of(config), config.rules, config.reactions)
+
+
+def _places_of(config: Config) -> TomlPlaces:
     file = config.loaded_from
     # A configuration that was put together in the program has rules without lines.
     text = _text(file) if file is not None else ""
-    return _placed(TomlPlaces(file or Path("configuration"), text), config.rules, config.reactions)
+    return TomlPlaces(file or Path("configuration"), text)
 
 
 def _placed(

@@ -12,7 +12,7 @@ import trustme
 
 from engine.cli import doctor_machine as machine
 from engine.cli.findings import Finding, Verdict
-from engine.config import Config, Http, ShapingTable
+from engine.config import Config, Http, ShapingTable, load_config
 from engine.config_values import ListenAddress
 from tests.spool.harness import Harness
 from tests.watch.looking import looking
@@ -113,6 +113,18 @@ def test_rules_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     found = machine.check_configuration(config)
     assert found.verdict is Verdict.FAULT
     assert f"{tmp_path / 'rules.toml'}:2" in found.found
+
+
+def test_routes_that_no_mail_takes_are_named_with_their_lines(tmp_path: Path) -> None:
+    file = tmp_path / "eilpost.toml"
+    assert machine.check_routes(Config()).found == "none"
+    file.write_text('[[route]]\ndomain = "*.test"\nnext_hop = "127.0.0.1:25"\n')
+    assert machine.check_routes(load_config(file)).verdict is Verdict.OK
+    with file.open("a") as more:
+        more.write('[[route]]\ndomain = "a.test"\nnext_hop = "127.0.0.1:26"\n')
+    found = machine.check_routes(load_config(file))
+    assert found.verdict is Verdict.WARNING
+    assert found.found.startswith(f"{file}:4: no mail takes the route a.test: the route *.test")
 
 
 async def test_the_port_of_a_running_engine_is_asked_also_over_tls(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from engine.config import Config, ConfigError, ShapingTable, load_config
 from engine.config_values import DomainPattern, NamePattern, Rate, ReplyPattern, Step
 from engine.shaping.book import RuleBook, Way, first_reaction, flow_rates
-from engine.shaping.lint import findings
-from engine.shaping.loading import SHIPPED, load_book, read_placed, reload_book
+from engine.shaping.lint import findings, idle_routes
+from engine.shaping.loading import SHIPPED, load_book, placed_routes, read_placed, reload_book
 
 MX = ("mx1.big.example", "mx2.big.example")
 
@@ -328,3 +328,41 @@ def test_which_pattern_covers_which() -> None:
     assert not whole.covers(below)
     assert not below.covers(star)
     assert not below.covers(DomainPattern.parse("a.test"))
+
+
+@pytest.mark.parametrize(
+    ("domains", "said"),
+    [
+        (["a.test", "*.test", "*"], []),
+        (["*.test", "a.test"], [(2, "a.test", "the route *.test in line 1 comes first")]),
+        (["*.test", "*.a.test"], [(2, "*.a.test", "the route *.test in line 1 comes first")]),
+        (["*", "*.test"], [(2, "*.test", "the route * in line 1 comes first")]),
+        (["a.test", "a.test"], [(2, "a.test", "the route a.test in line 1 comes first")]),
+        (["*.a.test", "a.test", "*.test"], []),
+        (["10.0.0.1"], [(1, "10.0.0.1", "IP addresses are not accepted")]),
+        (["localhost", "*.localhost"], [(1, "localhost", "the domain has no dot")]),
+        (["a_b.test"], [(1, "a_b.test", "'_' is not allowed here")]),
+        (["*.xn--zzzzzz.test"], [(1, "*.xn--zzzzzz.test", "no valid part of a domain name")]),
+    ],
+)
+def test_routes_that_no_mail_can_take_are_found(
+    tmp_path: Path, domains: list[str], said: list[tuple[int, str, str]]
+) -> None:
+    file = tmp_path / "eilpost.toml"
+    file.write_text(
+        "".join(
+            f'[[route]]\nnext_hop = "127.0.0.1:25"\ndomain = "{domain}"\n' for domain in domains
+        )
+    )
+    found = idle_routes(placed_routes(load_config(file)))
+    assert [each.place.line for each in found] == [3 * number - 2 for number, _, _ in said]
+    for finding, (_, domain, why) in zip(found, said, strict=True):
+        assert finding.text.startswith(f"no mail takes the route {domain}: ")
+        assert why in finding.text
+
+
+def test_a_rule_for_a_domain_that_no_address_has_is_found(tmp_path: Path) -> None:
+    book = book_of(tmp_path, "", '[[rule]]\ndestination = "10.0.0.1"\nrate = "1/s"\n')
+    [finding] = findings(book)
+    assert finding.place.line == 1
+    assert "never holds: 10.0.0.1: the last part of the domain is a number" in finding.text
