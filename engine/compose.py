@@ -205,7 +205,7 @@ def http_settings(config: Config) -> HttpSettings:
         behind_proxy=config.http.behind_proxy,
         control_socket=config.control_socket,
         public_url=config.public_url,
-        contact="".join(character for character in config.contact if character.isprintable()),
+        contact=config.contact,
     )
 
 

@@ -14,7 +14,6 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
-from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 import msgspec
@@ -57,8 +56,13 @@ class ConfigError(Exception):
         self.steps = steps
 
 
-# RFC 5321 4.1.1.1: a domain or an address literal.
 _LABEL_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# Links in pages, and in the headers of mails, begin with it.
+PUBLIC_URL: Final = re.compile(
+    r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:/[a-z0-9._~/-]*)?", re.IGNORECASE
+)
+ONE_LINE: Final = "expected one line without spaces around it"
+# RFC 5321 4.1.1.1: a domain or an address literal.
 EHLO_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Za-z:.]+\]")
 
 
@@ -225,7 +229,10 @@ class ShapingTable(_Table, frozen=True, kw_only=True):
 class Support(_Table, frozen=True, kw_only=True):
     """`[support]`: whom to ask; shown on pages and in errors."""
 
-    contact: str = ""  # Empty: postmaster at the EHLO name, an address that RFC 5321 4.5.1 demands.
+    # It stands in a header of each error.
+    contact: Annotated[str, msgspec.Meta(max_length=200)] = (
+        ""  # Empty: postmaster at the EHLO name, an address that RFC 5321 4.5.1 demands.
+    )
 
 
 class StatusTable(_Table, frozen=True, kw_only=True):
@@ -426,11 +433,12 @@ def _first_contradiction(config: Config) -> str | None:
     for name, door in (("http", config.http), ("smtp", config.smtp)):
         if fault := _door_fault(door):
             return f"[{name}] {fault}"
-    url = urlsplit(config.http.public_url)
-    if config.http.public_url and (url.scheme not in ("http", "https") or not url.netloc):
+    if config.http.public_url and not PUBLIC_URL.fullmatch(config.http.public_url):
         return f'[http] public_url: expected "https://host", got {config.http.public_url!r}'
     if not EHLO_NAME.fullmatch(config.delivery.ehlo_name):
         return f"[delivery] ehlo_name: expected a host name, got {config.delivery.ehlo_name!r}"
+    if config.support.contact and not _is_on_one_line(config.support.contact):
+        return f"[support] contact: {ONE_LINE}, got {config.support.contact!r}"
     if fault := _status_fault(config):
         return f"[status] {fault}"
     names = [plan.name for plan in config.plans]
@@ -442,13 +450,17 @@ def _first_contradiction(config: Config) -> str | None:
 
 def _status_fault(config: Config) -> str | None:
     status = config.status
-    if not status.name.isprintable() or status.name != status.name.strip():
-        return f"name: expected one line without spaces around it, got {status.name!r}"
+    if not _is_on_one_line(status.name):
+        return f"name: {ONE_LINE}, got {status.name!r}"
     if status.sender and config.status_sender is None:
         return f"sender: expected an address like status@out.example, got {status.sender!r}"
     if status.time_zone != "UTC" and status.time_zone not in available_timezones():
         return f"time_zone: expected an IANA name like Europe/Berlin, got {status.time_zone!r}"
     return None
+
+
+def _is_on_one_line(text: str) -> bool:
+    return text.isprintable() and text == text.strip()
 
 
 def _door_fault(door: Http | Smtp) -> str | None:

@@ -130,6 +130,10 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
             "eilpost.toml: [http] listen: 0.0.0.0:80 is reachable from outside",
         ),
         (
+            '[support]\ncontact = "help@out.example\\r\\nX-Evil: 1"',
+            "eilpost.toml: [support] contact: expected one line without spaces around it",
+        ),
+        (
             '[http]\npublic_url = "mail.example"',
             'eilpost.toml: [http] public_url: expected "https://host"',
         ),
@@ -300,3 +304,31 @@ def test_networks_contain_addresses_of_their_family_only() -> None:
     assert "127.0.0.9" in Network.parse("127.0.0.0/8")
     assert "::1" in Network.parse("::1")
     assert "::1" not in Network.parse("127.0.0.0/8")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            r"http://out.example/\r\nX-Evil: 1",
+            r"http://out\u0000.example",
+            "http://out.example/a b",
+        ),
+        *("http://ann:secret@out.example", "http://out.example/?a=1", "http://out.example/#top"),
+        *("javascript:alert(1)", "https://", "http://öut.example", "http://out.example:port"),
+    ],
+)
+def test_a_public_url_is_one_that_may_stand_in_front_of_any_link(tmp_path: Path, url: str) -> None:
+    file = tmp_path / "eilpost.toml"
+    file.write_text(f'[http]\npublic_url = "{url}"\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"\[http\] public_url: expected"):
+        load_config(str(file))
+
+
+@pytest.mark.parametrize(
+    "url", ["https://out.example", "http://[::1]:8620", "https://out.example/mail/", "HTTP://X:1"]
+)
+def test_a_public_url_may_have_a_port_and_a_path(tmp_path: Path, url: str) -> None:
+    file = tmp_path / "eilpost.toml"
+    file.write_text(f'[http]\npublic_url = "{url}"\n', encoding="utf-8")
+    assert load_config(str(file)).public_url == url.rstrip("/")
