@@ -53,10 +53,12 @@ class TomlPlaces:
         if not steps:
             return Place(self._file, 1)
         name, _, number = steps[0].partition("[")
-        return self.key(name, int(number[:-1] or 0), steps[1] if len(steps) > 1 else "")
+        # Of a list of values the place is where it begins.
+        key = steps[1].partition("[")[0] if len(steps) > 1 else ""
+        return self.key(name, int(number[:-1] or 0), key)
 
     def _table_line(self, name: str, number: int) -> int:
-        header = re.compile(rf"\s*\[\[\s*[\"']?{re.escape(name)}[\"']?\s*\]\]")
+        header = re.compile(rf"\s*\[{{1,2}}\s*[\"']?{re.escape(name)}[\"']?\s*\]{{1,2}}")
         lines = [line for line, text in self._lines if header.match(text)]
         if number < len(lines):
             return lines[number]
