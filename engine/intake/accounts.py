@@ -16,7 +16,7 @@ import trio
 
 from engine.config import FREE_PLAN, Config
 from engine.spool import booking
-from engine.spool.interface import Quota, Spool, SpoolError
+from engine.spool.interface import Quota, Spool, SpoolError, SpoolSettings
 from protocols.records import Account, ApiKey
 
 # Names stand in filters, listings and on pages: short, on one line, and without edges that vanish.
@@ -27,6 +27,8 @@ API_KEY_OCTETS: Final = 16
 SECRET_OCTETS: Final = 20  # 160 bits
 # How long credentials are remembered; a change of an account or a key ends that at once.
 VERIFIED_S: Final = 30.0
+# How far ahead mail is booked.
+PAUSED_DAYS_MAX: Final = SpoolSettings().paused_max_ms // booking.DAY_MS
 VERIFIED_MAX: Final = 1_000  # Senders busy within that time; the oldest goes.
 
 
@@ -153,3 +155,16 @@ def quota_of(account: Account, config: Config) -> Quota:
     # A plan that was taken out of the configuration must not become a plan without limits.
     plan = config.plan(account.plan) or FREE_PLAN
     return Quota(plan.messages_per_day, plan.messages_per_month)
+
+
+def no_room_text(quota: Quota) -> str:
+    """Return what is said of mail that the quota has no room for."""
+    allowed = [
+        f"{count:,} messages a {period}"
+        for count, period in ((quota.per_day, "day"), (quota.per_month, "month"))
+        if count is not None
+    ]
+    return (
+        f"The quota of your plan ({', '.join(allowed)}) leaves no room for this mail within the "
+        f"longest pause of {PAUSED_DAYS_MAX} days."
+    )

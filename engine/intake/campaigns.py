@@ -10,12 +10,14 @@ list again the way on after any break.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Final, Literal
 
 import msgspec
 
 from engine.http_server import HttpError
+from engine.intake.accounts import no_room_text
 from engine.intake.address_check import (
     RecipientFault,
     SuggestionRow,
@@ -63,6 +65,7 @@ BATCH_OCTETS: Final = 1024 * 1024
 # Whoever has more faults than this has one cause for them, and finds it in these.
 FINDINGS_SHOWN_MAX: Final = 1_000
 RETRY_AFTER_S: Final = "60"
+RESUME_TEXT: Final = "What was taken stays; the same list once more takes in the rest."
 
 
 class MailboxBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -311,16 +314,24 @@ class ListIntake:
         return messages
 
     async def store(self, batch: list[NewMessage]) -> HttpError | None:
-        """Have a batch stored; return why it was not taken, None if it was."""
+        """Have a batch stored; return why it was not taken, None if it was.
+
+        Where the quota has no room for all of it, as many are taken as it has room for.
+        """
         try:
             if self._accounts_version != self._spool.accounts_version:
                 await self._look_again()
             if self._account.disabled:
                 return HttpError(403, "account_suspended", "This account is suspended.")
-            request = AcceptRequest(self._account, batch, self._quota_of(self._account))
-            [answer] = await self._spool.accept([request])
+            quota = self._quota_of(self._account)
+            [answer] = await self._spool.accept([AcceptRequest(self._account, batch, quota)])
         except SpoolError as error:
             return refusal_of(error)
+        if isinstance(answer, QuotaBeyondReach):
+            halves = _halves(batch)
+            if halves is None:
+                return HttpError(403, "quota", f"{no_room_text(quota)} {RESUME_TEXT}")
+            return await self.store(halves[0]) or await self.store(halves[1])
         if not isinstance(answer, Accepted):
             return refusal_of(answer)
         self._accepted += len(answer.envelopes)
@@ -362,6 +373,19 @@ class ListIntake:
         )
 
 
+def _halves(batch: list[NewMessage]) -> tuple[list[NewMessage], list[NewMessage]] | None:
+    """Cut a batch in two; None if it is for one recipient."""
+    if len(batch) > 1:
+        return batch[:1], batch[1:]
+    [message] = batch
+    people = message.recipients
+    middle = len(people) // 2
+    if middle == 0:
+        return None
+    first, second = replace(message, recipients=people[:middle]), people[middle:]
+    return [first], [replace(message, recipients=second)]
+
+
 def _missing_columns(faults: list[TemplateFault]) -> HttpError:
     text = "; ".join(map(str, faults[:10]))
     return HttpError(400, "missing_columns", f"The template needs more: {text}.", faults[0].part)
@@ -371,9 +395,6 @@ def refusal_of(error: SpoolError) -> HttpError:
     """Give a refusal of the spool its form."""
     if isinstance(error, CampaignEnded):
         return HttpError(409, "campaign_ended", f"No more recipients: {error}.", "campaign")
-    if isinstance(error, QuotaBeyondReach):
-        text = "The quota of your plan leaves no room for this mail within the longest pause."
-        return HttpError(403, "quota", text)
     code = "spool_full" if isinstance(error, SpoolFull) else "spool_failed"
     text = "The spool cannot take mail at the moment; try again later with the whole list."
     return HttpError(503, code, text, headers=(("retry-after", RETRY_AFTER_S),))

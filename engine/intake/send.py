@@ -11,7 +11,7 @@ identifiers of the first time, and nothing is stored twice.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
 from uuid import UUID
@@ -23,7 +23,7 @@ from engine.clock import Clock
 from engine.config import Config
 from engine.http_server import HttpError, Request, Response, Route
 from engine.intake import send_errors
-from engine.intake.accounts import quota_of
+from engine.intake.accounts import no_room_text, quota_of
 from engine.intake.send_build import BUILT_OCTETS_MAX, BatchBuilder, BuiltMessage
 from engine.intake.send_check import Draft, MessageChecker, merged
 from engine.intake.send_errors import SendError
@@ -33,7 +33,7 @@ from engine.spool.interface import (
     Accepted,
     AcceptedEnvelope,
     AcceptRequest,
-    QuotaBeyondReach,
+    Quota,
     Spool,
     SpoolError,
     SpoolFailed,
@@ -71,7 +71,7 @@ class SentMessage(msgspec.Struct, frozen=True):
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A request read, checked and built."""
+    """A request read, checked and built. Of what is refused later, errors take the place."""
 
     request_messages: list[SentMessage | list[SendError]]
     built: list[BuiltMessage]
@@ -126,12 +126,15 @@ class SendDoor:
                 prepared = await self._run_blocking(self._prepare, request.body, now_unix_ms)
         if isinstance(prepared, SendError):
             return self._error(prepared)
-        envelopes: list[AcceptedEnvelope] = []
+        envelopes: Mapping[int, AcceptedEnvelope] | None = None
         if prepared.built and not prepared.sandbox:
-            accepted = await self._accept(account, request, prepared)
+            quota = quota_of(account, self._config)
+            accepted = await self._accept(account, quota, request, prepared)
             if isinstance(accepted, SpoolError):
                 return self._refusal(accepted)
-            envelopes = list(accepted.envelopes)
+            envelopes = _by_place(accepted)
+            if accepted.refused:
+                _refuse(prepared, accepted.refused, quota)
         return self._answer(prepared, envelopes)
 
     async def _account(self, request: Request) -> Account:
@@ -182,16 +185,17 @@ class SendDoor:
         return Prepared(answers, built, request.sandbox_mode is True)
 
     async def _accept(
-        self, account: Account, request: Request, prepared: Prepared
+        self, account: Account, quota: Quota, request: Request, prepared: Prepared
     ) -> Accepted | SpoolError:
         window_ms = int(self._config.http.idempotency_window_s * 1000)
         key = request.header(b"idempotency-key")
         wanted = AcceptRequest(
             account=account,
             messages=[message for one in prepared.built for message in one.messages],
-            quota=quota_of(account, self._config),
+            quota=quota,
             digest=_digest(account, key, request.body) if key and window_ms else None,
             digest_lives_ms=window_ms,
+            one_by_one=True,
         )
         try:
             (accepted,) = await self._spool.accept([wanted])
@@ -199,24 +203,29 @@ class SendDoor:
             return error
         return accepted
 
-    def _answer(self, prepared: Prepared, envelopes: list[AcceptedEnvelope]) -> Response:
+    def _answer(
+        self, prepared: Prepared, envelopes: Mapping[int, AcceptedEnvelope] | None
+    ) -> Response:
         answers = [
             self._failure(one) if isinstance(one, list) else self._success(one, envelopes)
             for one in prepared.request_messages
         ]
         failed = any(isinstance(one, list) for one in prepared.request_messages)
-        paused = [one.due_unix_ms for one in envelopes if one.status is Status.PAUSED]
+        accepted = envelopes.values() if envelopes else ()
+        paused = [one.due_unix_ms for one in accepted if one.status is Status.PAUSED]
         headers = [("X-MJ-Request-Guid", self._identifier())]
         if paused:
             # Clients take held mail for sent, as the API has no word for it; here it can be seen.
             headers.append(("X-Eilpost-Paused", str(len(paused))))
         return Response.json({"Messages": answers}, 400 if failed else 200, headers)
 
-    def _success(self, one: SentMessage, envelopes: list[AcceptedEnvelope]) -> dict[str, object]:
+    def _success(
+        self, one: SentMessage, envelopes: Mapping[int, AcceptedEnvelope] | None
+    ) -> dict[str, object]:
         draft = one.draft
         recipients = [mailbox.address.as_given for mailbox in (*draft.to, *draft.cc, *draft.bcc)]
         out = [
-            self._recipient(address, envelopes[place] if envelopes else None)
+            self._recipient(address, None if envelopes is None else envelopes[place])
             for address, place in zip(recipients, one.places, strict=True)
         ]
         cc, bcc = len(draft.to), len(draft.to) + len(draft.cc)
@@ -252,9 +261,6 @@ class SendDoor:
 
     def _refusal(self, error: SpoolError) -> Response:
         """Answer for a spool that did not take the mail, or that no longer knows whether it did."""
-        if isinstance(error, QuotaBeyondReach):
-            text = "The quota of your plan leaves no room for this mail within the longest pause."
-            return self._error(SendError("quota-0001", text, status_code=403))
         if isinstance(error, SpoolFailed):
             text = (
                 "The server has to stop, and whether this mail was accepted is not known. Repeat "
@@ -287,6 +293,23 @@ class SendDoor:
 
     def _identifier(self) -> str:
         return str(UUID(bytes=self._random_octets(16), version=4))
+
+
+def _by_place(accepted: Accepted) -> dict[int, AcceptedEnvelope]:
+    """Return the envelopes by their places among all recipients of the request."""
+    places = range(len(accepted.envelopes) + len(accepted.refused))
+    refused = frozenset(accepted.refused)
+    taken = (place for place in places if place not in refused)
+    return dict(zip(taken, accepted.envelopes, strict=True))
+
+
+def _refuse(prepared: Prepared, refused: Sequence[int], quota: Quota) -> None:
+    """Let the messages that the quota has no room for be answered so; each is refused whole."""
+    places = frozenset(refused)
+    for number, one in enumerate(prepared.request_messages):
+        if isinstance(one, SentMessage) and not places.isdisjoint(one.places):
+            error = SendError("quota-0001", no_room_text(quota), status_code=403)
+            prepared.request_messages[number] = [error]
 
 
 def _digest(account: Account, key: str, body: bytes) -> bytes:

@@ -69,13 +69,25 @@ class BatchBuilder:
         for place, number in enumerate(number for _, numbers in groups for number in numbers):
             places[number] = place
         messages = [
-            self._message(draft, built.octets, needs_utf8, [recipients[n] for n in numbers])
-            for needs_utf8, numbers in groups
+            self._message(
+                draft,
+                built.octets,
+                [recipients[n] for n in numbers],
+                needs_utf8=needs_utf8,
+                with_last=place > 0,
+            )
+            for place, (needs_utf8, numbers) in enumerate(groups)
         ]
         return BuiltMessage(messages, places)
 
     def _message(
-        self, draft: Draft, octets: bytes, needs_utf8: bool, recipients: list[Mailbox]
+        self,
+        draft: Draft,
+        octets: bytes,
+        recipients: list[Mailbox],
+        *,
+        needs_utf8: bool,
+        with_last: bool,
     ) -> NewMessage:
         random_octets = self._random_octets(16 * len(recipients))
         return NewMessage(
@@ -101,6 +113,7 @@ class BatchBuilder:
                 has_html=bool(draft.html),
                 attachments=len(draft.attachments) + len(draft.inline),
             ),
+            with_last=with_last,
         )
 
 

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from engine.spool.interface import Quota, QuotaBeyondReach, SpoolError
 
 DAY_ZERO = date(1970, 1, 1)
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def book(
         if release_unix_ms > now_unix_ms + paused_max_ms:
             raise QuotaBeyondReach(
                 f"{left} of {count} messages do not fit into the plan's quota"
-                f" within {paused_max_ms // 86_400_000} days"
+                f" within {paused_max_ms // DAY_MS} days"
             )
         room = left
         if quota.per_day is not None:

@@ -5,9 +5,10 @@ get. Everything that can refuse comes before the first change.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
-from engine.spool import booking, fair_turns, stamps, transitions
+from engine.spool import booking, fair_turns, one_by_one, stamps, transitions
 from engine.spool.interface import (
     Accepted,
     AcceptedEnvelope,
@@ -23,12 +24,15 @@ from engine.spool.lmdb_suppressions import Suppressed
 from protocols.records import (
     DamagedRecord,
     EnvelopeFixed,
+    Status,
     Suppression,
     pack_record,
     suppressed_address,
     unpack_record,
 )
 
+# What stands in an answer where an envelope would: its place was refused.
+REFUSED: Final = (0, b"", Status.BLOCKED, 0)
 # What an envelope takes beside its content: its record, its event and its rows.
 ENVELOPE_OCTETS: Final = 1000
 
@@ -36,32 +40,35 @@ ENVELOPE_OCTETS: Final = 1000
 def accept(changes: Changes, request: AcceptRequest, settings: SpoolSettings) -> Accepted:
     """Take a request in and return its answer. Raises SpoolError if it is refused."""
     now_unix_ms, account = changes.now_unix_ms, request.account
+    first: Accepted | None = None
     if request.digest is not None:
         first = _first_answer(changes, account.account_id, request.digest)
-        if first is not None:
+        if first is not None and not first.refused:
             return first
     listed = Listed(changes, request)
-    repeats = frozenset(listed.repeats)
-    count = sum(len(message.recipients) for message in request.messages)
+    passed = one_by_one.places_taken(request, first).union(listed.repeats)
     suppressions = _suppressions(changes, request)
-    bookings = booking.book(
-        count - len(repeats.union(suppressions)),
+    book = partial(
+        booking.book,
         quota=request.quota,
         zone=booking.zone_of(account.time_zone),
         now_unix_ms=now_unix_ms,
         booked_on=lambda day: changes.usage_of(account.account_id, day),
         paused_max_ms=settings.paused_max_ms,
     )
-    for each in bookings:
-        changes.use(account.account_id, each.day, each.count)
+    bookings, refused = one_by_one.book_request(
+        *(request, suppressions, passed, book),
+        use=lambda each: changes.use(account.account_id, each.day, each.count),
+    )
+    passed = passed.union(refused)
     places = (each for each in bookings for _ in range(each.count))
-    envelopes: list[AcceptedEnvelope] = []
+    made: dict[int, AcceptedEnvelope] = {}
     before = 0
     for message in request.messages:
         people = [*enumerate(message.recipients, before)]
         before += len(people)
-        if repeats:
-            people = [each for each in people if each[0] not in repeats]
+        if passed:
+            people = [each for each in people if each[0] not in passed]
         for number, fixed in _new_envelopes(changes, request, message, people, listed):
             place = changes.next_place()
             suppression = suppressions.get(number) if suppressions else None
@@ -77,13 +84,14 @@ def accept(changes: Changes, request: AcceptRequest, settings: SpoolSettings) ->
             else:
                 state = transitions.suppressed_state(suppression, now_unix_ms, place.seq)
             changes.add_envelope(fixed, state, transitions.accepted_event(fixed, state, place))
-            envelopes.append(
-                AcceptedEnvelope(fixed.envelope_id, fixed.uuid, state.status, state.due_unix_ms)
+            made[number] = AcceptedEnvelope(
+                fixed.envelope_id, fixed.uuid, state.status, state.due_unix_ms
             )
-    if request.digest is not None and request.digest_lives_ms > 0:
-        _keep_answer(changes, request, request.digest, envelopes)
+    answer = one_by_one.answer_of(request, first, made, listed.repeats, refused)
+    if made and request.digest is not None and request.digest_lives_ms > 0:
+        _keep_answer(changes, request, request.digest, answer)
     listed.flush()
-    return Accepted(envelopes, repeats=tuple(listed.repeats))
+    return answer
 
 
 def octets_of(request: AcceptRequest) -> int:
@@ -193,15 +201,19 @@ def _first_answer(changes: Changes, account_id: int, digest: bytes) -> Accepted 
         return None
     if found.lives_until_unix_ms <= changes.now_unix_ms:
         return None
-    return Accepted([AcceptedEnvelope(*each) for each in found.envelopes], repeated=True)
-
-
-def _keep_answer(
-    changes: Changes, request: AcceptRequest, digest: bytes, envelopes: list[AcceptedEnvelope]
-) -> None:
-    answer = StoredRequest(
-        changes.now_unix_ms + request.digest_lives_ms,
-        [(each.envelope_id, each.uuid, each.status, each.due_unix_ms) for each in envelopes],
+    return Accepted(
+        [AcceptedEnvelope(*each) for each in found.envelopes if each != REFUSED],
+        repeated=True,
+        refused=tuple(place for place, each in enumerate(found.envelopes) if each == REFUSED),
     )
+
+
+def _keep_answer(changes: Changes, request: AcceptRequest, digest: bytes, answer: Accepted) -> None:
+    rows = [
+        (each.envelope_id, each.uuid, each.status, each.due_unix_ms) for each in answer.envelopes
+    ]
+    for place in answer.refused:
+        rows.insert(place, REFUSED)
+    stored = StoredRequest(changes.now_unix_ms + request.digest_lives_ms, rows)
     key = _request_key(request.account.account_id, digest)
-    changes.put("request", key, pack_record(answer))
+    changes.put("request", key, pack_record(stored))

@@ -8,6 +8,7 @@ await. What outlives a crash is `MemoryData`; claims, listeners and the clock's 
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import trio
@@ -19,6 +20,7 @@ from engine.spool import (
     booking,
     fair_turns,
     invariants,
+    one_by_one,
     queue_place,
     suppressing,
     transitions,
@@ -123,59 +125,60 @@ class MemorySpool(
     def _accept_one(self, commit: Commit, request: AcceptRequest) -> Accepted | SpoolError:
         data, now_unix_ms = self._data, commit.now_unix_ms
         account_id = request.account.account_id
+        first: Accepted | None = None
         if request.digest is not None:
             lives_until, first = data.requests.get((account_id, request.digest), (0, None))
-            if first is not None and lives_until > now_unix_ms:
+            first = first if lives_until > now_unix_ms else None
+            if first is not None and not first.refused:
                 return replace(first, repeated=True)
+        usage = data.usage
+
+        def use(booked: booking.Booking) -> None:
+            usage[account_id, booked.day] = usage.get((account_id, booked.day), 0) + booked.count
+
         try:
             repeats, campaigns = commit.listed(request)
-            suppressions = self._suppressions(request, repeats, now_unix_ms)
-            bookings = booking.book(
-                sum(suppression is None for suppression in suppressions),
+            passed = one_by_one.places_taken(request, first).union(repeats)
+            suppressions = self._suppressions(request, now_unix_ms)
+            book = partial(
+                booking.book,
                 quota=request.quota,
                 zone=booking.zone_of(request.account.time_zone),
                 now_unix_ms=now_unix_ms,
-                booked_on=lambda day: data.usage.get((account_id, day), 0),
+                booked_on=lambda day: usage.get((account_id, day), 0),
                 paused_max_ms=self._settings.paused_max_ms,
             )
+            bookings, refused = one_by_one.book_request(request, suppressions, passed, book, use)
         except SpoolError as refusal:
             return refusal
-        for each in bookings:
-            data.usage[account_id, each.day] = (
-                data.usage.get((account_id, each.day), 0) + each.count
-            )
         data.campaigns.update(campaigns)
         places = (each for each in bookings for _ in range(each.count))
-        accepted = Accepted(
-            [
-                commit.accept_envelope(fixed, next(places), self._settings.max_age_ms)
-                if suppression is None
-                else commit.block(fixed, suppression)
-                for fixed, suppression in zip(
-                    commit.new_envelopes(request, repeats), suppressions, strict=True
-                )
-            ],
-            repeats=tuple(repeats),
-        )
-        if request.digest is not None and request.digest_lives_ms > 0:
+        passed = passed.union(refused)
+        left = [place for place in one_by_one.places_of(request) if place not in passed]
+        made = {
+            place: commit.block(fixed, suppressions[place])
+            if place in suppressions
+            else commit.accept_envelope(fixed, next(places), self._settings.max_age_ms)
+            for place, fixed in zip(left, commit.new_envelopes(request, passed), strict=True)
+        }
+        accepted = one_by_one.answer_of(request, first, made, repeats, refused)
+        if made and request.digest is not None and request.digest_lives_ms > 0:
             lives_until = now_unix_ms + request.digest_lives_ms
             data.requests[account_id, request.digest] = (lives_until, accepted)
         return accepted
 
-    def _suppressions(
-        self, request: AcceptRequest, repeats: Collection[int], now_unix_ms: int
-    ) -> list[Suppression | None]:
-        """Return what suppresses each recipient that gets an envelope."""
+    def _suppressions(self, request: AcceptRequest, now_unix_ms: int) -> dict[int, Suppression]:
+        """Return what suppresses the recipients of a request, by their place."""
         recipients = [each for message in request.messages for each in message.recipients]
-        return [
-            self._data.suppression(
+        found = {
+            place: self._data.suppression(
                 request.account.account_id,
                 suppressed_address(each.recipient, each.destination),
                 now_unix_ms,
             )
-            for number, each in enumerate(recipients)
-            if number not in repeats
-        ]
+            for place, each in enumerate(recipients)
+        }
+        return {place: each for place, each in found.items() if each is not None}
 
     async def settle(
         self, results: Sequence[AttemptResult], decisions: Sequence[Decision] = ()

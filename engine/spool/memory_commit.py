@@ -49,9 +49,9 @@ class Commit:
         self.due_destinations: dict[str, None] = {}  # in order, as everything a run does
 
     def new_envelopes(
-        self, request: AcceptRequest, repeats: Collection[int]
+        self, request: AcceptRequest, passed: Collection[int]
     ) -> Iterable[EnvelopeFixed]:
-        """Store the contents of a request and return its envelopes to be: none for `repeats`."""
+        """Store the contents of a request and return its envelopes to be: none for `passed`."""
         data, account = self.data, request.account
         first = 0
         for message in request.messages:
@@ -60,7 +60,7 @@ class Commit:
             people = [
                 each
                 for number, each in enumerate(message.recipients, first)
-                if number not in repeats
+                if number not in passed
             ]
             first += len(message.recipients)
             if not people:

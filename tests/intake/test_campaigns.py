@@ -269,9 +269,13 @@ async def test_a_quota_without_room_ends_the_list_with_what_was_taken(door: Any)
     async with door(config, plan="tiny") as opened:
         await create(opened)
         answer = await fill(opened, body)
-        assert len(await opened.envelopes()) == 500
+        again = await fill(opened, body)
+        # Ten on each of so many days: today, and those within the longest pause.
+        assert len(await opened.envelopes()) == 610
     assert (answer.status, answer.json["error"]["code"]) == (403, "quota")
-    said(answer, accepted=500, paused=490)
+    assert "(10 messages a day) leaves no room" in answer.json["error"]["message"]
+    said(answer, accepted=610, paused=600)
+    said(again, repeated=610)
 
 
 class FullSpool:

@@ -23,7 +23,6 @@ from engine.intake.send import FILLS_IN, REQUEST_OCTETS_MAX, THREAD_OCTETS_MIN, 
 from engine.spool.interface import (
     Accepted,
     AcceptRequest,
-    QuotaBeyondReach,
     Spool,
     SpoolError,
     SpoolFailed,
@@ -389,7 +388,6 @@ class RefusingSpool:
     [
         (SpoolFull("disk"), 503, "spool-0001"),
         (SpoolFailed("commit"), 503, "spool-0002"),
-        (QuotaBeyondReach("60 days"), 403, "quota-0001"),
     ],
 )
 async def test_a_spool_that_refuses_is_told_to_the_client(

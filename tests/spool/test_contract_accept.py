@@ -17,11 +17,12 @@ from engine.spool.interface import (
     Quota,
     QuotaBeyondReach,
     Rest,
+    Spool,
     SpoolError,
     WindowPosition,
 )
 from engine.spool.stamps import envelope_id_min
-from protocols.records import DestinationRecord, Reason, Status
+from protocols.records import DestinationRecord, Reason, Status, Suppression
 from tests.spool import harness as h
 from tests.spool.harness import Harness
 
@@ -408,3 +409,45 @@ async def test_an_empty_call_changes_nothing(harness: Harness) -> None:
         await spool.settle([])
         assert spool.head() == 0
         assert await spool.next_wake_unix_ms() is None
+
+
+async def test_messages_that_are_taken_one_by_one_find_room_each_for_itself(
+    harness: Harness,
+) -> None:
+    quota = Quota(per_day=1)  # today and on sixty days
+    digest = b"0123456789abcdef"
+    messages = [
+        h.message(*(f"r{number}@d{size}.test" for number in range(size)))
+        for size in (50, 6, 6, 11, 1)
+    ]
+    # What is one with another is taken with it, or refused with it.
+    messages[2] = replace(messages[2], with_last=True)
+
+    async def asked(spool: Spool, allowed: Quota) -> Accepted:
+        request = h.request_of(account, *messages, quota=allowed, digest=digest)
+        [answer] = await spool.accept([replace(request, one_by_one=True)])
+        assert isinstance(answer, Accepted)
+        return answer
+
+    async with harness.open() as spool:
+        account = await h.make_account(spool)
+        listed = Suppression("r0@d1.test", h.START_UNIX_MS, 0, text="asked")
+        await spool.suppress(account.account_id, listed)
+        first = await asked(spool, quota)
+        assert first.refused == tuple(range(50, 62))
+        assert [each.status for each in first.envelopes] == [
+            Status.QUEUED,
+            *[Status.PAUSED] * 60,
+            Status.BLOCKED,
+        ]
+        again = await asked(spool, quota)
+        assert (again.envelopes, again.refused) == (first.envelopes, first.refused)
+        assert len(await h.all_envelopes(spool)) == 62
+        whole = await asked(spool, Quota())
+        assert whole.refused == ()
+        assert [*whole.envelopes[:50], *whole.envelopes[62:]] == first.envelopes
+        assert {each.status for each in whole.envelopes[50:62]} == {Status.QUEUED}
+        last = await asked(spool, Quota())
+        assert (last.repeated, last.envelopes) == (True, whole.envelopes)
+        assert len(await h.all_envelopes(spool)) == 74
+        assert await spool.check_invariants() == []
