@@ -34,6 +34,7 @@ from protocols.outcomes import (
 )
 from protocols.records import Reason
 from protocols.replies import Reply, ReplyParser
+from protocols.smtp_pipe import PIPELINE_DEPTH_MAX, InPipe
 from protocols.smtp_states import (
     CLIENT_TRANSITIONS,
     LEGAL_REPLIES,
@@ -45,10 +46,8 @@ from protocols.smtp_states import (
     Verdict,
 )
 from protocols.transactions import (
-    PIPELINE_DEPTH_MAX,
     Closed,
     EnvelopeOutcome,
-    InPipe,
     Result,
     SessionReady,
     StartTls,
@@ -451,15 +450,8 @@ class SmtpClient:
         if stage is Stage.STARTTLS:
             cause = msgspec.structs.replace(cause, reason=Reason.TLS)
         if pipe is not None:
-            outcome: Outcome = cause
-            if (
-                stage is Stage.MAIL
-                and cause.reason is Reason.CONNECTION
-                and self.transactions_completed
-            ):
-                # An idle connection timed out while our MAIL was on its way. What
-                # was delivered before shows that trying again is no endless loop.
-                outcome = Unattempted(cause.reply, cause.reason)
+            is_first = not self.transactions_completed
+            outcome = pipe.outcome_of_farewell(cause, stage, is_first=is_first)
             self._settle(pipe.unsettled(), outcome)
             self._pipe.remove(pipe)
             self.transactions_completed += 1
@@ -477,20 +469,13 @@ class SmtpClient:
         self._end(cause)
 
     def _end(self, cause: Deferred, *, octets_unsent: int = 0) -> None:
-        """Give every envelope in the pipe its outcome and close.
-
-        A content that may have arrived is `outcome_unknown`. The first
-        transaction of a session counts as attempted even if the server left
-        before its first reply, or a server that always does so would be tried
-        for ever; later ones have an attempt only once MAIL was answered.
-        """
+        """Give every envelope in the pipe its outcome and close."""
         for pipe in self._pipe:
-            outcome: Outcome = cause
-            if pipe.state is TransactionState.CONTENT:
-                if self._dot_left(octets_unsent):
-                    outcome = Deferred("4.4.2", cause.reply, Reason.OUTCOME_UNKNOWN, Stage.DOT)
-            elif not pipe.replied and self.transactions_completed:
-                outcome = Unattempted(cause.reply, cause.reason)
+            outcome = pipe.outcome_at_end(
+                cause,
+                is_first=not self.transactions_completed,
+                dot_may_be_there=self._dot_left(octets_unsent),
+            )
             self._settle(pipe.unsettled(), outcome)
             self.transactions_completed += 1
         self._pipe.clear()

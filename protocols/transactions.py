@@ -7,7 +7,7 @@ told that the server cannot take.
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -16,7 +16,6 @@ from protocols.capabilities import Capabilities
 from protocols.content import has_bare_line_ending
 from protocols.outcomes import Bounced, Deferred, Outcome, refused_locally
 from protocols.records import Reason
-from protocols.smtp_states import TRANSACTION_TRANSITIONS, TransactionEvent, TransactionState
 
 
 class TlsPolicy(Enum):
@@ -67,10 +66,6 @@ class Closed(msgspec.Struct, frozen=True):
 
 Result: TypeAlias = SessionReady | StartTls | EnvelopeOutcome | Closed
 
-# Two transactions can be under way: the one whose final dot is unanswered, and
-# the envelope behind it. One means no overlap, for servers that stumble.
-PIPELINE_DEPTH_MAX: Final = 2
-
 
 def refusal_known_beforehand(
     transaction: Transaction, capabilities: Capabilities
@@ -115,26 +110,3 @@ def recipients_fit_for_wire(transaction: Transaction) -> list[tuple[int, str]]:
     if sender and not commands.is_wire_address(sender, utf8=utf8):
         return []
     return [pair for pair in transaction.recipients if commands.is_wire_address(pair[1], utf8=utf8)]
-
-
-class InPipe:
-    """A transaction under way: `smtp_client`'s own bookkeeping, changed by it alone."""
-
-    __slots__ = ("accepted", "answered", "replied", "state", "transaction")
-
-    def __init__(self, transaction: Transaction) -> None:
-        self.transaction = transaction
-        self.state = TransactionState.ENVELOPE
-        self.accepted: list[int] = []  # envelopes whose RCPT got 2yz and that have no outcome
-        self.answered = 0  # RCPT replies counted
-        self.replied = False  # MAIL was answered: the attempt has begun
-
-    def step(self, event: TransactionEvent) -> None:
-        self.state = TRANSACTION_TRANSITIONS[self.state][event]
-
-    def unsettled(self) -> list[int]:
-        """Return the envelopes without an outcome."""
-        if self.state in (TransactionState.FAILED, TransactionState.DONE):
-            return []
-        rest = self.transaction.recipients[self.answered :]
-        return [*self.accepted, *(envelope_id for envelope_id, _ in rest)]

@@ -28,9 +28,9 @@ from protocols.capabilities import Capabilities
 from protocols.outcomes import Deferred, Delivered, lost
 from protocols.records import Reason
 from protocols.smtp_client import SmtpClient
+from protocols.smtp_pipe import PIPELINE_DEPTH_MAX
 from protocols.smtp_states import Stage
 from protocols.transactions import (
-    PIPELINE_DEPTH_MAX,
     Closed,
     EnvelopeOutcome,
     Result,
