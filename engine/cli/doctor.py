@@ -6,19 +6,7 @@ import click
 
 from engine.cli.control import EngineRefused, EngineStopped
 from engine.cli.findings import has_fault, print_findings
-from engine.cli.options import config_option, failures, json_option
-
-
-def _a_domain(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
-    from protocols.addresses import AddressFault, normalise_domain
-
-    domains = []
-    for value in values:
-        domain = normalise_domain(value)
-        if isinstance(domain, AddressFault):
-            raise click.BadParameter(f"{value}: {domain.text}")
-        domains.append(domain)
-    return domains
+from engine.cli.options import config_option, domains_given, failures, json_option
 
 
 @click.command
@@ -26,7 +14,7 @@ def _a_domain(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     "--domain",
     "domains",
     multiple=True,
-    callback=_a_domain,
+    callback=domains_given,
     metavar="DOMAIN",
     help="Look for the SPF and DMARC records of this sender domain, too; may be repeated.",
 )

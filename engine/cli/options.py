@@ -46,6 +46,21 @@ def load() -> "Config":
         raise click.ClickException(str(located(error))) from error
 
 
+def a_domain(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Read a mail domain as lower-case A-labels; what is none is wrong usage."""
+    from protocols.addresses import AddressFault, normalise_domain
+
+    domain = normalise_domain(value)
+    if isinstance(domain, AddressFault):
+        raise click.BadParameter(f"{value}: {domain.text}")
+    return domain
+
+
+def domains_given(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
+    """Likewise several."""
+    return [a_domain(ctx, param, value) for value in values]
+
+
 @contextmanager
 def failures(*expected: type[Exception]) -> Iterator[None]:
     """Turn the expected exceptions into their text on stderr and exit status 1.

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.control import EngineRefused, EngineStopped, running_engine
-from engine.cli.options import config_option, failures, json_option, load
+from engine.cli.options import a_domain, config_option, failures, json_option, load
 from engine.cli.printing import print_columns, print_json, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from engine.config import Config
     from engine.shaping.book import PlacedRule
 
 # What `show` prints, and what it calls it.
@@ -34,9 +33,10 @@ def command() -> None:
 
 
 @command.command
-@click.argument("domain")
+@click.argument("domain", callback=a_domain)
 @click.option(
-    "--site", help="Its MX hosts, with commas; default: as the running engine knows them."
+    "--site",
+    help="Its MX hosts, with commas; default: as the running engine knows them, or the DNS.",
 )
 @click.option("--account", help="Also what holds for the mail of this account.")
 @click.option("--campaign", help="Also what holds for this campaign; needs --account.")
@@ -47,19 +47,21 @@ def show(
 ) -> None:
     """Print each value that holds for mail to DOMAIN, and the file and line that it came from.
 
-    Without --account the rules about single accounts and campaigns are all listed.
+    Without --account the rules about single accounts and campaigns are all listed. Rules about
+    sites are matched with the MX hosts of DOMAIN, which are looked up if nobody knows them yet.
     """
     if campaign is not None and account is None:
         raise click.UsageError("--campaign needs --account: it is one account's")
     config = load()
+    from engine.cli.shaping_site import find_site
     from engine.config import ConfigError
     from engine.shaping.book import Way
     from engine.shaping.loading import load_book
 
-    hosts = _hosts(config, domain, site)
-    with failures(ConfigError):
+    with failures(ConfigError, EngineRefused):
         book = load_book(config)
-    way = Way(domain.lower(), hosts, config.delivery.ehlo_name.lower())
+        found_site = find_site(config, domain, site)
+    way = Way(domain, found_site.hosts, config.delivery.ehlo_name.lower())
     effective = book.effective(way)
     rows = []
     for name in SHOWN:
@@ -72,9 +74,16 @@ def show(
         rows.append({"setting": "reaction", "value": then, "from": str(placed.place)})
     if as_json:
         for row in rows:
-            print_json(row)
+            print_json({**row, "hosts": way.hosts, "based_on": found_site.based_on})
         return
-    click.echo(f"{domain} at {', '.join(hosts) or 'a site that is not known'}")
+    if found_site.hosts:
+        told = f"{domain} at {', '.join(found_site.hosts)} ({found_site.based_on})"
+    else:
+        told = (
+            f"{domain} at a site that is not known ({found_site.based_on}): rules about sites are "
+            "left out; --site HOST shows them"
+        )
+    click.echo(printable(told))
     print_columns(
         ("setting", "value", "from"),
         (
@@ -200,22 +209,6 @@ def _overrule(word: str, body: dict[str, object]) -> dict[str, Any]:
     told = f"{step['site']}: {step['cause']}; was {step['before']}; now {step['after']}"
     click.echo(printable(told))
     return step
-
-
-def _hosts(config: "Config", domain: str, site: str | None) -> tuple[str, ...]:
-    """Return the site's hosts: as given, as a route says, or as the running engine knows them."""
-    if site is not None:
-        return tuple(host.strip().lower() for host in site.split(",") if host.strip())
-    hop = config.next_hop(domain.lower())
-    if hop is not None:
-        return (hop.host,)
-    try:
-        with failures(EngineRefused), running_engine(config.control_socket) as control:
-            answer = control.get("/v1/destinations", destination=domain.lower())
-    except EngineStopped:
-        return ()
-    known = [row["site"] for row in answer["destinations"] if row["destination"] == domain.lower()]
-    return tuple(known[0].split(",")) if known and known[0] else ()
 
 
 def _flow_rows(

@@ -11,6 +11,7 @@ from engine.config_values import DomainPattern, NamePattern, Rate, ReplyPattern,
 from engine.shaping.book import RuleBook, Way, first_reaction, flow_rates
 from engine.shaping.lint import findings, idle_routes
 from engine.shaping.loading import SHIPPED, load_book, placed_routes, read_placed, reload_book
+from engine.shaping.receivers import known_domains, usual_host
 
 MX = ("mx1.big.example", "mx2.big.example")
 
@@ -359,6 +360,26 @@ def test_routes_that_no_mail_can_take_are_found(
     for finding, (_, domain, why) in zip(found, said, strict=True):
         assert finding.text.startswith(f"no mail takes the route {domain}: ")
         assert why in finding.text
+
+
+def test_of_each_receiver_that_ships_with_rules_a_host_is_known() -> None:
+    book = load_book(Config())
+    used: set[int] = set()
+    for domain in known_domains():
+        host = usual_host(domain)
+        assert host is not None
+        matching = [
+            placed.place.line
+            for placed in book.rules
+            if placed.rule.site is not None and placed.rule.site.matches(host)
+        ]
+        assert matching, f"{domain}: no rule is about {host}"
+        used.update(matching)
+    # What companies have there is theirs; nobody knows them by name.
+    companies = {"*.mail.protection.outlook.com", "*.mx.microsoft", "*.googlemail.com"}
+    unused = {str(each.rule.site) for each in book.rules if each.place.line not in used}
+    assert unused <= companies
+    assert usual_host("example.com") is None
 
 
 def test_a_rule_for_a_domain_that_no_address_has_is_found(tmp_path: Path) -> None:
