@@ -1,7 +1,8 @@
 """A body of any length, read as its reader goes on: what is not asked for stays with the client.
 
-There is no limit on the whole and none on its time, but on the time without an octet: a list of a
-million people may come as slowly as the spool takes it in, and as its sender makes it.
+There is no limit on the whole and none on its time, but on the time without an octet, and on how
+far it may fall behind a slow pace: a list of a million people may come as slowly as the spool takes
+it in, and nearly as slowly as its sender makes it. What counts is the time that we wait for octets.
 """
 
 from typing import Final
@@ -33,6 +34,8 @@ class StreamedBody:
         self._services = services
         self._is_over = False
         self._fault: BodyFault | None = None
+        # How much longer it may take, if nothing more came: octets add to it.
+        self._patience_s = services.settings.stream_behind_s_max
 
     @property
     def is_broken(self) -> bool:
@@ -79,14 +82,26 @@ class StreamedBody:
             text = "The engine is stopping; go on when it is back."
             self._fault = BodyFault(503, "stopping", text, headers=(("retry-after", "5"),))
             return
-        with trio.move_on_after(services.settings.body_s) as scope:
+        settings = services.settings
+        began_s = trio.current_time()
+        with trio.move_on_after(min(settings.body_s, self._patience_s)) as scope:
             try:
                 if self._h11.they_are_waiting_for_100_continue:
                     await self._stream.send_all(self._h11.send(GO_ON) or b"")
-                self._h11.receive_data(bytes(await self._stream.receive_some(READ_BYTES)))
+                octets = bytes(await self._stream.receive_some(READ_BYTES))
+                self._h11.receive_data(octets)
+                gained_s = len(octets) / settings.stream_bytes_per_s_min
+                left_s = self._patience_s - (trio.current_time() - began_s) + gained_s
+                self._patience_s = min(left_s, settings.stream_behind_s_max)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._fault = BodyFault(400, "body_broken", "The connection broke in the body.")
         if scope.cancelled_caught:
             services.timeouts += 1
-            text = f"Nothing of the body came for {services.settings.body_s:g} seconds."
-            self._fault = BodyFault(408, "timeout", text)
+            code, text = "timeout", f"Nothing of the body came for {settings.body_s:g} seconds."
+            if self._patience_s < settings.body_s:
+                code = "too_slow"
+                text = (
+                    f"The body came with less than {settings.stream_bytes_per_s_min} octets a "
+                    "second for too long."
+                )
+            self._fault = BodyFault(408, code, text)

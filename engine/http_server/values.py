@@ -248,6 +248,10 @@ class HttpSettings:
     body_s: float = 15.0  # On top of the time that the minimum rate allows.
     write_s: float = 30.0
     rate_bytes_per_s_min: int = 2_000  # A tenth of a bad mobile line; a drip stays far below.
+    # A streamed body may be made as it is sent: some recipients a second are enough. Whoever falls
+    # behind that by this long only keeps one of few places.
+    stream_bytes_per_s_min: int = 200
+    stream_behind_s_max: float = 60.0
     stop_s: float = 10.0  # Requests in progress have this long to finish when the engine ends.
 
 

@@ -25,7 +25,7 @@ from engine.intake.campaign_views import (
     unknown_campaign,
     view_of,
 )
-from engine.intake.campaigns import CampaignBody, ListIntake, new_campaign
+from engine.intake.campaigns import RESUME_TEXT, CampaignBody, ListIntake, new_campaign
 from engine.intake.check_http import content_type_of
 from engine.spool.interface import NewMessage, Spool, SpoolError
 from protocols.address_suggestions import DomainTypos
@@ -194,7 +194,10 @@ class CampaignsDoor:
         )
         if fault is None:
             return Response.json(answer, status)
-        answer["error"] = {"code": fault.code, "message": fault.message, "where": fault.where}
+        message = (
+            f"{fault.message} {RESUME_TEXT}" if isinstance(fault, BodyFault) else fault.message
+        )
+        answer["error"] = {"code": fault.code, "message": message, "where": fault.where}
         return Response.json(answer, fault.status, fault.headers)
 
     async def _template(self, campaign: Campaign) -> Template:

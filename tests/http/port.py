@@ -49,12 +49,17 @@ async def echo(request: Request) -> Response:
 
 
 async def read_streamed(request: Request) -> Response:
-    """Read a body in its parts; tell how it ended and what was read until then."""
+    """Read a body in its parts; tell how it ended and what was read until then.
+
+    `?pause=` has so many seconds go by after each part.
+    """
     read = parts = 0
+    pause_s = float(dict(request.query).get("pause", 0))
     try:
         async for octets in request.body_parts():
             assert octets, "a part has at least one octet"
             read, parts = read + len(octets), parts + 1
+            await trio.sleep(pause_s)
     except BodyFault as fault:
         return Response.json({"read": read, "fault": fault.code}, fault.status)
     return Response.json({"read": read, "parts": parts})

@@ -159,16 +159,62 @@ async def test_a_body_that_stands_still_is_cut_off(autojump_clock: MockClock) ->
     assert HttpSettings().body_s <= after_s < HttpSettings().body_s + 5
 
 
-async def test_a_body_may_come_as_slowly_as_it_is_made(autojump_clock: MockClock) -> None:
+async def test_a_body_may_come_nearly_as_slowly_as_it_is_made(autojump_clock: MockClock) -> None:
+    settings = HttpSettings()
+    every_s = settings.body_s - 1
+    part = bytes(int(every_s * settings.stream_bytes_per_s_min))
     async with running_port() as port:
         stream = await port.connect()
         async with stream:
             await stream.send_all(CHUNKED)
-            for _ in range(60):
-                await trio.sleep(HttpSettings().body_s - 1)
-                await stream.send_all(chunk(b"a"))
+            for _ in range(600):
+                await trio.sleep(every_s)
+                await stream.send_all(chunk(part))
             await stream.send_all(b"0\r\n\r\n")
-            assert body_of(await read_response(stream))["read"] == 60
+            assert body_of(await read_response(stream))["read"] == 600 * len(part)
+
+
+@pytest.mark.parametrize("fast", [0, 10_000_000])
+async def test_a_drip_is_cut_off_however_much_came_before(
+    autojump_clock: MockClock, fast: int
+) -> None:
+    settings = HttpSettings()
+    answer = b""
+    async with running_port() as port:
+        stream = await port.connect()
+        async with stream:
+            await stream.send_all(CHUNKED + (chunk(bytes(fast)) if fast else b""))
+            began_s = trio.current_time()
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def drip() -> None:
+                    while True:
+                        await trio.sleep(settings.body_s - 1)
+                        await stream.send_all(chunk(b"a"))
+
+                answer = await read_response(stream)
+                after_s = trio.current_time() - began_s
+                nursery.cancel_scope.cancel()
+        assert port.server.statistics().timeouts == 1
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    told = body_of(answer)
+    assert told["fault"] == "too_slow"
+    assert fast < told["read"] < fast + 10
+    assert settings.stream_behind_s_max <= after_s < settings.stream_behind_s_max + 5
+
+
+async def test_time_that_the_reader_takes_is_not_the_senders(autojump_clock: MockClock) -> None:
+    settings = HttpSettings(stream_behind_s_max=2.0)
+    async with running_port(settings) as port:
+        stream = await port.connect()
+        async with stream:
+            await stream.send_all(CHUNKED.replace(b"/streamed", b"/streamed?pause=10"))
+            for _ in range(3):
+                await stream.send_all(chunk(b"abc"))
+                await trio.sleep(1)
+            await stream.send_all(b"0\r\n\r\n")
+            assert body_of(await read_response(stream))["read"] == 9
 
 
 async def test_a_stopping_port_answers_with_what_was_read() -> None:
