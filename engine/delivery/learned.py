@@ -106,8 +106,6 @@ def fallen(
     learned: Learned, now_unix_ms: int, *, flow_per_s: float, open_connections: int, reply: str
 ) -> Learned | None:
     """Return what a throttling reply leads to; None if it says nothing new."""
-    if learned.pinned_unix_ms or now_unix_ms - learned.rate_unix_ms < FALLS_APART_MS:
-        return None
     changed = scaled(learned, now_unix_ms, FALL_FACTOR, flow_per_s=flow_per_s, reply=reply)
     if changed is None:
         return None

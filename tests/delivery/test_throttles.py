@@ -13,11 +13,19 @@ from engine.config import Reaction, Rule, ShapingTable
 from engine.config_values import DomainPattern, Rate, ReplyPattern, Step
 from engine.delivery.service import Delivery
 from engine.delivery.shaping_http import ShapingDoor
+from engine.delivery.throttles import StepTaken, Throttles
 from engine.http_server import HttpError, Request
-from engine.rehearsal.behaviour import Action, Behaviour, Mischief, Stage
+from engine.rehearsal.behaviour import Action, Behaviour, Mischief
+from engine.rehearsal.behaviour import Stage as Moment
+from engine.shaping.book import Way as ShapedWay
+from engine.shaping.loading import load_book
+from protocols.outcomes import Bounced, Deferred, outcome_of
 from protocols.records import Status
+from protocols.replies import ReplyParser
+from protocols.smtp_states import Stage
 from tests.delivery.rates import assert_within
 from tests.delivery.world import World, config
+from tests.spool.harness import SettableClock
 
 MX = "mx.big.test"
 # More than there are places for actors. Ten thousand take five times as long and say the same.
@@ -135,7 +143,7 @@ async def test_a_throttling_receiver_is_heard_and_the_trail_says_so(
 
 
 @pytest.mark.parametrize(
-    "said", [(Mischief(Action.REPLY, Stage.RCPT, 450)), Mischief(Action.REPLY, Stage.RCPT, 550)]
+    "said", [(Mischief(Action.REPLY, Moment.RCPT, 450)), Mischief(Action.REPLY, Moment.RCPT, 550)]
 )
 async def test_what_is_no_throttle_teaches_nothing(
     said: Mischief, autojump_clock: MockClock
@@ -259,3 +267,37 @@ async def test_a_pinned_site_keeps_to_what_it_was_pinned_at(autojump_clock: Mock
         step = await asked(delivery, world, "unpin", site="a.test")
         assert (step["cause"], step["after"]) == ("unpin, as before the pin", "no limit")
         await world.settle_down(within_s=3)
+
+
+@pytest.mark.parametrize(
+    ("said", "stage", "teaches"),
+    [
+        ("451 4.7.1 Too many messages, slow down", Stage.RCPT, True),
+        ("421 4.7.28 rate limit", Stage.MAIL, True),
+        ("452 4.7.0 too many messages in this session", Stage.DOT, True),
+        # About one mailbox, which is full or gets too much from others, or one transaction.
+        ("450 4.2.1 The user is receiving mail at a rate that prevents more", Stage.RCPT, False),
+        ("452 4.2.2 over quota: too many messages in the mailbox", Stage.RCPT, False),
+        ("452 4.5.3 Too many recipients", Stage.RCPT, False),
+        # About connections, which each destination counts itself.
+        ("421 4.7.0 Too many connections", Stage.BANNER, False),
+        ("451 4.7.1 Greylisted, too many messages for a stranger", Stage.RCPT, False),
+        ("550 5.7.1 rate limit", Stage.RCPT, False),
+    ],
+)
+def test_which_replies_are_about_going_too_fast(said: str, stage: Stage, teaches: bool) -> None:
+    rules = load_book(msgspec.structs.replace(config(), shaping=ShapingTable(defaults=False)))
+    told: list[StepTaken | None] = []
+    throttles = Throttles(
+        SettableClock(), wake=lambda name: False, changed=lambda throttle, step: told.append(step)
+    )
+    [reply] = ReplyParser().receive(f"{said}\r\n".encode())
+    outcome = outcome_of(reply, stage=stage)
+    assert isinstance(outcome, Deferred | Bounced)
+    heard = throttles.heard(
+        throttles.site(MX),
+        rules.effective(ShapedWay("a.test", [MX], "out.example")),
+        outcome,
+        open_connections=4,
+    )
+    assert (heard, len(told)) == (teaches, int(teaches))
