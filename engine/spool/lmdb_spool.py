@@ -289,7 +289,11 @@ class LmdbSpool(
         return await self._shared_reads.do(lambda: read, finish)
 
     async def destination(self, name: str) -> DestinationRecord | None:
-        return await self._read(lmdb_reading.read_destination, name)
+        # Each actor begins with one. A hop for each had thousands stand before everybody's reads
+        # when an engine was started with many destinations due.
+        self.writer.check()
+        read = partial(lmdb_reading.read_destination, self._store, name)
+        return await self._shared_reads.do(lambda: read, lambda found: found)
 
     # The read side.
 

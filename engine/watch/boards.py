@@ -4,13 +4,14 @@ There is one board for each account that somebody watches, and one for operators
 one for each language.
 All of its watchers share it: it is looked up at most ten times a second, and so
 that a long list does not eat the engine, never for more than a twentieth of the time.
-A list of ten thousand is looked up in pieces, between which deliveries go on.
+A list of ten thousand is looked up in pieces, between which deliveries go on, and told in pieces:
+many clients take no message of more than a megabyte. What waits most comes first.
 A watcher is a version number; it is told what has changed since, once, however
 often it changed in between.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from heapq import nlargest
 from operator import attrgetter
@@ -39,11 +40,31 @@ QUIET_PERIOD_S: Final = 1.0
 PAGE: Final = 1_000
 # Rows that are looked at between two turns of other tasks: a millisecond or two.
 ROWS_AT_ONCE: Final = 64
+# A new board shows the fullest so many before it looks at the others: ten thousand take a second
+# where little else goes on, and several while an engine that has just been started tries them all.
+FIRST_ROWS: Final = 200
+# Some 300 kB.
+ROWS_PER_FRAME: Final = 500
 # A page holds so many with ease; `/v1/destinations` lists them all.
 DESTINATIONS_MAX: Final = 10_000
 
 Subject = Literal["destinations", "totals"]
 SUBJECTS: Final[tuple[Subject, ...]] = ("destinations", "totals")
+
+
+class _Frames:
+    """What a watcher is told, in pieces that are encoded when the first one has come to them."""
+
+    def __init__(self, pieces: Sequence[dict[str, Any]], encode: Callable[[Any], bytes]) -> None:
+        self._pieces = pieces
+        self._encode = encode
+        self._encoded: list[bytes] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        for place, piece in enumerate(self._pieces):
+            if place == len(self._encoded):
+                self._encoded.append(self._encode(piece))
+            yield self._encoded[place]
 
 
 class Board:
@@ -61,21 +82,23 @@ class Board:
         self._changed = trio.Event()
         self._totals: dict[str, int] = {}
         self._rows: dict[str, tuple[int, DestinationView]] = {}
-        self._frames: dict[tuple[int, bool], bytes] = {}
+        self._frames: dict[tuple[int, bool], _Frames] = {}
 
     async def wait_beyond(self, version: int) -> None:
         while self.version <= version:
             await self._changed.wait()
 
-    def frame_since(self, version: int, *, binary: bool) -> bytes:
-        """The websocket frame for a watcher that knows `version`; 0 gives the snapshot."""
+    def frames_since(self, version: int, *, binary: bool) -> Iterable[bytes]:
+        """The websocket frames for a watcher that knows `version`; 0 gives the snapshot."""
         key = (version, binary)
-        frame = self._frames.get(key)
-        if frame is None:
-            frames = MsgpackFrames() if binary else JsonFrames()
-            payload = frames.encode(self._value_since(version))
-            frame = self._frames[key] = websocket_frame(payload, binary=binary)
-        return frame
+        frames = self._frames.get(key)
+        if frames is None:
+            form = MsgpackFrames() if binary else JsonFrames()
+            frames = self._frames[key] = _Frames(
+                self._pieces_since(version),
+                lambda piece: websocket_frame(form.encode(piece), binary=binary),
+            )
+        return frames
 
     def take_totals(self, totals: dict[str, int]) -> None:
         if totals != self._totals or not self.version:
@@ -109,11 +132,19 @@ class Board:
         self._changed.set()
         self._changed = trio.Event()
 
-    def _value_since(self, version: int) -> dict[str, Any]:
+    def _pieces_since(self, version: int) -> list[dict[str, Any]]:
         if self.subject == "totals":
-            return totals_frame(self._totals, snapshot=version == 0)
+            return [totals_frame(self._totals, snapshot=version == 0)]
         rows = [view for changed, view in self._rows.values() if changed > version]
-        return destinations_frame(rows, snapshot=version == 0)
+        if len(rows) > ROWS_PER_FRAME:
+            rows.sort(key=lambda view: -(view.queued + view.deferred + view.paused))
+        # What comes behind the first piece of a snapshot are changes of it.
+        return [
+            destinations_frame(
+                rows[start : start + ROWS_PER_FRAME], snapshot=version == 0 and start == 0
+            )
+            for start in range(0, max(1, len(rows)), ROWS_PER_FRAME)
+        ]
 
 
 class Boards:
@@ -198,12 +229,18 @@ class Boards:
             [total] = await self._spool.statistics(Group.TOTAL, account_id=_account_id_of(board))
             board.take_totals(dict(zip(map(str, STATUSES), total.counts, strict=True)))
             return
+        rows = await self._rows(board)
+        if not board.version and len(rows) > FIRST_ROWS:
+            board.take_rows(await self._views(board, nlargest(FIRST_ROWS, rows, key=waiting_in)))
+        board.take_rows(await self._views(board, rows))
+
+    async def _views(self, board: Board, rows: Sequence[DestinationRow]) -> list[DestinationView]:
         views: list[DestinationView] = []
-        for number, row in enumerate(await self._rows(board)):
+        for number, row in enumerate(rows):
             if number % ROWS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
             views.append(self._explainer.view(row, board.language, board.account))
-        board.take_rows(views)
+        return views
 
     async def _rows(self, board: Board) -> list[DestinationRow]:
         """The destinations that are worth a place: those that were waited for and are told to be

@@ -171,11 +171,10 @@ class Subscriber:
         with self._boards.watched(subject, reader_of(self._identity), language) as board:
             while True:
                 await board.wait_beyond(version)
-                frame, version = (
-                    board.frame_since(version, binary=self._frames.binary),
-                    board.version,
-                )
-                await self._send(frame)
+                frames = board.frames_since(version, binary=self._frames.binary)
+                version = board.version
+                for frame in frames:
+                    await self._send(frame)
 
     async def _write_errors(self, errors: trio.MemoryReceiveChannel[bytes]) -> None:
         async for frame in errors:

@@ -97,3 +97,24 @@ async def test_a_window_that_nobody_waits_for_claims_nothing(tmp_path: Path) -> 
         await trio.testing.wait_all_tasks_blocked()
         assert spool.spool_statistics().in_flight == 0
         assert [each.fixed.envelope_id for each in await h.claim(spool)] == ids
+
+
+async def test_a_thousand_actors_begin_in_few_hops(tmp_path: Path) -> None:
+    """Each reads what its last life left; a listing that is asked for meanwhile is not behind."""
+    gate = Counting()
+    async with opened(tmp_path, gate) as spool:
+        gate.count = 0
+        async with trio.open_nursery() as nursery:
+            for number in range(1000):
+                nursery.start_soon(spool.destination, f"d{number}.test")
+        assert 1000 / SHARED_MAX <= gate.count <= 1000 / SHARED_MAX + READERS
+
+
+class Counting(Gate):
+    """Counts hops."""
+
+    count = 0
+
+    async def run(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
+        self.count += 1
+        return await super().run(function, *arguments)

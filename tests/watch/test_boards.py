@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import trio
 
 from engine.spool.interface import Rest
 from engine.watch import boards
@@ -154,6 +155,53 @@ async def test_of_very_many_destinations_the_fullest_are_shown(
         await hear_until_row(listener, "d7.test", queued=0)
         await accept_many(look.spool, look.account, 9, at="d0.test")
         await hear_until_row(listener, "d0.test", queued=10)
+
+
+async def test_a_long_list_comes_in_pieces_what_waits_most_first(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boards, "ROWS_PER_FRAME", 3)
+    counts = {f"d{number}.test": 1 + number % 4 for number in range(8)}
+    for name, count in counts.items():
+        await accept_many(look.spool, look.account, count, at=name)
+    async with look.stream() as listener:
+        await listener.say({"watch": "destinations"})
+        frames = [await listener.hear() for _ in range(3)]
+    assert [frame["snapshot"] for frame in frames] == [True, False, False]
+    rows = [row for frame in frames for row in frame["destinations"]]
+    assert {row["destination"]: row["queued"] for row in rows} == counts
+    assert len(rows) == len(counts)
+    assert [row["queued"] for row in rows] == sorted(counts.values(), reverse=True)
+
+
+async def test_of_a_new_long_list_the_fullest_are_shown_before_all_are_looked_at(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boards, "FIRST_ROWS", 2)
+    counts = {f"d{number}.test": 1 + number for number in range(5)}
+    for name, count in counts.items():
+        await accept_many(look.spool, look.account, count, at=name)
+    views, is_heard = boards.Boards._views, trio.Event()
+
+    async def patient(self: Any, board: Any, rows: Any) -> Any:
+        if len(rows) > 2:
+            await is_heard.wait()
+        return await views(self, board, rows)
+
+    monkeypatch.setattr(boards.Boards, "_views", patient)
+    async with look.stream() as listener:
+        await listener.say({"watch": "destinations"})
+        first = await listener.hear()
+        is_heard.set()
+        second = await listener.hear()
+    assert {row["destination"] for row in first["destinations"]} == {"d3.test", "d4.test"}
+    assert (first["snapshot"], second["snapshot"]) == (True, False)
+    told = {
+        row["destination"]: row["queued"]
+        for frame in (first, second)
+        for row in frame["destinations"]
+    }
+    assert told == counts
 
 
 async def test_who_comes_to_a_long_list_does_not_wait_for_its_pace(
