@@ -1,9 +1,9 @@
 """How soon does the dashboard show something at 1,000,000 messages?
 
 The receiver is out of reach, so that everything waits. One browser, signed in, loads the page again
-and again, as after pressing reload, the first time as soon as the engine is ready: times run from the navigation to the browser's first paint with
-content, to the first totals, and to the table of waiting mail. The engine and the browser share the
-machine.
+and again, as after pressing reload, the first time as soon as the engine is ready. Times run from
+the navigation to the browser's first paint with content, to the first totals, and to the table of
+waiting mail. The engine and the browser share the machine.
 """
 
 import statistics
