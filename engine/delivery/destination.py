@@ -104,7 +104,6 @@ class Destination:
                         # At once: a session may take ten minutes more, and who waits behind it
                         # could neither expire nor be cancelled.
                         left = self._mail.give_back()
-            left += self._mail.give_back()
             is_more = left > 0 or self._mail.more_due or self._mail.next_due_unix_ms is not None
             self._allowance.store(self._health, self._now_unix_ms(), is_more=is_more)
         except BaseException:

@@ -40,16 +40,18 @@ TOO_BIG = Bounced("5.3.4", "552 5.3.4 too big", Reason.SIZE, Stage.LOCAL)
 # Slots: whoever has none goes first, and nothing is ever counted twice.
 
 
-async def test_newcomers_go_before_those_who_have_one() -> None:
+@pytest.mark.parametrize("others_site", ["mx", "elsewhere"])
+async def test_newcomers_go_before_those_who_have_one(others_site: str) -> None:
     slots: Slots[str] = Slots(1, discard=lambda connection: None)
     site = slots.site("mx", 5)
     assert slots.take_nowait(site)
     order: list[str] = []
 
     async def want(name: str, is_first: bool) -> None:
-        assert await slots.wait_take(site, frozenset("k"), is_first=is_first) is None
+        wanted = site if is_first else slots.site(others_site, 5)
+        assert await slots.wait_take(wanted, frozenset("k"), is_first=is_first) is None
         order.append(name)
-        slots.give_back(site)
+        slots.give_back(wanted)
 
     async with trio.open_nursery() as nursery:
         for name, is_first in [("second a", False), ("first a", True), ("first b", True)]:

@@ -282,6 +282,7 @@ async def test_a_pinned_site_keeps_to_what_it_was_pinned_at(autojump_clock: Mock
         # About connections, which each destination counts itself.
         ("421 4.7.0 Too many connections", Stage.BANNER, False),
         ("451 4.7.1 Greylisted, too many messages for a stranger", Stage.RCPT, False),
+        ("454 4.7.0 rate limit of our own backend", Stage.RCPT, False),
         ("550 5.7.1 rate limit", Stage.RCPT, False),
     ],
 )
