@@ -194,9 +194,8 @@ class CampaignsDoor:
         )
         if fault is None:
             return Response.json(answer, status)
-        message = (
-            f"{fault.message} {RESUME_TEXT}" if isinstance(fault, BodyFault) else fault.message
-        )
+        advice = f" {RESUME_TEXT}" if isinstance(fault, BodyFault) else ""
+        message = f"{fault.message}{advice}"
         answer["error"] = {"code": fault.code, "message": message, "where": fault.where}
         return Response.json(answer, fault.status, fault.headers)
 

@@ -119,6 +119,7 @@ def test_a_body_that_is_no_http_any_more_is_answered_with_what_was_taken(sender:
     upload.send_raw(b"this is no chunk\r\n")
     status, answer = upload.answer()
     assert (status, answer["error"]["code"], answer["complete"]) == (400, "body_broken", False)
+    assert answer["error"]["message"].endswith("the same list once more takes in the rest.")
     assert answer["accepted"] == campaign(sender)["accepted"] > 1_000
     assert whole_list(sender, octets)["repeated"] == answer["accepted"]
     each_got_one(sender)
