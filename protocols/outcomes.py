@@ -137,6 +137,8 @@ def reason_of(reply: Reply, *, stage: Stage) -> Reason:
     """Return why: by enhanced code, made finer by the words, else by words, else by code."""
     words = reply.text.lower()
     _, _, detail = reply.enhanced_status_code.partition(".")
+    if detail in _INTERNATIONAL:
+        return Reason.PROTOCOL
     by_words = _reason_by_words(words, stage)
     by_code = _BY_DETAIL.get(detail) or _BY_SUBJECT.get(detail.partition(".")[0])
     if by_code is None or by_code in _VAGUE:
@@ -192,6 +194,9 @@ _BY_DETAIL: Final = {
     "7.10": Reason.TLS,
     "7.28": Reason.THROTTLED,
 }
+# RFC 6531 section 4: addresses beyond ASCII are not taken. Servers put it in the words that they
+# have for unknown users, and know nothing about the user.
+_INTERNATIONAL: Final = frozenset({"6.7", "6.8", "6.9", "6.10"})
 _BY_SUBJECT: Final = {
     "1": Reason.OTHER,
     "2": Reason.OTHER,

@@ -76,8 +76,7 @@ def refusal_known_beforehand(
         what = f"not sent: {size} octets, the server takes {capabilities.size_max}"
         return refused_locally(552, "5.3.4", what, Reason.SIZE)
     if transaction.needs_utf8 and not capabilities.smtputf8:
-        what = "not sent: it needs SMTPUTF8, which the server does not offer"
-        return refused_locally(553, "5.6.7", what, Reason.PROTOCOL)
+        return _needs_smtputf8(transaction)
     if transaction.needs_8bit and not capabilities.eight_bit_mime:
         what = "not sent: the content needs 8BITMIME, which the server does not offer"
         return refused_locally(554, "5.6.3", what, Reason.PROTOCOL)
@@ -85,6 +84,19 @@ def refusal_known_beforehand(
         what = "not sent: the content has a bare CR or LF"
         return refused_locally(554, "5.6.0", what, Reason.PROTOCOL)
     return None
+
+
+def _needs_smtputf8(transaction: Transaction) -> Bounced:
+    """Return the refusal that RFC 6531 section 3.2 asks for, with the codes of its section 4.
+
+    It says nothing about whether the recipient exists: the bounce is no hard one.
+    """
+    told = "beyond ASCII, and the server does not offer SMTPUTF8"
+    addresses = (transaction.reverse_path, *(address for _, address in transaction.recipients))
+    if all(address.isascii() for address in addresses):
+        what = f"not sent: the header has an address {told}"
+        return refused_locally(550, "5.6.9", what, Reason.PROTOCOL)
+    return refused_locally(553, "5.6.7", f"not sent: an address is {told}", Reason.PROTOCOL)
 
 
 def envelope_commands(transaction: Transaction, capabilities: Capabilities) -> list[bytes]:

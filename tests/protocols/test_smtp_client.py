@@ -246,7 +246,7 @@ def test_too_large_is_known_beforehand() -> None:
     ("needs_8bit", "needs_utf8", "offers", "code"),
     [
         (True, False, ("PIPELINING",), "5.6.3"),
-        (False, True, ("PIPELINING", "8BITMIME"), "5.6.7"),
+        (False, True, ("PIPELINING", "8BITMIME"), "5.6.9"),
     ],
 )
 def test_what_the_server_cannot_carry_is_not_sent(
