@@ -190,7 +190,8 @@ class DestinationRecord(msgspec.Struct, array_like=True, gc=False):
     `cause` is the code that explain would give: "destination_unreachable",
     "dns_failure", "rate_limit", "connection_limit" or "". `failures` is the step
     of the back-off, 0 when reachable. The bucket is (level, at) in wall time.
-    `waits` are the accounts whose mail is passed over meanwhile.
+    `waits` are the accounts whose mail is passed over meanwhile. `scheduled_unix_ms` is when
+    the back-off would have ended that somebody cut short, 0 if nobody did.
     """
 
     not_before_unix_ms: int = 0
@@ -204,6 +205,7 @@ class DestinationRecord(msgspec.Struct, array_like=True, gc=False):
     site: str = ""
     learned: bytes = b""
     waits: tuple[FlowWait, ...] = ()
+    scheduled_unix_ms: int = 0
 
 
 class Account(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -2,7 +2,7 @@
 
 import click
 
-from engine.cli.filters import bulk_options, change_mail
+from engine.cli.filters import bulk_options, change_mail, counts_text
 
 
 @click.command
@@ -12,4 +12,12 @@ def command(**options: object) -> None:
 
     What is with a server already is left alone, and told as in flight.
     """
-    change_mail("/v1/cancel", "cancelled", options)
+    done = change_mail("/v1/cancel", options)
+    if done is None:
+        return
+    if not done["matched"]:
+        click.echo("No waiting mail fits.")
+        return
+    word = "Would be cancelled" if done["dry_run"] else "Cancelled"
+    click.echo(f"Fitting: {counts_text(done['matched'])}.")
+    click.echo(f"{word}: {done['changed']:,}; in flight and left alone: {done['in_flight']:,}.")

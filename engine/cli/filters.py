@@ -68,19 +68,25 @@ def bulk_options(command: F) -> F:
     return command
 
 
-def change_mail(route: str, past_participle: str, options: Mapping[str, object]) -> None:
-    """Have the engine change what fits the `bulk_options`, and say how many that were."""
-    chosen, dry_run, as_json = given(options), options["dry_run"], options["as_json"]
+def change_mail(route: str, options: Mapping[str, object]) -> dict[str, Any] | None:
+    """Have the engine change what fits the `bulk_options`; return what that came to.
+
+    With `--json` it is printed, and None is returned.
+    """
+    chosen, as_json = given(options), options["as_json"]
     with failures(EngineStopped, EngineRefused), engine(load()) as asked:
         done = go_through(
-            asked, route, chosen, progress=not as_json, dry_run=dry_run, reason=options["reason"]
+            asked,
+            route,
+            chosen,
+            progress=not as_json,
+            dry_run=options["dry_run"],
+            reason=options["reason"],
         )
     if as_json:
         print_json(done)
-        return
-    click.echo(f"Fitting: {counts_text(done['matched'])}.")
-    told = f"Would be {past_participle}" if dry_run else past_participle.capitalize()
-    click.echo(f"{told}: {done['changed']:,}; in flight and left alone: {done['in_flight']:,}.")
+        return None
+    return done
 
 
 def given(wanted: Mapping[str, object]) -> dict[str, object]:
@@ -97,18 +103,46 @@ def go_through(
 ) -> dict[str, Any]:
     """Ask step by step until all mail was looked at; return the sums of the answers."""
     matched: Counter[str] = Counter()
-    changed = in_flight = 0
+    sums: dict[str, Any] = {"matched": matched, "changed": 0, "in_flight": 0}
     after: str | None = None
     while True:
         step = asked.post(route, {**wanted, **more, "after": after})
         matched.update(step["matched"])
-        changed, in_flight = changed + step["changed"], in_flight + step["in_flight"]
+        for count in ("changed", "in_flight"):
+            sums[count] += step[count]
+        if "destinations" in step:
+            sums["destinations"] = _united(sums.get("destinations", []), step["destinations"])
+            sums["held"] = _summed(sums.get("held", []), step["held"])
         after = step["after"]
         if after is None:
-            sums = {"matched": dict(matched), "changed": changed, "in_flight": in_flight}
-            return {**sums, "dry_run": step["dry_run"]}
+            return {**sums, "matched": dict(matched), "dry_run": step["dry_run"]}
         if progress:
-            click.echo(f"{matched.total():,} mails so far, going on", err=True)
+            click.echo(f"{matched.total():,} mails so far, going on.", err=True)
+
+
+def _united(before: list[str], more: list[str]) -> list[str]:
+    return sorted({*before, *more})
+
+
+def _summed(before: list[dict[str, Any]], more: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return holds with how much they keep back, those of two steps added up."""
+    by_id = {hold["hold_id"]: hold for hold in before}
+    for hold in more:
+        known = by_id.get(hold["hold_id"], {"mails": 0})
+        by_id[hold["hold_id"]] = {**hold, "mails": hold["mails"] + known["mails"]}
+    return sorted(by_id.values(), key=lambda hold: (-hold["mails"], hold["hold_id"]))
+
+
+def hold_text(hold: Mapping[str, Any]) -> str:
+    """Return a hold as people read it: its number, what it holds, until when, and why."""
+    names = ", ".join(
+        f"{name.removesuffix('_s')} {printable(hold[name])}{'s' * (name == 'older_s')}"
+        for name in FILTERS
+        if hold[name] is not None
+    )
+    end = f"until {hold['until']}" if hold["until"] else "until it is resumed"
+    why = f", reason: {printable(hold['reason'])}" if hold["reason"] else ""
+    return f"hold {hold['hold_id']} ({names}; by {printable(hold['who'])} {end}{why})"
 
 
 def counts_text(counts: Mapping[str, int]) -> str:

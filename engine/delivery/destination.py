@@ -47,6 +47,7 @@ class Destination:
 
     def __init__(self, name: str, around: Surroundings) -> None:
         self._name = name
+        self.began_s = 0.0
         self._around = around
         self._allowance = Allowance(name, around)
         self._mail = DestinationMail(
@@ -59,7 +60,7 @@ class Destination:
         self._way_until_s = 0.0
         self._earliest_due_unix_ms: float = math.inf
         self._ending = False
-        self._changed = trio.Event()
+        self._changed: trio.Event = trio.Event()
         self._more = trio.Event()
 
     # What the scheduler and the sessions say.
@@ -89,7 +90,7 @@ class Destination:
     async def run(self) -> int | None:
         """Deliver what is due and rest; return when to look again (wall milliseconds)."""
         around = self._around
-        left = 0
+        left, self.began_s = 0, trio.current_time()
         stored = await around.spool.destination(self._name)
         if stored is not None:
             self._health.take_up(stored)
@@ -157,7 +158,6 @@ class Destination:
     # Feeding.
 
     async def _feed(self, nursery: trio.Nursery) -> None:
-        began_s = trio.current_time()
         while not self._ending:
             self._changed = trio.Event()
             if not await self._find_way() or (not self._sessions.connected and self._must_rest()):
@@ -168,7 +168,7 @@ class Destination:
             self._open_sessions(nursery)
             if self._is_done() and not await self._linger():
                 return
-            turn_is_over = trio.current_time() - began_s >= TURN_S
+            turn_is_over = trio.current_time() - self.began_s >= TURN_S
             if turn_is_over and self._allowance.others_wait():
                 self._give_up_place()
                 return

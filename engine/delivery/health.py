@@ -5,6 +5,7 @@ be reached backs off as a whole, with the waits of the retry schedule, and uses 
 of the mails behind it. Pure decisions; time is an argument. Connects to nothing.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -55,6 +56,13 @@ class Health:
     def is_unreachable(self) -> bool:
         return self.record.failures > 0
 
+    def heard_since_s(self, began_s: float) -> float:
+        """Return from when on it counts what others heard, of an actor that began at `began_s`.
+
+        Who was asked to try before his time asks for himself.
+        """
+        return began_s if self.record.scheduled_unix_ms else -math.inf
+
     def name_failed(self, reason: Reason, text: str, now_unix_ms: int) -> None:
         """Its name did not resolve, for now."""
         self._back_off("dns_failure", reason, text, now_unix_ms)
@@ -90,7 +98,7 @@ class Health:
         self.throttled_run = self.bad_sessions = 0
         record = self.record
         if record.reply or record.failures:
-            record.failures, record.cause, record.since_unix_ms = 0, "", 0
+            self._reached()
             record.reply, record.reason = "", None
 
     def refused(self, outcome: Deferred | Bounced, now_unix_ms: int) -> bool:
@@ -105,7 +113,7 @@ class Health:
         if is_work(outcome):
             self.bad_sessions = 0
             if record.failures:
-                record.failures, record.cause, record.since_unix_ms = 0, "", 0
+                self._reached()
         record.reply, record.reason = outcome.reply, outcome.reason
         return False
 
@@ -120,12 +128,23 @@ class Health:
         """Its site is full, and wakes it when it has a place."""
         self.hold_until(now_unix_ms + PARKED_MS, PARKED_CAUSE, now_unix_ms)
 
+    def _reached(self) -> None:
+        record = self.record
+        record.failures, record.cause, record.since_unix_ms = 0, "", 0
+        record.scheduled_unix_ms = 0
+
     def _back_off(self, cause: str, reason: Reason, reply: str, now_unix_ms: int) -> None:
         record = self.record
-        record.failures += 1
-        record.not_before_unix_ms = now_unix_ms + self.backoff_ms(record.failures)
-        if record.failures == 1 or not record.since_unix_ms:
-            record.since_unix_ms = now_unix_ms
+        if record.failures and record.scheduled_unix_ms > now_unix_ms:
+            # Somebody had it tried before its time: that is no step of the schedule.
+            record.not_before_unix_ms = record.scheduled_unix_ms
+        else:
+            record.failures += 1
+            record.not_before_unix_ms = now_unix_ms + self.backoff_ms(record.failures)
+            if record.failures == 1:
+                record.since_unix_ms = 0
+        record.scheduled_unix_ms = 0
+        record.since_unix_ms = record.since_unix_ms or now_unix_ms
         record.cause, record.reason, record.reply = cause, reason, reply
 
 

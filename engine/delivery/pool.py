@@ -98,10 +98,10 @@ class _Idle:
 
 @dataclass(frozen=True, slots=True)
 class _Down:
-    """A site where nothing answered: who found out, until when it counts, and what was heard."""
+    """A site where nothing answered: who found out, when, and what was heard."""
 
     found_by: str
-    until_s: float
+    found_s: float
     failure: Deferred
 
 
@@ -155,11 +155,14 @@ class Pool:
             site_connections_max *= ROUTE_CONNECTIONS_FACTOR
         return Wanted.of(way, tls, site_connections_max, self._source or "")
 
-    async def borrow(self, wanted: Wanted, *, borrower: str, is_first: bool) -> Lease | Deferred:
+    async def borrow(
+        self, wanted: Wanted, *, borrower: str, is_first: bool, since_s: float = float("-inf")
+    ) -> Lease | Deferred:
         """Return a connection for `borrower`, or why none could be opened.
 
-        Waits for a place; `is_first` says that the borrower has none yet. What is
-        borrowed goes to `give_back`, whatever happens.
+        Waits for a place; `is_first` says that the borrower has none yet. What others found out
+        about the site before `since_s` (trio's clock) does not count. What is borrowed goes to
+        `give_back`, whatever happens.
         """
         # Whoever gave up before he came here may be parked by now, and must stay so.
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -170,7 +173,7 @@ class Pool:
         if lease is not None:
             return lease
         down = self._known.down.get(name)
-        if down is not None and self._counts(down, borrower):
+        if down is not None and _counts(down, borrower, since_s):
             return down.failure
         site = self.site_of(wanted)
         if not self.slots.take_nowait(site):
@@ -182,16 +185,15 @@ class Pool:
         site.opening += 1
         try:
             down = self._known.down.get(name)
-            if down is not None and self._counts(down, borrower):
+            if down is not None and _counts(down, borrower, since_s):
                 return down.failure
             opened = await self._open_one(wanted, site)
             if isinstance(opened, Lease):
                 self._known.down.pop(name, None)
             elif site.limit.open == site.opening:
                 # Nobody has a connection there: what we heard holds for all who wait for one.
-                until_s = trio.current_time() + SITE_DOWN_S
                 self._known.down.pop(name, None)
-                self._known.down[name] = _Down(borrower, until_s, opened)
+                self._known.down[name] = _Down(borrower, trio.current_time(), opened)
                 if len(self._known.down) > BAD_ADDRESSES_MAX:
                     del self._known.down[next(iter(self._known.down))]
         finally:
@@ -399,9 +401,11 @@ class Pool:
         if len(memory) > BAD_ADDRESSES_MAX:
             del memory[next(iter(memory))]
 
-    def _counts(self, down: _Down, borrower: str) -> bool:
-        # Who found out asks again himself, when his own back-off is over.
-        return down.found_by != borrower and down.until_s > trio.current_time()
+
+def _counts(down: _Down, borrower: str, since_s: float) -> bool:
+    # Who found out asks again himself, when his own back-off is over.
+    still_s = max(since_s, trio.current_time() - SITE_DOWN_S)
+    return down.found_by != borrower and down.found_s > still_s
 
 
 def _drop(lease: Lease) -> None:

@@ -25,7 +25,10 @@ MAILS_PER_CONNECTION_MIN: Final = 20
 
 
 class Owner(Feeder, Protocol):
-    """The actor, as its sessions as a whole know it."""
+    """The actor, as its sessions as a whole know it; it began at `began_s` (trio's clock)."""
+
+    @property
+    def began_s(self) -> float: ...
 
     def sessions_changed(self) -> None:
         """One more is open, or one less is."""
@@ -115,8 +118,9 @@ class Sessions:
         opened: Lease | Deferred | None = None
         try:
             with scope:
+                since_s = self._health.heard_since_s(self._owner.began_s)
                 opened = await self._around.pool.borrow(
-                    wanted, borrower=self._name, is_first=is_first
+                    wanted, borrower=self._name, is_first=is_first, since_s=since_s
                 )
         finally:
             self._opening.pop(scope)

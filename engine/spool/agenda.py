@@ -8,6 +8,8 @@ back-off.
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from engine.spool.interface import AgendaRow
 from protocols.records import DestinationRecord
 
@@ -31,6 +33,13 @@ def backs_off(record: DestinationRecord | None, now_unix_ms: int) -> bool:
         and record.cause in UNREACHABLE_CAUSES
         and record.not_before_unix_ms > now_unix_ms
     )
+
+
+def tried_now(record: DestinationRecord | None, now_unix_ms: int) -> DestinationRecord | None:
+    """Return the record without its back-off, which stays noted; None if it does not back off."""
+    if record is None or not backs_off(record, now_unix_ms):
+        return None
+    return replace(record, not_before_unix_ms=0, scheduled_unix_ms=record.not_before_unix_ms)
 
 
 def row_after_arrival(

@@ -180,7 +180,18 @@ class Rest:
     record: DestinationRecord
 
 
-Decision = Finish | RetryAt | Rest
+@dataclass(frozen=True, slots=True)
+class TryNow:
+    """A decision: have a destination that backs off tried now, not when its back-off ends.
+
+    Listeners are told of it if some of its mail may go. When the back-off would have ended stays in
+    its record. Nothing happens to a destination that does not back off.
+    """
+
+    destination: str
+
+
+Decision = Finish | RetryAt | Rest | TryNow
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,13 @@ class DestinationChanges:
         """Note that an actor has nothing to do now, and what it leaves."""
         self._rests[name] = record
 
+    def try_now(self, name: str) -> None:
+        """Note that a destination is not to wait for the end of its back-off."""
+        record = agenda.tried_now(self.record(name), self._now_unix_ms)
+        if record is not None:
+            self.rest(name, record)
+            self.reconsider(name)
+
     def reconsider(self, name: str) -> None:
         """Note that a destination has to have the row that is true now."""
         self._reconsidered[name] = None

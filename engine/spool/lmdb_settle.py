@@ -7,7 +7,7 @@ gives back what a quota had booked.
 from collections.abc import Collection, Sequence
 
 from engine.spool import transitions
-from engine.spool.interface import AttemptResult, Decision, Finish, Rest, RetryAt
+from engine.spool.interface import AttemptResult, Decision, Finish, Rest, RetryAt, TryNow
 from engine.spool.lmdb_changes import Changes
 from engine.spool.lmdb_cursors import delete_here
 from engine.spool.lmdb_layout import PAUSED, RELEASE, U32_U32
@@ -33,6 +33,8 @@ def settle(
     for decision in decisions:
         if isinstance(decision, Rest):
             changes.destinations.rest(decision.destination, decision.record)
+        elif isinstance(decision, TryNow):
+            changes.destinations.try_now(decision.destination)
         elif isinstance(decision, RetryAt):
             if decision.unless_in_flight and decision.envelope_id in claimed:
                 continue

@@ -46,6 +46,7 @@ from engine.spool.interface import (
     SpoolSettings,
     SpoolStatistics,
     StatisticsRow,
+    TryNow,
     Window,
     WindowPosition,
 )
@@ -149,7 +150,9 @@ class LmdbSpool(
     async def settle(
         self, results: Sequence[AttemptResult], decisions: Sequence[Decision] = ()
     ) -> None:
-        ids = frozenset(each.envelope_id for each in decisions if not isinstance(each, Rest))
+        ids = frozenset(
+            each.envelope_id for each in decisions if not isinstance(each, Rest | TryNow)
+        )
         await self.writer.do(
             Turn.RESULTS,
             partial(lmdb_settle.settle, results=results, decisions=decisions, claimed=self._claims),

@@ -48,6 +48,7 @@ from engine.spool.interface import (
     SpoolSettings,
     SpoolStatistics,
     StatisticsRow,
+    TryNow,
     Window,
     WindowPosition,
 )
@@ -194,6 +195,8 @@ class MemorySpool(
         for decision in decisions:
             if isinstance(decision, Rest):
                 data.rest(decision.destination, decision.record, commit.now_unix_ms)
+            elif isinstance(decision, TryNow):
+                commit.try_now(decision.destination)
             else:
                 self._decide(commit, decision)
         await self._finish_commit(commit)

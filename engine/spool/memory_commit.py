@@ -7,6 +7,7 @@ refuse comes before the first change.
 from collections.abc import Collection, Iterable
 
 from engine.spool import (
+    agenda,
     booking,
     campaign_rules,
     fair_turns,
@@ -185,6 +186,15 @@ class Commit:
     def move_due(self, envelope: Envelope, state: EnvelopeState | None) -> None:
         if state is not None:
             self._put(envelope.fixed, state)
+
+    def try_now(self, destination: str) -> None:
+        data, now_unix_ms = self.data, self.now_unix_ms
+        record = agenda.tried_now(data.destinations.get(destination), now_unix_ms)
+        if record is not None:
+            data.rest(destination, record, now_unix_ms)
+            row = data.agenda.get(destination)
+            if row is not None and row.wake_unix_ms <= now_unix_ms:
+                self.due_destinations[destination] = None
 
     def block(self, fixed: EnvelopeFixed, suppression: Suppression) -> AcceptedEnvelope:
         place = self.data.next_place()

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-import msgspec
 import trio
 
-from engine.spool.agenda import UNREACHABLE_CAUSES
+from engine.spool.agenda import backs_off
 from engine.spool.hold_calls import Hold, MailFilter
-from engine.spool.interface import Decision, Finish, Rest, RetryAt, Spool
+from engine.spool.interface import Decision, Finish, RetryAt, Spool, TryNow
 from engine.spool.listing_calls import EnvelopeFilter, EnvelopePage
 from protocols.records import Envelope, Status
 
@@ -27,6 +26,8 @@ OPEN: Final = WAITING | {Status.PAUSED}
 PAGE: Final = 500
 # After so many pages whoever asks gets an answer, with where to go on: some seconds at most.
 PAGES_PER_STEP: Final = 20
+# Mails that are looked at between two turns of other tasks: there can be a thousand holds.
+MAILS_AT_ONCE: Final = 50
 # Should the process end in the middle of a cancellation, its hold does not outlive it for long.
 CANCEL_HOLDS_MS: Final = 60_000
 
@@ -38,12 +39,18 @@ class Deed(Enum):
 
 @dataclass(slots=True)
 class Decided:
-    """What one step came to. `after` is the mail to go on behind, None at the end."""
+    """What one step came to. `after` is the mail to go on behind, None at the end.
+
+    Of a retry `held` has the mails that stay where they are, each with the hold that ends last, and
+    `destinations` those that could not be reached and are tried now, in the order found.
+    """
 
     after: int | None
     matched: Counter[Status] = field(default_factory=Counter)
     changed: int = 0
     in_flight: int = 0
+    held: Counter[Hold] = field(default_factory=Counter)
+    destinations: dict[str, None] = field(default_factory=dict)
 
 
 async def decide(
@@ -53,9 +60,9 @@ async def decide(
 
     What is cancelled has in its story `why`, if that is given.
 
-    Retry makes mail due now and has its destination tried again if that could not be reached; a
-    rate and a hold stay what they are. Cancel takes back what an actor has claimed and not yet
-    given to a server; what is with a server is left alone.
+    Retry makes mail due now and has its destination tried now if that could not be reached, unless
+    all of this mail is held there; a rate and a hold stay what they are. Cancel takes back what an
+    actor has claimed and not yet given to a server; what is with a server is left alone.
     """
     if deed is Deed.RETRY or is_dry:
         return await _step(spool, deed, wanted, after, is_dry=is_dry, why=why)
@@ -82,13 +89,17 @@ async def _step(
 ) -> Decided:
     decided = Decided(after)
     now_unix_ms = spool.now_unix_ms()
-    sites: dict[str, str] = {}
+    sites = _Sites(spool)
     for _ in range(PAGES_PER_STEP):
         page = await _page(spool, deed, wanted, decided.after)
         fitting = [
             envelope
             for envelope in page.envelopes
-            if wanted.fits(envelope, await _site(spool, wanted, envelope, sites), now_unix_ms)
+            if wanted.fits(
+                envelope,
+                await sites.of(envelope) if wanted.site is not None else "",
+                now_unix_ms,
+            )
         ]
         decided.matched.update(envelope.state.status for envelope in fitting)
         claimed = spool.in_flight(envelope.fixed.envelope_id for envelope in fitting)
@@ -97,7 +108,8 @@ async def _step(
         decisions = _decisions(deed, free, now_unix_ms, why)
         decided.changed += len(decisions)
         if deed is Deed.RETRY:
-            decisions += await _tried_again(spool, free, now_unix_ms)
+            going = await _not_held(spool, free, sites, decided.held)
+            decisions += await _tried_now(spool, going, decided.destinations, now_unix_ms)
         if decisions and not is_dry:
             await spool.settle([], decisions)
         decided.after = page.after
@@ -119,13 +131,19 @@ async def _page(spool: Spool, deed: Deed, wanted: MailFilter, after: int | None)
     )
 
 
-async def _site(spool: Spool, wanted: MailFilter, envelope: Envelope, sites: dict[str, str]) -> str:
-    """Return the site of a mail's destination, if the filter asks for one."""
-    name = envelope.fixed.destination
-    if wanted.site is not None and name not in sites:
-        record = await spool.destination(name)
-        sites[name] = record.site if record is not None else ""
-    return sites.get(name, "")
+class _Sites:
+    """The sites of destinations, each looked up once."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._known: dict[str, str] = {}
+
+    async def of(self, envelope: Envelope) -> str:
+        name = envelope.fixed.destination
+        if name not in self._known:
+            record = await self._spool.destination(name)
+            self._known[name] = record.site if record is not None else ""
+        return self._known[name]
 
 
 def _decisions(deed: Deed, free: Iterable[Envelope], now_unix_ms: int, why: str) -> list[Decision]:
@@ -149,15 +167,32 @@ def _decisions(deed: Deed, free: Iterable[Envelope], now_unix_ms: int, why: str)
     ]
 
 
-async def _tried_again(spool: Spool, free: Iterable[Envelope], now_unix_ms: int) -> list[Decision]:
-    """Return rests that end the back-off of destinations; those have no actor that could differ."""
-    rests: list[Decision] = []
-    for name in sorted({each.fixed.destination for each in free}):
-        record = await spool.destination(name)
-        if (
-            record is not None
-            and record.cause in UNREACHABLE_CAUSES
-            and record.not_before_unix_ms > now_unix_ms
-        ):
-            rests.append(Rest(name, msgspec.structs.replace(record, not_before_unix_ms=0)))
-    return rests
+async def _not_held(
+    spool: Spool, free: list[Envelope], sites: _Sites, held: Counter[Hold]
+) -> list[Envelope]:
+    """Return the mails that no hold keeps back; count the others in `held`."""
+    if not spool.holds():
+        return free
+    going: list[Envelope] = []
+    for number, envelope in enumerate(free):
+        if number % MAILS_AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
+        hold = spool.hold_of(envelope, await sites.of(envelope))
+        if hold is None:
+            going.append(envelope)
+        else:
+            held[hold] += 1
+    return going
+
+
+async def _tried_now(
+    spool: Spool, going: Iterable[Envelope], tried: dict[str, None], now_unix_ms: int
+) -> list[Decision]:
+    """Have the destinations tried that back off, once in a step: they may fail while it goes on."""
+    fresh = [
+        name
+        for name in sorted({each.fixed.destination for each in going} - tried.keys())
+        if backs_off(await spool.destination(name), now_unix_ms)
+    ]
+    tried.update(dict.fromkeys(fresh))
+    return [TryNow(name) for name in fresh]

@@ -16,10 +16,10 @@ from engine.http_server import Access, HttpError, Identity, Request, Response, R
 from engine.intake.accounts_http import body_of, refusals
 from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import Spool
-from engine.watch.bulk import Deed, decide
+from engine.watch.bulk import Decided, Deed, decide
+from engine.watch.hold_views import HeldMails, HoldView, held_mails, hold_view
 from engine.watch.messages import account_id_of, account_named
 from engine.watch.queries import Query, not_found, whole_number
-from protocols.timestamps import time_text, time_text_or_none
 
 REASON_CHARACTERS_MAX: Final = 500
 TEN_YEARS_S: Final = 315_360_000
@@ -59,22 +59,6 @@ class BulkBody(FilterBody, forbid_unknown_fields=True, frozen=True):
     after: str | None = None
 
 
-class HoldView(msgspec.Struct, frozen=True):
-    """A hold, with its filter. `until` null has no end; `who` is an account or "operator"."""
-
-    hold_id: int
-    account: str | None
-    campaign: str | None
-    destination: str | None
-    site: str | None
-    reply: str | None
-    older_s: float | None
-    since: str
-    until: str | None
-    who: str
-    reason: str
-
-
 class HoldPage(msgspec.Struct, frozen=True):
     holds: list[HoldView]
     after: str | None
@@ -92,6 +76,17 @@ class BulkView(msgspec.Struct, frozen=True):
     in_flight: int
     dry_run: bool
     after: str | None
+
+
+class RetryView(BulkView, frozen=True):
+    """`changed` were made due; what else fits and is not in flight was due already.
+
+    `destinations` could not be reached and are tried now; `held` has the holds that keep some of
+    the mails where they are, each mail with the one that ends last.
+    """
+
+    destinations: list[str]
+    held: list[HeldMails]
 
 
 class HoldsDoor:
@@ -138,12 +133,14 @@ class HoldsDoor:
 
     async def lift(self, request: Request) -> Response:
         """Lift a hold and wake what it held; 200 with the hold as it was."""
-        given, why = request.params["id"], Query(request, ("reason",)).one("reason") or ""
+        given = request.params["id"]
+        why = _reason(Query(request, ("reason",)).one("reason") or "")
         for hold in self._liftable(request.identity):
             if str(hold.hold_id) == given:
                 with refusals("hold_refused", 409, ""):
                     await self._spool.lift_holds([hold.hold_id])
-                logger.info("lifted hold %d: %s", hold.hold_id, _reason(why))
+                said = f": {why}" if why else ""
+                logger.info("lifted hold %d%s", hold.hold_id, said)
                 return Response.json(_view(hold, await self._names()))
         raise not_found(f"hold {given[:40]}")
 
@@ -158,16 +155,19 @@ class HoldsDoor:
             raise _fault("after", "This is not the `after` of an answer.") from error
         with refusals("refused", 409, ""):
             done = await decide(self._spool, deed, wanted, after, is_dry=body.dry_run, why=why)
-        if done.changed and not body.dry_run:
-            logger.info("%s of %d mails that fit %s: %s", deed.value, done.changed, wanted, why)
+        if (done.changed or done.destinations) and not body.dry_run:
+            said = f": {why}" if why else ""
+            logger.info("%s of %d mails that fit %s%s", deed.value, done.changed, wanted, said)
+        view = _bulk_view(done, is_dry=body.dry_run)
+        if deed is not Deed.RETRY:
+            return Response.json(view)
+        names = await self._names() if done.held else {}
+        held = [
+            held_mails(hold, _account_of(hold, names), mails)
+            for hold, mails in done.held.most_common()
+        ]
         return Response.json(
-            BulkView(
-                {status.value: count for status, count in sorted(done.matched.items())},
-                done.changed,
-                done.in_flight,
-                body.dry_run,
-                None if done.after is None else str(done.after),
-            )
+            RetryView(**msgspec.structs.asdict(view), destinations=[*done.destinations], held=held)
         )
 
     def _liftable(self, identity: Identity) -> Iterable[Hold]:
@@ -200,22 +200,23 @@ class HoldsDoor:
         )
 
 
-def _view(hold: Hold, names: Mapping[int, str]) -> HoldView:
-    wanted = hold.wanted
-    account_id, older_ms = wanted.account_id, wanted.older_ms
-    return HoldView(
-        hold_id=hold.hold_id,
-        account=None if account_id is None else names.get(account_id, str(account_id)),
-        campaign=wanted.campaign,
-        destination=wanted.destination,
-        site=wanted.site,
-        reply=wanted.reply,
-        older_s=None if older_ms is None else older_ms / 1000,
-        since=time_text(hold.since_unix_ms),
-        until=time_text_or_none(hold.until_unix_ms or 0),
-        who=hold.who,
-        reason=hold.why,
+def _bulk_view(done: Decided, *, is_dry: bool) -> BulkView:
+    return BulkView(
+        {status.value: count for status, count in sorted(done.matched.items())},
+        done.changed,
+        done.in_flight,
+        is_dry,
+        None if done.after is None else str(done.after),
     )
+
+
+def _account_of(hold: Hold, names: Mapping[int, str]) -> str | None:
+    account_id = hold.wanted.account_id
+    return None if account_id is None else names.get(account_id, str(account_id))
+
+
+def _view(hold: Hold, names: Mapping[int, str]) -> HoldView:
+    return hold_view(hold, _account_of(hold, names))
 
 
 def _lower(name: str | None) -> str | None:

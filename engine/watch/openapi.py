@@ -38,7 +38,8 @@ from engine.watch.explain_views import (
     Explanation,
 )
 from engine.watch.forecast import Forecast
-from engine.watch.holds import BulkBody, BulkView, HoldBody, HoldPage, HoldView
+from engine.watch.hold_views import HoldView
+from engine.watch.holds import BulkBody, BulkView, HoldBody, HoldPage, RetryView
 from engine.watch.messages import MessagePage, MessageStory
 from engine.watch.openapi_operation import Operation, V3Error
 from engine.watch.series import SeriesPage
@@ -329,9 +330,10 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Lift a hold: what it held moves at once.", ("reason",), answer=HoldView
     ),
     ("POST", "/v1/retry"): Operation(
-        "Make waiting mail due now; ask again from `after` until it is null.",
+        "Make waiting mail due now, and have destinations tried that could not be reached; "
+        "ask again from `after` until it is null.",
         body=BulkBody,
-        answer=BulkView,
+        answer=RetryView,
     ),
     ("POST", "/v1/cancel"): Operation(
         "Cancel waiting mail; ask again from `after` until it is null.",

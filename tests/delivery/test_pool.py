@@ -205,6 +205,28 @@ async def test_one_destination_finds_out_for_all_of_a_dead_site(
         assert rig.pool.slots.open <= 1
 
 
+async def test_who_is_tried_by_hand_asks_for_himself(autojump_clock: MockClock) -> None:
+    """But not what somebody else asked after that."""
+    rig = Rig(down={"192.0.2.1"})
+    wanted = rig.pool.wanted(ONE, TlsPolicy.NONE, 5)
+    async with rig.running():
+        assert isinstance(await rig.borrow(ONE, borrower="a.test"), Deferred)
+        asked_s = trio.current_time()
+        tried = len(rig.tried)
+        await trio.sleep(0.1)
+        for borrower, since_s, more in (
+            ("b.test", float("-inf"), 0),
+            ("b.test", asked_s, 1),
+            ("c.test", asked_s, 0),
+        ):
+            failure = await rig.pool.borrow(
+                wanted, borrower=borrower, is_first=True, since_s=since_s
+            )
+            assert isinstance(failure, Deferred)
+            tried += more
+            assert len(rig.tried) == tried
+
+
 async def test_a_cancelled_opening_gives_its_place_back(autojump_clock: MockClock) -> None:
     rig = Rig(down={"192.0.2.1"})
     async with rig.running():

@@ -78,6 +78,7 @@ rests = st.tuples(
         st.sampled_from(["", "mx.site.test"]),
     ),
 )
+tries = st.tuples(st.just("try"), st.sampled_from(DESTINATIONS))
 cancels = st.tuples(st.just("cancel"), st.integers(0, 30))
 retries = st.tuples(
     st.just("retry"), st.tuples(st.integers(0, 30), st.sampled_from([-h.HOUR_MS, 0, h.HOUR_MS]))
@@ -115,7 +116,7 @@ tomorrows = st.just(("tomorrow", 0))
 programs = st.lists(
     st.one_of(
         *(accepts, windows, windows, windows, settles, settles, settles, clocks, lists, ends),
-        *(rests, cancels, retries, rebooks, suppressions, plain, holds, lifts, tomorrows),
+        *(rests, tries, cancels, retries, rebooks, suppressions, plain, holds, lifts, tomorrows),
     ),
     # Short programs reach nothing; what fails in a long one is shrunk by leaving steps out.
     min_size=15,

@@ -35,6 +35,7 @@ from engine.spool.interface import (
     Rest,
     RetryAt,
     Spool,
+    TryNow,
     WindowPosition,
 )
 from engine.spool.listing_calls import EnvelopeFilter
@@ -256,6 +257,9 @@ class Pair:
         for spool in (self.adapter, self.model):
             await spool.settle([], [Rest(destination, record)])
         assert await self.adapter.destination(destination) or record == DestinationRecord()
+
+    async def do_try(self, destination: str) -> None:
+        await self._both(lambda spool: spool.settle([], [TryNow(destination)]))
 
     async def do_cancel(self, number: int) -> None:
         if self.ids:

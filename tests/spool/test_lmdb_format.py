@@ -30,6 +30,7 @@ FORMAT_1 = [
     "format_1_with_waits.mdb.xz",
     "format_1_with_times.mdb.xz",
     "format_1_with_parts.mdb.xz",
+    "format_1_with_tries.mdb.xz",
 ]
 
 
