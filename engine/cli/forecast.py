@@ -8,15 +8,17 @@ from engine.cli.control import EngineRefused, EngineStopped, engine, say_if_stop
 from engine.cli.options import config_option, failures, json_option, load
 from engine.cli.printing import print_columns, print_json, printable
 
-COLUMNS = (
-    "destination",
-    "waiting",
-    "rate_per_s",
-    "rests_on",
-    "earliest_at",
-    "finish_at",
-    "latest_at",
-)
+# What the answer has, and what the table calls it.
+COLUMNS = {
+    "destination": "destination",
+    "waiting": "waiting",
+    "rate_per_s": "rate per s",
+    "limit_per_s": "limit per s",
+    "rests_on": "rests on",
+    "earliest_at": "earliest",
+    "finish_at": "expected",
+    "latest_at": "latest",
+}
 
 
 @click.command
@@ -44,6 +46,5 @@ def command(campaign: str, as_json: bool) -> None:
         if found[key] is not None:
             click.echo(f"  {word + ':':10}{found[key]}")
     if found["destinations"]:
-        heads = [column.removesuffix("_at").replace("_", " ") for column in COLUMNS]
         rows = ([each[column] for column in COLUMNS] for each in found["destinations"])
-        print_columns(heads, rows)
+        print_columns([*COLUMNS.values()], rows)

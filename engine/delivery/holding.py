@@ -364,7 +364,7 @@ def _on_path(destination: str, due_unix_ms: int, facts: Facts) -> Holding:
 
 def _refusing(outlook: Outlook, ahead: int, now_unix_ms: int) -> tuple[Limit | None, int]:
     """Return the limit on the actor's path that says no to this mail, and since when it has."""
-    flow_limit = _flow_refusing(outlook.flow_path, ahead, now_unix_ms)
+    flow_limit = flow_refusing(outlook.flow_path, ahead, now_unix_ms)
     if flow_limit is not None:
         return flow_limit, 0
     record = outlook.record
@@ -381,7 +381,7 @@ def _refusing(outlook: Outlook, ahead: int, now_unix_ms: int) -> tuple[Limit | N
     return binding_limit(outlook.path, now_unix_ms)[0], since_unix_ms
 
 
-def _flow_refusing(path: Sequence[Limit], ahead: int, now_unix_ms: int) -> Limit | None:
+def flow_refusing(path: Sequence[Limit], ahead: int, now_unix_ms: int) -> Limit | None:
     """Return the limit of a mail's account that says no to it, or to those of its own before it."""
     # Of those ahead some are others'. But a bucket that is full keeps nobody.
     refusing = [

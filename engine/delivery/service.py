@@ -32,7 +32,7 @@ from engine.delivery.slots import CONNECTIONS_MAX
 from engine.delivery.surroundings import DestinationStatistics, Surroundings
 from engine.delivery.throttles import Throttles
 from engine.delivery.wire import Connect, connect_tcp
-from engine.shaping.book import Effective, PlacedRule, RuleBook
+from engine.shaping.book import Effective, FlowRate, PlacedRule, RuleBook, flow_rates
 from engine.shaping.book import Way as ShapedWay
 from engine.shaping.loading import load_book, reload_book
 from engine.spool.interface import Spool
@@ -214,6 +214,13 @@ class Delivery:
         limits = flows.limits(wait.account_id, wait.account, wait.campaign, now_unix_ms)
         flows.leave()
         return limits
+
+    def flow_rates(
+        self, destination: str, record: DestinationRecord, account: str, campaign: str | None
+    ) -> Sequence[FlowRate]:
+        """Return what the rules let an account or campaign send on its way to a destination."""
+        hosts = record.site.split(",") if record.site else ()
+        return flow_rates(self._flow_rules_for(destination, hosts), account, campaign)
 
     @property
     def spool_refuses_since_unix_ms(self) -> int | None:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from engine.delivery.holding import Outlook
 from engine.delivery.limits import Limit
+from engine.shaping.book import FlowRate
 from protocols.records import DestinationRecord, EnvelopeFixed, FlowWait
 
 
@@ -18,6 +19,10 @@ class Delivering(Protocol):
     def flow_limits_at_rest(
         self, destination: str, record: DestinationRecord, wait: FlowWait
     ) -> tuple[Limit, ...]: ...
+
+    def flow_rates(
+        self, destination: str, record: DestinationRecord, account: str, campaign: str | None
+    ) -> Sequence[FlowRate]: ...
 
     @property
     def spool_refuses_since_unix_ms(self) -> int | None: ...
@@ -37,4 +42,9 @@ class NothingDelivered:
     def flow_limits_at_rest(
         self, destination: str, record: DestinationRecord, wait: FlowWait
     ) -> tuple[Limit, ...]:
+        return ()
+
+    def flow_rates(
+        self, destination: str, record: DestinationRecord, account: str, campaign: str | None
+    ) -> Sequence[FlowRate]:
         return ()

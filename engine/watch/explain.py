@@ -158,6 +158,7 @@ class Explainer:
         by_code: dict[str, int] = {}
         sums = dict.fromkeys((Status.QUEUED, Status.DEFERRED, Status.PAUSED), 0)
         fullest: list[DestinationRow] = []
+        codes: dict[str, str] = {}
         next_unix_ms: int | None = None
         account, is_known = reader_of(identity), False
         async for row in self.campaign_rows(name, identity):
@@ -170,9 +171,11 @@ class Explainer:
             assert held is not None, "what waits is held by something"
             next_unix_ms = earlier(next_unix_ms, self._next_unix_ms(row))
             by_code[held.code] = by_code.get(held.code, 0) + waiting_in(row)
+            codes[row.destination] = held.code
             fullest.append(row)
             if len(fullest) >= 2 * DESTINATIONS_SHOWN:
                 fullest = _fullest(fullest)
+                codes = {each.destination: codes[each.destination] for each in fullest}
         if not is_known:
             return None
         releases = NO_RELEASES
@@ -182,12 +185,13 @@ class Explainer:
             )
             first = min(releases.by_destination.values(), default=releases.beyond_unix_ms)
             next_unix_ms = earlier(next_unix_ms, first)
-        told = [
-            await self._explained(
+        told = []
+        for row in _fullest(fullest):
+            explained = await self._explained(
                 row, language, account, releases, campaign=name, limit=LOOKED_AT_OF_CAMPAIGN
             )
-            for row in _fullest(fullest)
-        ]
+            told.append(explained)
+            _tell_apart(by_code, codes[row.destination], explained)
         queued, deferred, paused = sums.values()
         next_at = time_text_or_none(next_unix_ms or 0)
         return CampaignExplanation(name, queued, deferred, paused, next_at, by_code, told)
@@ -324,6 +328,15 @@ class Explainer:
             if len(rows) < PAGE:
                 return
             after = rows[-1].destination
+
+
+def _tell_apart(by_code: dict[str, int], code: str, explained: DestinationExplanation) -> None:
+    """Count the mails of one destination by what holds each, and not by what holds most of all."""
+    by_code[code] -= sum(each.count for each in explained.causes)
+    for cause in explained.causes:
+        by_code[cause.code] = by_code.get(cause.code, 0) + cause.count
+    if by_code[code] == 0:
+        del by_code[code]
 
 
 def _fullest(rows: list[DestinationRow]) -> list[DestinationRow]:

@@ -100,8 +100,8 @@ async def causes_at(
 def refined(whole: Holding, found: Causes, row: DestinationRow) -> Holding:
     """Return what holds a destination, as its mails have it where it is they who wait."""
     own = [each for each in found.causes if each.held.code == whole.code]
-    if not own and found.causes and found.is_exact:
-        # Its actor is still there, though each mail was put off.
+    if not own and found.causes:
+        # Each mail was put off, though its actor is still there; or each waits for its own account.
         most = found.causes[0].held
         key = row.destination if most.scope == "envelope" else most.key
         return replace(most, key=key)

@@ -6,6 +6,7 @@ tell, it says so, and for how many mails.
 
 import heapq
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -21,6 +22,7 @@ from engine.watch import explain_words
 from engine.watch.delivering import Delivering
 from engine.watch.destinations import PLACE_OF, LiveDestinations, just_before
 from engine.watch.explain import PAGE, ROWS_AT_ONCE, Explainer
+from engine.watch.forecast_shares import SenderLimits, sender_limits
 from engine.watch.forecasting import Estimate, Waiting, estimate
 from engine.watch.messages import account_id_of
 from engine.watch.queries import language_of, not_found
@@ -38,6 +40,8 @@ SINGLE_LOOKUPS_MAX: Final = 200
 class DestinationForecast(msgspec.Struct, frozen=True):
     """`rests_on` is `measured_rate`, `rate_limit`, `retry_wait` or `quota`, or why nobody can tell:
     `destination_unreachable`, `dns_failure`, `hold`, `spool_fault`, `nothing_measured`.
+    `limit_per_s` is the lowest rate on its way; the account's or the campaign's is shared by all
+    destinations that it is for.
     """
 
     destination: str
@@ -97,15 +101,25 @@ class Forecaster:
         rows = [row async for row in self._explainer.campaign_rows(name, identity)]
         if not rows:
             return None
-        waiting = [row for row in rows if waiting_in(row)]
+        waiting = [self._with_site(row) for row in rows if waiting_in(row)]
         everybodys = await self._everybodys_due([row.destination for row in waiting])
         released = await self._last_release_unix_ms(name, identity, waiting)
+        limits = await sender_limits(
+            self._spool,
+            self._delivering,
+            name,
+            identity,
+            waiting,
+            everybodys,
+            self._now_unix_ms(),
+        )
         rests_on: dict[str, int] = {}
         estimates: list[tuple[DestinationRow, Estimate]] = []
         for number, row in enumerate(waiting):
             if number % ROWS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-            found = self._estimate(row, identity, everybodys.get(row.destination, 0), released)
+            all_due = everybodys.get(row.destination, 0)
+            found = self._estimate(row, identity, all_due, released, limits)
             estimates.append((row, found))
             rests_on[found.basis] = rests_on.get(found.basis, 0) + waiting_in(row)
         known = [each.expected_unix_ms for _, each in estimates if each.expected_unix_ms]
@@ -128,11 +142,23 @@ class Forecaster:
             latest_at=_latest(each.latest_unix_ms for _, each in estimates),
             rests_on=rests_on,
             text=explain_words.forecast_text(language, waiting=waiting_count, unknown=unknown),
-            destinations=[self._view(*each) for each in _longest(estimates)],
+            destinations=[self._view(*each, limits) for each in _longest(estimates)],
         )
 
+    def _with_site(self, row: DestinationRow) -> DestinationRow:
+        """Return a row with the site at which its actor delivers, which it stores when it rests."""
+        live = self._live().get(row.destination)
+        if live is None or live.site in ("", row.record.site):
+            return row
+        return replace(row, record=msgspec.structs.replace(row.record, site=live.site))
+
     def _estimate(
-        self, row: DestinationRow, identity: Identity, all_due: int, released_unix_ms: int
+        self,
+        row: DestinationRow,
+        identity: Identity,
+        all_due: int,
+        released_unix_ms: int,
+        limits: SenderLimits,
     ) -> Estimate:
         live = self._live().get(row.destination)
         paused = row.counts[PLACE_OF[Status.PAUSED]]
@@ -148,6 +174,8 @@ class Forecaster:
                 limit_per_s=self._limit_per_s(row),
                 released_unix_ms=released_unix_ms if paused else 0,
                 max_age_ms=round(self._config.delivery.max_age_s * 1000),
+                shares=limits.shares.get(row.destination, ()),
+                waits_for_share=row.destination in limits.waiting_for,
             )
         )
 
@@ -191,13 +219,16 @@ class Forecaster:
             page = await self._spool.find(wanted, page.after, 1)
         return max((each.state.due_unix_ms for each in page.envelopes), default=0)
 
-    def _view(self, row: DestinationRow, found: Estimate) -> DestinationForecast:
+    def _view(
+        self, row: DestinationRow, found: Estimate, limits: SenderLimits
+    ) -> DestinationForecast:
         live = self._live().get(row.destination)
+        rates = (self._limit_per_s(row), limits.narrowest_per_s(row.destination))
         return DestinationForecast(
             destination=row.destination,
             waiting=waiting_in(row),
             rate_per_s=round(live.rate_per_s, 3) if live else 0.0,
-            limit_per_s=self._limit_per_s(row),
+            limit_per_s=min((each for each in rates if each is not None), default=None),
             rests_on=found.basis,
             earliest_at=time_text(found.earliest_unix_ms),
             finish_at=time_text_or_none(found.expected_unix_ms or 0),

@@ -8,6 +8,7 @@ that is put off on its way may be later than all that. Pure: everything is an ar
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,12 +20,26 @@ from engine.spool.agenda import UNREACHABLE_CAUSES
 RATE_FACTOR: Final = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A limit of the campaign's account, or of the campaign, that mail elsewhere may use, too.
+
+    `own` counts all mails of the campaign that go by it, `all` those of the whole account.
+    """
+
+    per_s: float
+    own: int
+    all: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """What waits at one destination, and at which pace it goes; times are wall milliseconds.
 
     `all_due` counts everybody's mails there, `due` those of the campaign (queued or deferred);
     `paused` are the campaign's too, and the last of them is released at `released_unix_ms`.
+    `limit_per_s` is the narrowest of the destination's own limits, `shares` are its sender's, and
+    `waits_for_share` says that the mail waits for one of those just now.
     """
 
     now_unix_ms: int
@@ -37,6 +52,8 @@ class Waiting:
     limit_per_s: float | None
     released_unix_ms: int
     max_age_ms: int
+    shares: Sequence[Share] = ()
+    waits_for_share: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +68,39 @@ class Estimate:
 
 def estimate(waiting: Waiting) -> Estimate:
     """Return when a campaign's mails at one destination will have left, low, expected and high."""
+    found = _by_destination(waiting)
+    for share in waiting.shares:
+        found = _no_sooner(found, share, waiting)
+    return found
+
+
+def _no_sooner(found: Estimate, share: Share, waiting: Waiting) -> Estimate:
+    """Return an estimate with what the limit of an account or campaign lets pass in time."""
+    start_unix_ms = max(waiting.now_unix_ms, waiting.released_unix_ms)
+    before = min(share.all, 2 * share.own)
+    lasts_s = (share.own / share.per_s, before / share.per_s, share.all / share.per_s)
+    by_share = _paced("rate_limit", start_unix_ms, lasts_s, _given_up_unix_ms(waiting))
+    is_share_of_flow = found.basis == "measured_rate" and waiting.waits_for_share
+    if found.basis == "nothing_measured" or is_share_of_flow:
+        # What flows here is what the limit leaves to here, as long as others use it, too.
+        return by_share
+    earliest = max(found.earliest_unix_ms, by_share.earliest_unix_ms)
+    latest = max(found.latest_unix_ms, by_share.latest_unix_ms)
+    expected = found.expected_unix_ms
+    assert by_share.expected_unix_ms is not None, "a rate says when"
+    if expected is None or expected >= by_share.expected_unix_ms:
+        return Estimate(found.basis, earliest, expected, latest)
+    return Estimate("rate_limit", earliest, by_share.expected_unix_ms, latest)
+
+
+def _given_up_unix_ms(waiting: Waiting) -> int:
+    return max(waiting.now_unix_ms, waiting.released_unix_ms) + waiting.max_age_ms
+
+
+def _by_destination(waiting: Waiting) -> Estimate:
+    """Return the estimate for what holds at the destination, whoever sends."""
     now_unix_ms, held = waiting.now_unix_ms, waiting.held
-    given_up_unix_ms = max(now_unix_ms, waiting.released_unix_ms) + waiting.max_age_ms
+    given_up_unix_ms = _given_up_unix_ms(waiting)
     code = held.code if held else ""
     own = waiting.due + waiting.paused
     # Flows take turns: of two, the shorter one is through when it has had every second turn.

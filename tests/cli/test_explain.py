@@ -186,5 +186,7 @@ async def test_a_forecast_shows_its_times_and_what_they_rest_on(tmp_path: Path) 
         assert "expected: 2026-11-24T09:40:00.000Z" in said.stdout
         assert "latest:" not in said.stdout
         assert "measured_rate" in said.stdout
+        heads = said.stdout.splitlines()[-2].split()
+        assert heads[-3:] == ["earliest", "expected", "latest"]
         line = await eilpost(tmp_path / "data", "forecast", "spring", "--json")
         assert json.loads(line.stdout) == forecast

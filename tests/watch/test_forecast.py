@@ -7,14 +7,15 @@ import trio
 from trio.testing import MockClock
 
 from engine.config import Rule
-from engine.config_values import DomainPattern, Rate
+from engine.config_values import DomainPattern, NamePattern, Rate
 from engine.delivery.holding import Holding
+from engine.delivery.service import Delivery
 from engine.http_server import Identity
 from engine.rehearsal.behaviour import Behaviour
 from engine.spool.interface import Quota, Rest
 from engine.watch.explain import Explainer
 from engine.watch.forecast import Forecaster
-from engine.watch.forecasting import Waiting, estimate
+from engine.watch.forecasting import Share, Waiting, estimate
 from protocols.records import DestinationRecord, Status
 from protocols.timestamps import parse_time
 from tests.delivery.world import World, config
@@ -79,6 +80,32 @@ def waiting(**fields: Any) -> Waiting:
             "quota",
             (3600, 3600, 3600 + MAX_AGE_S),
         ),
+        # An account's rate is shared: 300 of its mails go by it, 100 of them of this campaign.
+        (waiting(shares=(Share(2.0, 100, 300),)), "rate_limit", (50, 100, 150)),
+        (waiting(rate_per_s=10.0, shares=(Share(2.0, 100, 300),)), "rate_limit", (50, 100, 150)),
+        (waiting(rate_per_s=1.0, shares=(Share(2.0, 100, 100),)), "measured_rate", (50, 100, 200)),
+        # What is measured while it waits for that is no pace of its own.
+        (
+            waiting(rate_per_s=1.0, shares=(Share(2.0, 100, 100),), waits_for_share=True),
+            "rate_limit",
+            (50, 50, 50),
+        ),
+        # Of two limits the narrower one counts, and the destination's own beside them.
+        (
+            waiting(shares=(Share(2.0, 100, 100), Share(1.0, 100, 100))),
+            "rate_limit",
+            (100, 100, 100),
+        ),
+        (
+            waiting(limit_per_s=0.5, shares=(Share(1.0, 100, 100),)),
+            "rate_limit",
+            (200, 200, 200),
+        ),
+        (
+            waiting(held=held("hold"), shares=(Share(1.0, 100, 100),)),
+            "hold",
+            (100, None, MAX_AGE_S),
+        ),
         # What takes longer than a mail lives is given up.
         (
             waiting(held=held("rate_limit"), limit_per_s=0.001),
@@ -141,6 +168,19 @@ async def test_a_finished_campaign_is_through_and_a_strange_one_is_not_there(loo
         assert (await look.get(f"/v1/campaigns/{name}/forecast")).status_code == 404
 
 
+def lookers(world: World, delivery: Delivery) -> tuple[Explainer, Forecaster]:
+    def live() -> Any:
+        return delivery.statistics().destinations
+
+    now_unix_ms = world.clock.now_unix_ms
+    explainer = Explainer(
+        world.spool, world.config, live, now_unix_ms=now_unix_ms, delivering=delivery
+    )
+    return explainer, Forecaster(
+        world.spool, world.config, live, explainer, delivery, now_unix_ms=now_unix_ms
+    )
+
+
 @pytest.mark.parametrize(
     ("behaviour", "rate", "basis", "within"),
     [
@@ -162,16 +202,8 @@ async def test_it_comes_about_as_foretold(
         await world.send([f"r{number}@x.test" for number in range(200)], campaign="c")
         await trio.sleep(15.0)
 
-        def live() -> Any:
-            return delivery.statistics().destinations
-
         now_unix_ms = world.clock.now_unix_ms
-        explainer = Explainer(
-            world.spool, world.config, live, now_unix_ms=now_unix_ms, delivering=delivery
-        )
-        forecaster = Forecaster(
-            world.spool, world.config, live, explainer, delivery, now_unix_ms=now_unix_ms
-        )
+        _, forecaster = lookers(world, delivery)
         told = await forecaster.forecast("c", Identity(operator=True), "en")
         assert told is not None
         assert told.rests_on.keys() == {basis}
@@ -186,3 +218,65 @@ async def test_it_comes_about_as_foretold(
         assert abs(expected_ms - took_ms) <= within * took_ms + 2000
         assert parse_time(told.earliest_at) - 2000 <= now_unix_ms()
         assert now_unix_ms() <= parse_time(told.latest_at) + 2000
+
+
+DOMAINS = tuple(f"d{number}.test" for number in range(4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rule", "others", "within"),
+    [
+        # All of the account's mail to four destinations goes by one rate.
+        ({"account": "acme", "rate": "2/s"}, {}, 0.05),
+        ({"account": "acme", "rate": "10/min"}, {}, 0.05),
+        # Its other mail takes every second turn.
+        ({"account": "acme", "rate": "4/s"}, {"campaign": "other"}, 0.1),
+        # Others' mail flows past at full speed.
+        ({"campaign": "c", "rate": "2/s"}, {"campaign": "other"}, 0.05),
+        ({"account": "acme", "rate": "2/s"}, {"account": "bolt"}, 0.05),
+        ({"account": "acme", "destination": "d1.test", "rate": "1/s"}, {}, 0.05),
+        ({"campaign": "c*", "site": "mx.d2.test", "rate": "1/s"}, {}, 0.05),
+    ],
+)
+async def test_it_comes_about_as_foretold_behind_the_limit_of_an_account_or_campaign(
+    autojump_clock: MockClock, rule: dict[str, str], others: dict[str, Any], within: float
+) -> None:
+    kinds: dict[str, Any] = {"rate": Rate, "destination": DomainPattern, "site": DomainPattern}
+    fields = {name: kinds.get(name, NamePattern).parse(text) for name, text in rule.items()}
+    world = World(config=config([Rule(**fields)]))
+    for domain in DOMAINS:
+        world.add(domain, Behaviour(reply_delay_s=0.01), mx=f"mx.{domain}")
+    async with world.delivering() as delivery:
+        await world.send([f"r{n}@{DOMAINS[n % 4]}" for n in range(200)], campaign="c")
+        if others:
+            await world.send([f"o{n}@{DOMAINS[n % 4]}" for n in range(200)], **others)
+        await trio.sleep(10.0)
+        now_unix_ms = world.clock.now_unix_ms
+        explainer, forecaster = lookers(world, delivery)
+        told = await forecaster.forecast("c", Identity(operator=True), "en")
+        why = await explainer.campaign("c", Identity(operator=True), "en")
+        assert told is not None
+        assert why is not None
+        assert told.rests_on == {"rate_limit": told.waiting}
+        assert why.waiting_by_code == {"rate_limit": told.waiting}
+        scope = "account" if "account" in rule else "campaign"
+        assert {each.held_by.scope for each in why.destinations if each.held_by} == {scope}
+        assert told.destinations[0].limit_per_s == fields["rate"].per_s
+        assert told.finish_at is not None
+        assert told.latest_at is not None
+        asked_unix_ms = now_unix_ms()
+        await world.wait_for(lambda: is_through(world), within_s=3000)
+        took_ms = now_unix_ms() - asked_unix_ms
+        expected_ms = parse_time(told.finish_at) - asked_unix_ms
+        assert abs(expected_ms - took_ms) <= within * took_ms + 2000
+        assert now_unix_ms() <= parse_time(told.latest_at) + 2000
+
+
+def is_through(world: World) -> bool:
+    """Say whether all mail of the campaign was delivered."""
+    return not any(
+        world.data.states[each].status is not Status.DELIVERED
+        for each, fixed in world.data.fixed.items()
+        if fixed.campaign == "c"
+    )
