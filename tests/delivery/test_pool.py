@@ -135,6 +135,20 @@ async def test_idle_ones_make_room_for_those_who_need_it(autojump_clock: MockClo
             await rig.lease(TWO, tls=TlsPolicy.REQUIRED, site_max=1)
 
 
+async def test_what_is_beyond_a_ceiling_that_fell_is_closed_when_it_comes_back(
+    autojump_clock: MockClock,
+) -> None:
+    rig = Rig()
+    async with rig.running():
+        leases = [await rig.lease(ONE, site_max=3) for _ in range(3)]
+        rig.pool.site_of(rig.pool.wanted(ONE, TlsPolicy.NONE, 1))  # One is left to the site now.
+        for lease in leases:
+            rig.pool.give_back(lease, reuse=True)
+        await trio.sleep(1)
+        assert (rig.pool.idle, rig.pool.slots.open) == (1, 1)
+        assert rig.receivers["192.0.2.1"].connections_open == 1
+
+
 async def test_broken_tls_is_left_for_plain_text_and_remembered(autojump_clock: MockClock) -> None:
     rig = Rig(broken_tls={"192.0.2.1"})
     opportunistic, plain = TlsPolicy.OPPORTUNISTIC, TlsPolicy.NONE

@@ -9,7 +9,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from engine.delivery.resolver import DnsResolver, MailHost, MailHosts, Memory, Unresolved
+from engine.delivery.resolver import (
+    FAILURE_TTL_S,
+    DnsResolver,
+    MailHost,
+    MailHosts,
+    Memory,
+    Unresolved,
+)
 from engine.rehearsal.dns_server import DnsServer
 from engine.rehearsal.zones import NULL_MX, Fault, Records, Zones
 from protocols.records import Reason, Status
@@ -153,6 +160,17 @@ async def test_failures_are_remembered_too(server: DnsServer) -> None:
         await resolver.mail_hosts("servfail.test")
         await resolver.mail_hosts("nowhere.plain.test")
     assert server.statistics().udp == 2
+
+
+async def test_a_failure_is_soon_forgotten(mock_clock: MockClock, server: DnsServer) -> None:
+    resolver = resolver_for(server)
+    for after_s, is_asked in ((0, True), (FAILURE_TTL_S - 1, False), (1, True)):
+        mock_clock.jump(after_s)
+        before = server.statistics().udp
+        found = await resolver.mail_hosts("servfail.test")
+        assert isinstance(found, Unresolved)
+        assert not found.permanent
+        assert (server.statistics().udp > before) == is_asked
 
 
 async def test_a_second_server_helps_out(server: DnsServer, nursery: trio.Nursery) -> None:
