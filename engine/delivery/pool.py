@@ -244,7 +244,7 @@ class Pool:
         if not lease.connection.is_open:
             lease.connection.close()
             self.slots.give_back(lease.site)
-        elif not reuse or lease.site.limit.open > lease.site.limit.ceiling:
+        elif not reuse or lease.site.has_too_many:
             self._close(lease)
         elif not self.slots.hand_on(lease.site, lease.kind, lease):
             if lease.site.has_waiters or self.slots.is_full:
@@ -339,6 +339,7 @@ class Pool:
                     return
 
     def _close(self, lease: Lease) -> None:
+        lease.site.leaving += 1
         self._to_close.append(lease)
         self._work.set()
 
@@ -349,6 +350,7 @@ class Pool:
                 await lease.connection.quit()
         finally:
             lease.connection.close()
+            lease.site.leaving -= 1
             self.slots.give_back(lease.site)
             self._quitting -= 1
             self._has_quit.set()

@@ -35,7 +35,7 @@ class _Waiter(Generic[C]):
 class Site(Generic[C]):
     """The connections of one site and those who wait for one; `opening` are not open yet.
 
-    `leaving` of the open ones have been told to close, as there are more than the ceiling.
+    `leaving` of the open ones are being closed, or told to, and are none too many any more.
     """
 
     limit: ConnectionLimit
