@@ -236,13 +236,16 @@ class Rate(_Value):
         return cls(per_s, burst)
 
     def __str__(self) -> str:
-        count, unit = self.per_s, "s"
-        for seconds, name in ((60, "min"), (3600, "h"), (86400, "day")):
-            # A whole number of a unit is how it was meant: 100/min is 1.667/s to nobody.
-            if math.isclose(count, round(count), rel_tol=1e-6) and round(count) > 0:
-                break
-            count, unit = self.per_s * seconds, name
-        return f"{round(count, 3):g}/{unit}, burst {self.burst}"
+        for unit, seconds in SECONDS_PER.items():
+            # A whole number of a unit is how it was meant: 100/min is 1.667/s to nobody. What was
+            # learned is no whole number of anything, so the unit is one that people can picture.
+            whole = round(self.per_s * seconds)
+            is_meant = 0 < whole < 10_000 or whole % 1_000 == 0
+            if is_meant and math.isclose(self.per_s * seconds, whole, rel_tol=1e-6):
+                return f"{whole}/{unit}, burst {self.burst}"
+        unit = next((each for each, s in SECONDS_PER.items() if self.per_s * s >= 1), "day")
+        count = float(f"{self.per_s * SECONDS_PER[unit]:.3g}")
+        return f"{count:.12g}/{unit}, burst {self.burst}"
 
 
 class ReplyPattern(_Value):

@@ -15,7 +15,7 @@ from engine.http_server import Access, Request, Response, Route
 from engine.spool.interface import EventFilter, EventPage, Spool
 from engine.watch.hub import EventHub, place_of
 from engine.watch.messages import account_id_of
-from engine.watch.queries import LIMIT_MAX, Query, refuse, whole_number
+from engine.watch.queries import LIMIT_MAX, Query, domain_name, refuse, whole_number
 from engine.watch.subscriber import event_filter
 from protocols.records import Event
 from protocols.stream_frames import (
@@ -155,7 +155,7 @@ def _wanted(query: Query, account_id: int | None) -> EventFilter:
         Wanted(
             accounts=query.set_of("account", str),
             campaigns=query.set_of("campaign", str),
-            destinations=query.set_of("destination", str.lower),
+            destinations=query.set_of("destination", domain_name),
             message_ids=query.set_of("message_id", whole_number),
             statuses=query.statuses(),
         ),

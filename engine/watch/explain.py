@@ -152,16 +152,19 @@ class Explainer:
         return await self._explained(row, language, account, releases)
 
     async def campaign(
-        self, name: str, identity: Identity, language: Language
+        self, name: str, identity: Identity, language: Language, account_id: int | None
     ) -> CampaignExplanation | None:
-        """None if the reader has no such campaign."""
+        """None if the reader has no such campaign.
+
+        Of one account's mail; with None of all accounts that have a campaign of this name.
+        """
         by_code: dict[str, int] = {}
         sums = dict.fromkeys((Status.QUEUED, Status.DEFERRED, Status.PAUSED), 0)
         fullest: list[DestinationRow] = []
         codes: dict[str, str] = {}
         next_unix_ms: int | None = None
         account, is_known = reader_of(identity), False
-        async for row in self.campaign_rows(name, identity):
+        async for row in self.campaign_rows(name, account_id):
             is_known = True
             for status in sums:
                 sums[status] += row.counts[PLACE_OF[status]]
@@ -181,7 +184,7 @@ class Explainer:
         releases = NO_RELEASES
         if sums[Status.PAUSED]:
             releases = await self._spool.first_releases(
-                account_id=account_id_of(identity), campaign=name, looked_at_max=RELEASES_LOOKED_AT
+                account_id=account_id, campaign=name, looked_at_max=RELEASES_LOOKED_AT
             )
             first = min(releases.by_destination.values(), default=releases.beyond_unix_ms)
             next_unix_ms = earlier(next_unix_ms, first)
@@ -314,12 +317,14 @@ class Explainer:
         facts = self._facts.of_row(row, account)
         return holding_destination(row, facts, account.name if account else "")
 
-    async def campaign_rows(self, name: str, identity: Identity) -> AsyncIterator[DestinationRow]:
+    async def campaign_rows(
+        self, name: str, account_id: int | None
+    ) -> AsyncIterator[DestinationRow]:
         """The destinations that a campaign has mail to, with its own counts, page by page."""
         after = ""
         while True:
             rows = await self._spool.destinations(
-                account_id=account_id_of(identity), campaign=name, after=after, limit=PAGE
+                account_id=account_id, campaign=name, after=after, limit=PAGE
             )
             for number, row in enumerate(rows):
                 yield row

@@ -5,8 +5,8 @@ import msgspec
 from engine.http_server import Access, Request, Response, Route
 from engine.spool.interface import Spool
 from engine.watch.explain import Explainer
-from engine.watch.messages import visible_envelope
-from engine.watch.queries import Query, language_of, not_found, refuse
+from engine.watch.messages import asked_account_id, visible_envelope
+from engine.watch.queries import Query, domain_name, language_of, not_found, refuse
 
 
 def routes(explainer: Explainer, spool: Spool) -> list[Route]:
@@ -25,15 +25,16 @@ def routes(explainer: Explainer, spool: Spool) -> list[Route]:
         return _answer(await explainer.address(address, request.identity, language_of(request)))
 
     async def explain_destination(request: Request) -> Response:
-        name = request.params["domain"].lower()
+        name = domain_name(request.params["domain"])
         found = await explainer.destination(name, request.identity, language_of(request))
         if found is None:
             raise not_found(f"mail to {name[:80]}")
         return _answer(found)
 
     async def explain_campaign(request: Request) -> Response:
-        name = request.params["id"]
-        found = await explainer.campaign(name, request.identity, language_of(request))
+        name, query = request.params["id"], Query(request, ("account",))
+        account_id = await asked_account_id(spool, query, request.identity)
+        found = await explainer.campaign(name, request.identity, language_of(request), account_id)
         if found is None:
             raise not_found(f"campaign {name[:80]!r}")
         return _answer(found)

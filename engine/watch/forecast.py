@@ -24,8 +24,8 @@ from engine.watch.destinations import PLACE_OF, LiveDestinations, just_before
 from engine.watch.explain import PAGE, ROWS_AT_ONCE, Explainer
 from engine.watch.forecast_shares import SenderLimits, sender_limits
 from engine.watch.forecasting import Estimate, Waiting, estimate
-from engine.watch.messages import account_id_of
-from engine.watch.queries import language_of, not_found
+from engine.watch.messages import asked_account_id
+from engine.watch.queries import Query, language_of, not_found
 from protocols.languages import Language
 from protocols.records import FINAL_STATUSES, Status
 from protocols.timestamps import time_text, time_text_or_none
@@ -96,19 +96,24 @@ class Forecaster:
         self._delivering = delivering
         self._now_unix_ms = now_unix_ms
 
-    async def forecast(self, name: str, identity: Identity, language: Language) -> Forecast | None:
-        """None if the reader has no such campaign."""
-        rows = [row async for row in self._explainer.campaign_rows(name, identity)]
+    async def forecast(
+        self, name: str, identity: Identity, language: Language, account_id: int | None
+    ) -> Forecast | None:
+        """None if the reader has no such campaign.
+
+        Of one account's mail; with None of all accounts that have a campaign of this name.
+        """
+        rows = [row async for row in self._explainer.campaign_rows(name, account_id)]
         if not rows:
             return None
         waiting = [self._with_site(row) for row in rows if waiting_in(row)]
         everybodys = await self._everybodys_due([row.destination for row in waiting])
-        released = await self._last_release_unix_ms(name, identity, waiting)
+        released = await self._last_release_unix_ms(name, account_id, waiting)
         limits = await sender_limits(
             self._spool,
             self._delivering,
             name,
-            identity,
+            account_id,
             waiting,
             everybodys,
             self._now_unix_ms(),
@@ -201,7 +206,7 @@ class Forecaster:
             after = rows[-1].destination
 
     async def _last_release_unix_ms(
-        self, name: str, identity: Identity, waiting: list[DestinationRow]
+        self, name: str, account_id: int | None, waiting: list[DestinationRow]
     ) -> int:
         """Return when the last paused mail of a campaign is released; 0 if none is paused.
 
@@ -210,7 +215,7 @@ class Forecaster:
         if not any(row.counts[PLACE_OF[Status.PAUSED]] for row in waiting):
             return 0
         wanted = EnvelopeFilter(
-            account_id=account_id_of(identity),
+            account_id=account_id,
             statuses=frozenset({Status.PAUSED}),
             campaign=name or None,
         )
@@ -236,12 +241,13 @@ class Forecaster:
         )
 
 
-def routes(forecaster: Forecaster) -> list[Route]:
+def routes(forecaster: Forecaster, spool: Spool) -> list[Route]:
     """The forecast of a campaign."""
 
     async def forecast(request: Request) -> Response:
-        name = request.params["id"]
-        found = await forecaster.forecast(name, request.identity, language_of(request))
+        name, query = request.params["id"], Query(request, ("account",))
+        account_id = await asked_account_id(spool, query, request.identity)
+        found = await forecaster.forecast(name, request.identity, language_of(request), account_id)
         if found is None:
             raise not_found(f"campaign {name[:80]!r}")
         return Response.json(found, headers=(("vary", "accept-language"),))

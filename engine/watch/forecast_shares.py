@@ -2,7 +2,7 @@
 
 Such a rate is shared by all destinations that it is for, so what counts is the sum of what goes by
 it. Gathers; the arithmetic is `forecasting`. Where several accounts have a campaign of one name
-(only an operator sees them together), the limits are those of the account with most of its mail.
+(an operator can ask for them together), the limits are those of the account with most of its mail.
 """
 
 from collections import Counter
@@ -13,13 +13,11 @@ from typing import Final
 import trio
 
 from engine.delivery.holding import flow_refusing, waiting_in
-from engine.http_server import Identity
 from engine.spool.interface import DestinationRow, Group, Spool
 from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch.delivering import Delivering
 from engine.watch.explain import ROWS_AT_ONCE
 from engine.watch.forecasting import Share
-from engine.watch.messages import account_id_of
 from protocols.records import FINAL_STATUSES, STATUSES, EnvelopeFixed, Status
 
 # Whose mail it mostly is shows in so many of them.
@@ -44,7 +42,7 @@ async def sender_limits(
     spool: Spool,
     delivering: Delivering,
     name: str,
-    identity: Identity,
+    account_id: int | None,
     rows: Sequence[DestinationRow],
     everybodys: Mapping[str, int],
     now_unix_ms: int,
@@ -54,7 +52,7 @@ async def sender_limits(
     `everybodys` counts all that is due at each destination. In `waiting_for` are the destinations
     where the campaign's mail waits for such a limit now.
     """
-    sender = await _sender(spool, name, identity, rows)
+    sender = await _sender(spool, name, account_id, rows)
     if sender is None:
         return SenderLimits({}, frozenset())
     rates: dict[str, list[tuple[_Key, float]]] = {}
@@ -86,13 +84,12 @@ async def sender_limits(
 
 
 async def _sender(
-    spool: Spool, name: str, identity: Identity, rows: Sequence[DestinationRow]
+    spool: Spool, name: str, account_id: int | None, rows: Sequence[DestinationRow]
 ) -> EnvelopeFixed | None:
     """Return one mail of a campaign, of the account that has the most."""
     if not rows:
         return None
     fullest = max(rows, key=waiting_in)
-    account_id = account_id_of(identity)
     mails = await spool.waiting_at(
         fullest.destination, account_id=account_id, campaign=name, limit=MAILS_LOOKED_AT
     )
@@ -105,9 +102,9 @@ async def _sender(
     return next(
         (
             each.fixed
-            for account_id, _ in of_account.most_common(1)
+            for most_id, _ in of_account.most_common(1)
             for each in mails
-            if each.fixed.account_id == account_id
+            if each.fixed.account_id == most_id
         ),
         None,
     )

@@ -15,7 +15,7 @@ from engine.spool.agenda import UNREACHABLE_CAUSES
 from engine.spool.interface import Spool
 from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch.destinations import LiveDestinations, cause_now, told_to_accounts
-from engine.watch.queries import Query, not_found, whole_number
+from engine.watch.queries import Query, domain_name, not_found, whole_number
 from protocols.records import (
     FINAL_STATUSES,
     Account,
@@ -235,7 +235,7 @@ async def _wanted(spool: Spool, query: Query, identity: Identity) -> EnvelopeFil
     return EnvelopeFilter(
         account_id=account_id,
         statuses=query.statuses(),
-        destination=destination.lower() if destination is not None else None,
+        destination=None if destination is None else domain_name(destination),
         address=query.one("address"),
         campaign=query.one("campaign"),
         custom_id=query.one("custom_id"),

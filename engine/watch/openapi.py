@@ -162,10 +162,13 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "What holds back the mail to a domain.", answer=DestinationExplanation
     ),
     ("GET", "/v1/campaigns/{id}/explain"): Operation(
-        "Where a campaign's mail waits, and what holds it back.", answer=CampaignExplanation
+        "Where a campaign's mail waits, and what holds it back.",
+        ("account",),
+        answer=CampaignExplanation,
     ),
     ("GET", "/v1/campaigns/{id}/forecast"): Operation(
         "When a campaign will be through: at the earliest, as expected, at the latest.",
+        ("account",),
         answer=Forecast,
     ),
     ("GET", "/v1/explain"): Operation(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final, NoReturn, TypeVar
 
 from engine.http_server import HttpError, Request
+from protocols.addresses import normalise_domain
 from protocols.languages import Language, preferred_language
 from protocols.records import Status
 from protocols.timestamps import parse_time
@@ -83,6 +84,15 @@ def refuse(where: str, message: str) -> NoReturn:
 
 def not_found(what: str) -> HttpError:
     return HttpError(404, "not_found", f"There is no {what}.")
+
+
+def domain_name(text: str) -> str:
+    """A destination's name, however it was written: in capitals, or with umlauts.
+
+    What is no domain stays what it is, and nothing has that name.
+    """
+    name = normalise_domain(text)
+    return name if isinstance(name, str) else text.lower()
 
 
 def whole_number(text: str) -> int:

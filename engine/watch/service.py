@@ -127,7 +127,7 @@ class Watch:
         own = [
             *messages.routes(spool, live, listings, now_unix_ms=now_unix_ms),
             *explain_http.routes(self._explainer, spool),
-            *forecast.routes(self._forecaster),
+            *forecast.routes(self._forecaster, spool),
             *campaigns.CampaignsBoard(spool, self._cancellations, now_unix_ms=now_unix_ms).routes(),
             *holds.HoldsDoor(spool, now_unix_ms=now_unix_ms).routes(),
             *statistics.routes(spool, self._explainer),

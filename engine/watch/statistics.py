@@ -12,7 +12,7 @@ from engine.spool.interface import Group, Spool, StatisticsRow
 from engine.watch.destinations import DestinationView, just_before
 from engine.watch.explain import Explainer
 from engine.watch.messages import account_id_of, asked_account_id, reader_of
-from engine.watch.queries import Query, language_of, refuse
+from engine.watch.queries import Query, domain_name, language_of, refuse
 from engine.watch.tables import part_of, table_answer, wants_csv
 from protocols.records import STATUSES
 
@@ -58,11 +58,12 @@ def routes(spool: Spool, explainer: Explainer) -> list[Route]:
         account_id = account_id_of(request.identity)
         named = query.one("destination")
         if named is not None:
+            named = domain_name(named)
             # The listing is in the order of names, so that the one asked for follows this text.
-            after, limit = just_before(named.lower()), 1
+            after, limit = just_before(named), 1
         rows = await spool.destinations(account_id=account_id, after=after, limit=limit)
         if named is not None:
-            rows = [row for row in rows if row.destination == named.lower()]
+            rows = [row for row in rows if row.destination == named]
         account, language = reader_of(request.identity), language_of(request)
         views = [explainer.view(row, language, account) for row in rows]
         is_full = named is None and len(rows) == limit

@@ -400,6 +400,23 @@ def test_a_rate_is_shown_as_it_was_written(text: str) -> None:
         assert shown == text
 
 
+@pytest.mark.parametrize(
+    ("per_s", "shown"),
+    [
+        (150_882 / 86_400, "1.75/s, burst 1"),
+        (0.8712, "52.3/min, burst 1"),
+        (100_000 / 86_400, "100000/day, burst 1"),
+        (0.4 / 86_400, "0.4/day, burst 1"),
+        (1234.567, "1230/s, burst 1"),
+    ],
+)
+def test_a_learned_rate_is_shown_in_a_unit_that_people_can_picture(
+    per_s: float, shown: str
+) -> None:
+    assert limit_text(bucket(0.0, per_s, 1)) == shown
+    assert Rate.parse(shown).per_s == pytest.approx(per_s, rel=5e-3)
+
+
 def test_a_throttle_is_over_after_a_pause() -> None:
     refusals = Refusals()
     assert refusals.since(T0) is None

@@ -204,7 +204,7 @@ async def test_it_comes_about_as_foretold(
 
         now_unix_ms = world.clock.now_unix_ms
         _, forecaster = lookers(world, delivery)
-        told = await forecaster.forecast("c", Identity(operator=True), "en")
+        told = await forecaster.forecast("c", Identity(operator=True), "en", None)
         assert told is not None
         assert told.rests_on.keys() == {basis}
         assert told.finish_at is not None
@@ -254,8 +254,8 @@ async def test_it_comes_about_as_foretold_behind_the_limit_of_an_account_or_camp
         await trio.sleep(10.0)
         now_unix_ms = world.clock.now_unix_ms
         explainer, forecaster = lookers(world, delivery)
-        told = await forecaster.forecast("c", Identity(operator=True), "en")
-        why = await explainer.campaign("c", Identity(operator=True), "en")
+        told = await forecaster.forecast("c", Identity(operator=True), "en", None)
+        why = await explainer.campaign("c", Identity(operator=True), "en", None)
         assert told is not None
         assert why is not None
         assert told.rests_on == {"rate_limit": told.waiting}

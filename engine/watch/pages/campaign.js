@@ -1,15 +1,21 @@
 // One campaign closely: how much of it waits where, what holds it back, and when it will be through.
 
+import { readableDomain } from "./domains.js";
 import { excuse, fillFacts, make, makeButton, makeTime } from "./dom.js";
-import { ask } from "./session.js";
+import { ask, isOperator } from "./session.js";
 import { count, word, wordOf } from "./words.js";
 
+// Names are an account's own, so an operator says whose is meant.
+export function campaignPath(campaign, account, part) {
+  const whose = isOperator() ? `?account=${encodeURIComponent(account)}` : "";
+  return `/v1/campaigns/${encodeURIComponent(campaign)}/${part}${whose}`;
+}
+
 // What the panel shows for a campaign: {title, nodes}. `open(destination)` goes on to a destination.
-export async function campaignDetail(name, open) {
-  const path = `/v1/campaigns/${encodeURIComponent(name)}`;
-  const title = `${word("campaign")} ${name}`;
+export async function campaignDetail({ campaign, account }, open) {
+  const title = `${word("campaign")} ${campaign}`;
   try {
-    const [why, forecast] = await Promise.all([ask(`${path}/explain`), ask(`${path}/forecast`)]);
+    const [why, forecast] = await Promise.all(["explain", "forecast"].map((part) => ask(campaignPath(campaign, account, part))));
     return { title, nodes: told(why, forecast, open) };
   } catch (error) {
     return { title, nodes: [make("p", excuse(error))] };
@@ -37,7 +43,7 @@ function told(why, forecast, open) {
 function destinationItem(row, open) {
   const item = make("li");
   const button = makeButton("", () => open(row.destination));
-  button.append(make("span", count(row.queued + row.deferred + row.paused)), make("span", row.destination),
+  button.append(make("span", count(row.queued + row.deferred + row.paused)), make("span", readableDomain(row.destination), "grow"),
     make("span", row.held_by ? wordOf("codes", row.held_by.code) : "", `state-${row.state}`),
     make("span", row.held_by?.text ?? "", "under"));
   item.append(button);

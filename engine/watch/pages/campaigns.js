@@ -1,5 +1,6 @@
 // Campaigns: how far each is, when it will be through, and pausing, resuming and cancelling it.
 
+import { campaignPath } from "./campaign.js";
 import { askFirst } from "./dialogs.js";
 import { element, excuse, make, makeButton, repeat, setClass, setText } from "./dom.js";
 import { Refused, ask, isOperator, post } from "./session.js";
@@ -21,7 +22,7 @@ const sum = (row, names) => names.reduce((all, name) => all + row.counts[name], 
 export class Campaigns {
   #open; #refused; #rows = null; #timer = null; #trouble = ""; #limit = SHOWN_FIRST; #hasMore = false; #forecasts = new Map();
 
-  // `open(name)` shows one campaign closely.
+  // `open({campaign, account})` shows one campaign closely.
   constructor({ open, refused }) {
     this.#open = open;
     this.#refused = refused;
@@ -72,7 +73,7 @@ export class Campaigns {
       const began = performance.now();
       let forecast = null;
       try {
-        forecast = await ask(`/v1/campaigns/${encodeURIComponent(row.campaign)}/forecast`);
+        forecast = await ask(campaignPath(row.campaign, row.account, "forecast"));
       } catch (error) {
         if (error instanceof Refused) throw error;
       }
@@ -98,7 +99,7 @@ export class Campaigns {
     line.dataset.campaign = keyOf(row);
     const name = make("th");
     name.scope = "row";
-    name.append(makeButton(row.campaign, () => this.#open(row.campaign), "link"));
+    name.append(makeButton(row.campaign, () => this.#open(row), "link"));
     if (isOperator()) name.append(make("span", row.account, "under"));
     const progress = make("td");
     const bar = make("progress");
@@ -157,9 +158,7 @@ export class Campaigns {
     const yes = word(deed === "cancel" ? "cancel_campaign" : deed).replace(" …", "");
     if (await askFirst(word(`confirm_${deed}`)(name), { yes, danger: deed === "cancel" }) === null) return;
     try {
-      // Names are an account's own, so an operator says whose is meant.
-      const whose = isOperator() ? `?account=${encodeURIComponent(account)}` : "";
-      await post(`/v1/campaigns/${encodeURIComponent(name)}/${deed}${whose}`, {});
+      await post(campaignPath(name, account, deed), {});
       document.dispatchEvent(new Event("eilpost-holds"));
       await this.#timer?.again();
     } catch (error) { element("campaigns-note").textContent = excuse(error); }

@@ -32,7 +32,7 @@ const holds = new Holds({ refused });
 const showDestination = (name) => () => destinationDetail(name, openMailDeeper, holdThere);
 const waiting = new WaitingTable((name) => openDetail(showDestination(name)));
 const openDestinationDeeper = (name) => openDetail(showDestination(name), { isDeeper: true });
-const openCampaign = (name) => openDetail(() => campaignDetail(name, openDestinationDeeper));
+const openCampaign = (row) => openDetail(() => campaignDetail(row, openDestinationDeeper));
 const search = new Search({ open: openMail, refused });
 // What asks for itself: each has start(), forget() and speak().
 const parts = [new Chart({ refused }), new Times({ refused }), new Campaigns({ open: openCampaign, refused }), search, new Throttles({ refused }), holds];
@@ -149,6 +149,9 @@ async function enterWithToken() {
 }
 
 wireDetail();
+// The panel begins below the header, which has more lines in a narrow window.
+const header = document.querySelector("header");
+new ResizeObserver(() => document.documentElement.style.setProperty("--header", `${header.offsetHeight}px`)).observe(header);
 speak();
 window.addEventListener("hashchange", () => void enterWithToken());
 if (hasOperatorToken()) void enterWithToken();

@@ -1,6 +1,7 @@
 // One destination closely: what holds its mail back, what can be done about it, its latest mails.
 
 import { askFirst } from "./dialogs.js";
+import { readableDomain } from "./domains.js";
 import { excuse, fillFacts, make, makeButton, makeTime } from "./dom.js";
 import { ask, post } from "./session.js";
 import { mailItem } from "./story.js";
@@ -15,9 +16,9 @@ export async function destinationDetail(name, open, hold) {
   try {
     const [why, listed] = await Promise.all([
       ask(`/v1/destinations/${path}/explain`), ask(`/v1/messages?limit=${MAILS_SHOWN}&destination=${path}`)]);
-    return { title: word("destination_title")(name), nodes: told(why, listed.messages, open, hold) };
+    return { title: word("destination_title")(readableDomain(name)), nodes: told(why, listed.messages, open, hold) };
   } catch (error) {
-    return { title: word("destination_title")(name), nodes: [make("p", excuse(error))] };
+    return { title: word("destination_title")(readableDomain(name)), nodes: [make("p", excuse(error))] };
   }
 }
 
@@ -69,7 +70,7 @@ function causeItem(cause, knownAdvice) {
 }
 
 async function retry(destination, waiting, said) {
-  const question = `${word("try_now")}: ${destination}, ${word("waiting_there")(count(waiting))}?`;
+  const question = `${word("try_now")}: ${readableDomain(destination)}, ${word("waiting_there")(count(waiting))}?`;
   if (await askFirst(question, { yes: word("try_now") }) === null) return;
   try {
     said.textContent = word("tried_now")(count(await everyStep("/v1/retry", { destination })));

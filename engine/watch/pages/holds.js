@@ -68,7 +68,7 @@ export class Holds {
   }
 
   #draw() {
-    element("holds-note").textContent = this.#trouble || (this.#holds?.length === 0 ? word("no_holds") : "");
+    element("holds-note").textContent = this.#trouble || (this.#holds?.length === 0 ? word(isOperator() ? "no_holds" : "no_own_holds") : "");
     element("holds").replaceChildren(...(this.#holds ?? []).map((hold) => this.#line(hold)));
   }
 

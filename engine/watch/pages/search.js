@@ -1,5 +1,6 @@
 // Finding mails by address, id or subject; before the first search, the newest ones.
 
+import { asciiDomain, readableDomain } from "./domains.js";
 import { element, excuse, make, repeat } from "./dom.js";
 import { Missing, Refused, ask } from "./session.js";
 import { mailItem } from "./story.js";
@@ -14,7 +15,23 @@ const KINDS = ["auto", "address", "id", "subject", "destination", "campaign"];
 export function kindOf(query) {
   if (/^\d{1,20}$/.test(query)) return "id";
   if (/^\S+@\S+$/.test(query)) return "address";
+  if (/^@?[^\s@/]+\.[^\s@/.]{2,}$/.test(query)) return "destination";
   return "subject";
+}
+
+// The engine compares exactly; people write capitals, and umlauts or the A-labels of them. What looks
+// like a domain may also stand in a subject ("invoice.pdf").
+function waysToAsk(kind, query, isGuessed) {
+  if (kind === "destination") {
+    const domain = [kind, asciiDomain(query.replace(/^@/, ""))];
+    return isGuessed ? [domain, ["subject", query]] : [domain];
+  }
+  const at = query.lastIndexOf("@");
+  if (kind !== "address" || at < 0) return [[kind, query]];
+  const [local, domain] = [query.slice(0, at), query.slice(at + 1)];
+  const domains = [domain.toLowerCase(), asciiDomain(domain), readableDomain(asciiDomain(domain))];
+  const texts = [query, ...[local, local.toLowerCase()].flatMap((name) => domains.map((each) => `${name}@${each}`))];
+  return [...new Set(texts)].map((text) => [kind, text]);
 }
 
 export class Search {
@@ -81,8 +98,17 @@ export class Search {
     this.#isSearch = true;
     const kind = chosen === "auto" ? kindOf(query) : chosen;
     if (kind === "id") await this.#one(query);
-    else await this.#list(`limit=${FOUND_FIRST}&${kind}=${encodeURIComponent(kind === "destination" ? query.toLowerCase() : query)}`, true);
+    else await this.#first(waysToAsk(kind, query, chosen === "auto"));
     if (this.#found?.length === 1 && this.#isSearch) this.#open(this.#found[0].message_id);
+  }
+
+  // The first of several questions that finds something.
+  async #first(ways) {
+    const mine = this.#version;
+    for (const [kind, text] of ways) {
+      await this.#list(`limit=${FOUND_FIRST}&${kind}=${encodeURIComponent(text)}`, true);
+      if (mine !== this.#version || this.#found.length) return;
+    }
   }
 
   async #one(id) {

@@ -56,9 +56,9 @@ function factsOf(mail, why) {
 export function mailItem(mail, open) {
   const item = make("li");
   const button = makeButton("", () => open(mail.message_id));
-  button.append(makeTime(mail.accepted_at), make("span", mail.address),
+  button.append(makeTime(mail.accepted_at), make("span", mail.address, "grow"),
     make("span", wordOf("status", mail.status), `is-${mail.status}`),
-    make("span", mail.subject || word("no_subject"), "under"));
+    make("span", mail.subject || word("no_subject"), "under clipped"));
   item.append(button);
   return item;
 }

@@ -1,5 +1,6 @@
 // How long mail took from its acceptance to the receiver's yes, by destination.
 
+import { readableDomain } from "./domains.js";
 import { element, excuse, make, repeat } from "./dom.js";
 import { ask } from "./session.js";
 import { count, duration, word } from "./words.js";
@@ -27,8 +28,9 @@ export class Times {
       || (this.#rows === null ? "" : word(this.#rows.length ? "times_hint" : "times_none"));
     element("times").replaceChildren(...(this.#rows ?? []).map((row) => {
       const line = make("tr");
-      const name = make("th", row.key);
+      const name = make("th", readableDomain(row.key));
       name.scope = "row";
+      name.title = row.key;
       line.append(name, make("td", count(row.count), "number"),
         ...["p50_s", "p90_s", "p99_s"].map((field) => make("td", duration(row[field]), "number")));
       return line;

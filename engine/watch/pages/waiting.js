@@ -1,6 +1,7 @@
 // Mail that waits, by destination: sorted, filtered, a page at a time. Ten thousand destinations
 // are ten thousand entries of a map and at most a hundred rows of the table.
 
+import { readableDomain } from "./domains.js";
 import { element, make, makeButton, setClass, setText } from "./dom.js";
 import { count, moment, rate, word, wordOf } from "./words.js";
 
@@ -20,6 +21,7 @@ export function causeOf(row) {
   return why ? `${what} (${why})` : what;
 }
 
+const isNamed = (domain, wanted) => domain.includes(wanted) || readableDomain(domain).includes(wanted);
 const sinceOf = (row) => row.since ?? row.held_by?.since ?? "";
 const replyOf = (row) => row.last_reply || row.held_by?.reply || "";
 
@@ -107,7 +109,7 @@ export class WaitingTable {
     const sign = this.#isDescending ? -1 : 1;
     const keyed = [];
     for (const row of this.#destinations.values()) {
-      if (waitingIn(row) > 0 && row.destination.includes(wanted)) keyed.push([sortKey(row), row.destination]);
+      if (waitingIn(row) > 0 && isNamed(row.destination, wanted)) keyed.push([sortKey(row), row.destination]);
     }
     keyed.sort((a, b) => (a[0] < b[0] ? -sign : a[0] > b[0] ? sign : a[1] < b[1] ? -1 : 1));
     this.#order = keyed.map(([, name]) => name);
@@ -153,7 +155,9 @@ export class WaitingTable {
     line.dataset.destination = name;
     const head = make("th");
     head.scope = "row";
-    head.append(makeButton(name, () => this.#open(name), "link"));
+    const button = makeButton(readableDomain(name), () => this.#open(name), "link");
+    button.title = name;
+    head.append(button);
     line.append(head);
     for (const [column, className] of COLUMNS.slice(1)) {
       const cell = make("td", undefined, className);

@@ -81,6 +81,7 @@ export const german = {
   holds: "Angehaltene Mail", holds_hint: "Wartende Mail nach beliebigem Filter anhalten; sie bleibt in der Warteschlange, bis das endet.",
   hold_what: "Welche Mail", hold_reason: "Grund", hold_until: "Bis", hold_forever: "bis es aufgehoben wird",
   hold_for: "Für", hold_who: "Von", lift: "Aufheben", no_holds: "Nichts ist angehalten.",
+  no_own_holds: "Sie halten nichts an. Was ein Betreiber anhält, hat das in der Liste der wartenden Mail als Ursache.",
   hold_new: "Mail anhalten", hold_count: "Nur zählen", hold_put: "Anhalten", filter_reply: "Antwort enthält", filter_older: "Älter als (Stunden)",
   hold_counted: (n) => (n === "1" ? "1 wartende Mail passt." : `${n} wartende Mails passen.`),
   confirm_hold: (n) => `Mail nach diesem Filter anhalten? Jetzt passen ${n} wartende Mails; spätere werden auch angehalten.`,

@@ -82,6 +82,7 @@ export const english = {
   holds: "Holds", holds_hint: "Hold waiting mail by any filter; it stays in the queue until the hold ends.",
   hold_what: "Which mail", hold_reason: "Reason", hold_until: "Until", hold_forever: "until it is lifted",
   hold_for: "For", hold_who: "By", lift: "Lift", no_holds: "Nothing is held.",
+  no_own_holds: "You hold nothing. What an operator holds has that as its cause in the waiting list.",
   hold_new: "Hold mail", hold_count: "Count only", hold_put: "Hold", filter_reply: "Reply contains", filter_older: "Older than (hours)",
   hold_counted: (n) => (n === "1" ? "1 waiting mail fits." : `${n} waiting mails fit.`),
   confirm_hold: (n) => `Hold mail by this filter? ${n} waiting mails fit now; later ones are held, too.`,

@@ -1,6 +1,7 @@
 """Finding a mail, and what its story says, in both languages; what waits at one destination."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from selenium import webdriver
@@ -156,3 +157,56 @@ def test_an_open_story_goes_on(browser: webdriver.Chrome, engine: EngineProcess)
     call(engine, credentials, "POST", "/v1/cancel", {"destination": "down.test"})
     wait_for(browser, "its end", lambda: "This is final." in text(browser, "#story-now"))
     assert "cancelled" in text(browser, "#story-events")
+
+
+def test_domains_and_addresses_are_found_as_people_write_them(
+    engine: EngineProcess, browser: webdriver.Chrome
+) -> None:
+    keys = engine.create_account("shop")
+    send(engine, keys, "later.Ann@bücher.test", "bob@shop.test")
+    send(engine, keys, "bob@shop.test", Subject="the file bill.pdf")
+    sign_in(browser, engine, keys)
+    wait_for(browser, "it as people read it", lambda: "bücher.test" in text(browser, "#waiting"))
+    assert "xn--" not in text(browser, "#waiting")
+    for query, count in (
+        (
+            "LATER.ann@BÜCHER.test",
+            0,
+        ),  # The receiver's part keeps its capitals but where it has none.
+        ("later.Ann@xn--bcher-kva.test", 1),
+        ("later.Ann@BÜCHER.test", 1),
+        ("Bücher.test", 1),
+        ("@xn--bcher-kva.test", 1),
+        ("bill.pdf", 1),
+        ("bill.zip", 0),
+        ("shop.test", 2),
+    ):
+        found = f"{count} mail" if count else "No mail matches."
+        search(browser, query)
+        wait_for(browser, f"{query}: {found}", partial(says, browser, found))
+        if count == 1:
+            wait_for(browser, "its story", lambda: text(browser, "#detail-title"))
+            click(browser, "#detail-close")
+
+
+def test_in_a_narrow_window_the_panel_begins_below_the_header(
+    engine: EngineProcess, browse: Callable[..., webdriver.Chrome]
+) -> None:
+    keys = engine.create_account("shop")
+    send(engine, keys, "later@shop.test")
+    browser = browse(size="500,800")
+    sign_in(browser, engine, keys)
+    wait_for(browser, "the mail", lambda: browser.find_elements(By.CSS_SELECTOR, "#found button"))
+    click(browser, "#found button")
+    wait_for(browser, "its story", lambda: "later@shop.test" in text(browser, "#detail-title"))
+    header, title = (
+        browser.execute_script(
+            f"return document.querySelector('{what}').getBoundingClientRect().toJSON()"
+        )
+        for what in ("header", "#detail-title")
+    )
+    assert title["top"] >= header["bottom"]
+
+
+def says(browser: webdriver.Chrome, start: str) -> bool:
+    return text(browser, "#search-note").startswith(start)
