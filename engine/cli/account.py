@@ -8,7 +8,7 @@ import click
 
 from engine.cli.control import EngineRefused, EngineStopped, engine, pages
 from engine.cli.options import config_option, failures, json_option, load
-from engine.cli.printing import print_columns, print_json, printable
+from engine.cli.printing import in_words, print_columns, print_json, printable
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -182,9 +182,15 @@ def suppressions(name: str, lift: str | None, as_json: bool) -> None:
             print_json(row)
     elif rows:
         columns = ("address", "since", "until", "reason", "reply")
-        print_columns(columns, ([row[column] for column in columns] for row in rows))
+        told = ({**row, "reason": _reason_text(row["reason"])} for row in rows)
+        print_columns(columns, ([row[column] for column in columns] for row in told))
     else:
         click.echo(f"No address is suppressed for {printable(name)}.")
+
+
+def _reason_text(reason: str) -> str:
+    """Return an operator's own words as they are, and the engine's one reason as people say it."""
+    return in_words(reason) if reason == "hard_bounced" else reason
 
 
 def _route(name: str, what: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from engine.cli.options import config_option, failures, json_option
-from engine.cli.printing import print_columns, print_json
+from engine.cli.printing import in_words, print_columns, print_json
 
 if TYPE_CHECKING:
     from engine.rehearsal.demo import BookRow, Demo, Progress
@@ -157,7 +157,7 @@ def _print_books(books: "Sequence[BookRow]") -> None:
     rows = [(row.domain, _numbers(row), row.note) for row in books]
     rows.append(("sum", dict(sums), f"{len(books)} destinations"))
     print_columns(
-        ["destination", *(name.replace("_", " ") for name in names), "its receiver"],
+        ["destination", *(in_words(name) for name in names), "its receiver"],
         (
             [domain, *(f"{numbers[name]:,}" for name in names), note]
             for domain, numbers, note in rows

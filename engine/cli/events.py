@@ -9,7 +9,7 @@ import click
 
 from engine.cli.control import Asked, EngineRefused, EngineStopped, engine, running_engine
 from engine.cli.options import config_option, failures, json_option, load
-from engine.cli.printing import print_json, printable
+from engine.cli.printing import in_words, print_json, printable
 
 # Each poll waits this long for news: below the minute after which quiet connections get closed, and
 # rare enough to cost nothing.
@@ -84,5 +84,5 @@ def _print(batch: Mapping[str, Any], as_json: bool) -> None:
             print_json(event)
             continue
         said = event["reply"] or event["reason"]
-        line = f"{event['at']}  {event['status']:12}  {printable(event['address'])}"
+        line = f"{event['at']}  {in_words(event['status']):12}  {printable(event['address'])}"
         click.echo(f"{line}  {printable(said)}" if said else line)

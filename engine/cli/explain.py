@@ -8,7 +8,7 @@ import click
 
 from engine.cli.control import Asked, EngineRefused, EngineStopped, engine, say_if_stopped
 from engine.cli.options import config_option, failures, json_option, load
-from engine.cli.printing import print_json, printable
+from engine.cli.printing import in_words, print_json, printable
 
 
 @click.command
@@ -50,7 +50,7 @@ def _show_message(message: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(message)
         return
-    click.echo(f"{message['message_id']}  {message['status']}")
+    click.echo(f"{message['message_id']}  {in_words(message['status'])}")
     _show_cause(message)
     if message["held_by"] is None and message["reply"]:
         click.echo(f"  {'reply:':14}{printable(message['reply'])}")

@@ -9,7 +9,7 @@ import click
 
 from engine.cli.control import Asked, EngineRefused, EngineStopped, engine
 from engine.cli.options import config_option, failures, json_option, load
-from engine.cli.printing import print_json, printable
+from engine.cli.printing import in_words, print_json, printable
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -147,5 +147,5 @@ def hold_text(hold: Mapping[str, Any]) -> str:
 
 def counts_text(counts: Mapping[str, int]) -> str:
     """Return counts by status as people read them."""
-    told = [f"{count:,} {printable(status)}" for status, count in counts.items() if count]
+    told = [f"{count:,} {printable(in_words(status))}" for status, count in counts.items() if count]
     return ", ".join(told) or "none"

@@ -42,3 +42,8 @@ def printable(value: Any) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in str(value)
     )
+
+
+def in_words(name: str) -> str:
+    """Return what people call a key or a status: "soft-bounced", "next attempt at"."""
+    return name.replace("_bounced", "-bounced").replace("_", " ")

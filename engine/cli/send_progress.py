@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from engine.cli.list_findings import LineFinding, finding_text
-from engine.cli.printing import printable
+from engine.cli.printing import in_words, printable
 from engine.cli.sending import HandedIn, Teller, final_in, open_in
 from protocols.records import STATUSES
 
@@ -159,7 +159,7 @@ def counts_text(counts: Mapping[str, int]) -> str:
     """Return how many mails are final, and which status the mails have."""
     final = final_in(counts)
     told = [
-        f"{counts[status]:,} {status.replace('_', ' ')}"
+        f"{counts[status]:,} {in_words(status)}"
         # Final ones first, and `delivered` always: that is what people look for.
         for status in (*STATUSES[3:], *STATUSES[:3])
         if counts[status] or status == "delivered"

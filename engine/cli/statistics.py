@@ -4,7 +4,7 @@ import click
 
 from engine.cli.control import EngineRefused, EngineStopped, engine, pages
 from engine.cli.options import config_option, failures, json_option, load
-from engine.cli.printing import print_columns, print_json
+from engine.cli.printing import in_words, print_columns, print_json
 from protocols.csv_tables import csv_octets
 
 GROUPS = ("total", "account", "campaign", "day", "destination", "hour")
@@ -59,5 +59,5 @@ def command(
         click.echo(csv_octets(list(rows[0]), [list(row.values()) for row in rows]), nl=False)
     else:
         first = "of" if group == "total" else group
-        heads = [first if name == "key" else name.replace("_", " ") for name in rows[0]]
+        heads = [first if name == "key" else in_words(name) for name in rows[0]]
         print_columns(heads, (list(row.values()) for row in rows))

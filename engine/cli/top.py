@@ -15,7 +15,7 @@ from engine.cli.control import EngineRefused, EngineStopped, running_engine
 from engine.cli.filters import Duration
 from engine.cli.looking import Look, Looker, Rates, waiting_of
 from engine.cli.options import config_option, failures, json_option, load
-from engine.cli.printing import print_columns, print_json, printable
+from engine.cli.printing import in_words, print_columns, print_json, printable
 from engine.clock import SystemClock
 from protocols.timestamps import parse_time, time_text
 
@@ -185,7 +185,7 @@ def _line(look: Look) -> str:
 
 def _print_table(look: Look) -> None:
     counts = {name: f"{count:,}" for name, count in look.counts.items()}
-    print_columns([*map(_spaced, counts)], [[*counts.values()]])
+    print_columns([*map(in_words, counts)], [[*counts.values()]])
     click.echo(_rates_text(look.rates))
     if not look.fullest:
         click.echo("No mail is waiting.")
@@ -234,10 +234,6 @@ def _rates_text(rates: Rates | None) -> str:
     )
 
 
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
-
-
 def _picture(look: Look, trouble: str, *, rows: int, columns: int) -> "RenderableType":
     from rich.console import Group
     from rich.table import Table
@@ -245,7 +241,7 @@ def _picture(look: Look, trouble: str, *, rows: int, columns: int) -> "Renderabl
 
     counts = Text()
     for name, count in look.counts.items():
-        counts.append(f"{_spaced(name)} ").append(f"{count:,}   ", style="bold")
+        counts.append(f"{in_words(name)} ").append(f"{count:,}   ", style="bold")
     # As Text, not markup: what receivers write must not colour the screen.
     head = Text(trouble, style="bold red") if trouble else Text(_rates_text(look.rates))
     places = Table(box=None, expand=True, padding=(0, 1, 0, 0))

@@ -73,14 +73,16 @@ CAUSES: Final[Mapping[Language, Words]] = {
         "waiting_turn.engine.many": "Mails are due and wait for the destination to be taken up.",
         "rate_limit": "No more than {limit} may go to {key}. Mails before it: {ahead}.",
         "rate_limit.many": "No more than {limit} may go to {key}. Mails waiting for it: {ahead}.",
-        "rate_limit.unlimited": "{key} was throttled and is taken up again by itself.",
-        "rate_limit.suspended": "{key} asked for a pause; after it mail goes on by itself.",
+        "rate_limit.unlimited": "Mail to {key} was throttled and goes on by itself.",
+        "rate_limit.suspended": (
+            "Mail to {key} pauses, as the receiver asked; it goes on by itself."
+        ),
         "rate_limit.egress": "No more than {limit} may leave from here.",
         "rate_limit.account": "No more than {limit} may go for the account {key}.",
         "rate_limit.campaign": "No more than {limit} may go for the campaign {key}.",
-        "connection_limit": "{key} has all connections that it may have: {limit}.",
+        "connection_limit": "All connections that {key} may have are in use: {limit}.",
         "connection_limit.site": (
-            "The mail servers {key} have all the connections that they may have."
+            "All connections that the mail servers {key} may have are in use."
         ),
         "connection_limit.engine": "All connections of the engine are in use: {limit}.",
         "retry_wait": "The last attempt failed ({why}); it is tried again by itself.",
@@ -110,13 +112,17 @@ CAUSES: Final[Mapping[Language, Words]] = {
         "waiting_turn.engine.many": "Mails sind fällig und warten, bis das Ziel drankommt.",
         "rate_limit": "An {key} dürfen höchstens {limit} gehen. Mails vor ihr: {ahead}.",
         "rate_limit.many": "An {key} dürfen höchstens {limit} gehen. Mails, die warten: {ahead}.",
-        "rate_limit.unlimited": "{key} war gedrosselt und kommt von selbst wieder an die Reihe.",
-        "rate_limit.suspended": "{key} bat um eine Pause; danach geht es von selbst weiter.",
+        "rate_limit.unlimited": "Mails an {key} waren gedrosselt; sie gehen von selbst weiter.",
+        "rate_limit.suspended": (
+            "Mails an {key} pausieren, wie der Empfänger es verlangt; sie gehen von selbst weiter."
+        ),
         "rate_limit.egress": "Von hier dürfen höchstens {limit} hinausgehen.",
         "rate_limit.account": "Für das Konto {key} dürfen höchstens {limit} hinausgehen.",
         "rate_limit.campaign": "Für die Kampagne {key} dürfen höchstens {limit} hinausgehen.",
-        "connection_limit": "{key} hat alle Verbindungen, die erlaubt sind: {limit}.",
-        "connection_limit.site": "Die Mailserver {key} haben alle Verbindungen, die erlaubt sind.",
+        "connection_limit": "Alle Verbindungen, die {key} haben darf, sind belegt: {limit}.",
+        "connection_limit.site": (
+            "Alle Verbindungen, die die Mailserver {key} haben dürfen, sind belegt."
+        ),
         "connection_limit.engine": "Alle Verbindungen des Programms sind belegt: {limit}.",
         "retry_wait": (
             "Der letzte Versuch ist gescheitert ({why}); sie wird von selbst wieder versucht."
@@ -322,7 +328,9 @@ FINAL_ADVICE: Final[Mapping[Language, Words]] = {
 FORECASTS: Final[Mapping[Language, Words]] = {
     "en": {
         "through": "It is through: nothing waits any more.",
-        "known": "The expected time is for all {waiting} mails; what is put off comes later.",
+        "known": (
+            "The expected time is for all waiting mails ({waiting}); what is put off comes later."
+        ),
         "some": (
             "The expected time does not count {unknown} of the {waiting} mails: nothing flows to "
             "their receivers now, and nobody can tell when it will."
@@ -331,7 +339,10 @@ FORECASTS: Final[Mapping[Language, Words]] = {
     },
     "de": {
         "through": "Sie ist durch: Es wartet nichts mehr.",
-        "known": "Die erwartete Zeit gilt für alle {waiting} Mails; Aufgeschobenes kommt später.",
+        "known": (
+            "Die erwartete Zeit gilt für alle wartenden Mails ({waiting}); Aufgeschobenes kommt "
+            "später."
+        ),
         "some": (
             "Die erwartete Zeit zählt {unknown} der {waiting} Mails nicht mit: Zu deren Empfängern "
             "fließt gerade nichts, und niemand weiß, wann es wieder fließt."
@@ -397,7 +408,7 @@ def cause_text(
         ahead=_number(language, ahead),
         why=reason_words(language, reason),
     )
-    return f"{said} ({note})" if note else said
+    return f"{said.removesuffix('.')} ({note})." if note else said
 
 
 def waiting_advice(

@@ -232,12 +232,14 @@ def test_each_code_has_its_words_and_leaves_no_gap(language: Language) -> None:
                             many=many,
                         )
                         assert said.endswith("."), said
+                        assert said[0].isupper(), said
                         assert "{" not in said
         for reason in (None, *Reason):
             advice = words.waiting_advice(
                 language, code, reason, contact="help@x.example", meant="gmail.com"
             )
             assert advice[-1] in ".?"
+            assert advice[0].isupper()
             assert "{" not in advice
     for status in FINAL_STATUSES:
         for reason in (None, *Reason):
@@ -257,7 +259,7 @@ def test_a_number_of_connections_is_no_english_in_german() -> None:
     said = words.cause_text(
         "de", "connection_limit", scope="destination", key="x.test", limit="20 connections"
     )
-    assert said == "x.test hat alle Verbindungen, die erlaubt sind: 20."
+    assert said == "Alle Verbindungen, die x.test haben darf, sind belegt: 20."
     seats = words.cause_text("en", "waiting_turn", scope="destination", key="x", ahead=12_345)
     assert "12,345" in seats
     assert "12.345" in words.cause_text(
@@ -269,9 +271,11 @@ def test_a_throttle_says_what_kind_it_is() -> None:
     def said(limit: str, scope: str = "site") -> str:
         return words.cause_text("en", "rate_limit", scope=scope, key="mx.x.test", limit=limit)
 
-    assert said("suspended") == "mx.x.test asked for a pause; after it mail goes on by itself."
+    assert said("suspended") == (
+        "Mail to mx.x.test pauses, as the receiver asked; it goes on by itself."
+    )
     assert said("5/s, burst 1", "egress") == "No more than 5/s, burst 1 may leave from here."
-    assert said("") == "mx.x.test was throttled and is taken up again by itself."
+    assert said("") == "Mail to mx.x.test was throttled and goes on by itself."
     assert said("5/s, burst 1").startswith("No more than 5/s, burst 1 may go to mx.x.test.")
 
 
@@ -284,7 +288,7 @@ async def test_a_hold_is_named_with_what_it_is_about_and_why(look: Look) -> None
     told = await explained(look, message_id)
     held = told["held_by"]
     assert (held["code"], held["scope"], held["key"]) == ("hold", "campaign", "spring")
-    assert "too many complaints" in held["text"]
+    assert held["text"] == "An operator is holding this mail back (too many complaints)."
     assert held["since"] == "2026-11-24T09:30:00.000Z"
     assert told["next_attempt_at"] is None
     look.clock.now += 1000
