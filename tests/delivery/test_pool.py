@@ -3,7 +3,7 @@
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 from trio.testing import MockClock
@@ -32,6 +32,7 @@ class Rig:
     """A pool, two receivers, and a list of what was tried."""
 
     connections_max: int = 10
+    learned: dict[str, int] = field(default_factory=dict)
     broken_tls: set[str] = field(default_factory=set)
     down: set[str] = field(default_factory=set)
     tried: list[tuple[str, TlsPolicy]] = field(default_factory=list)
@@ -46,6 +47,7 @@ class Rig:
             connections_max=self.connections_max,
             ehlo_name="out.example",
             on_room=self._wake,
+            learned_ceiling=self.learned.get,
         )
 
     def _wake(self, name: str) -> bool:
@@ -133,6 +135,23 @@ async def test_idle_ones_make_room_for_those_who_need_it(autojump_clock: MockClo
         rig.pool.give_back(lease, reuse=True)
         with trio.fail_after(1):
             await rig.lease(TWO, tls=TlsPolicy.REQUIRED, site_max=1)
+
+
+async def test_a_site_has_as_many_connections_as_its_replies_allow(
+    autojump_clock: MockClock,
+) -> None:
+    rig = Rig(learned={"mx1": 2, "mx2": 9})
+    routed = replace(TWO, routed=True)
+    async with rig.running():
+        for way, ceiling in ((ONE, 2), (TWO, 5)):
+            wanted = rig.pool.wanted(way, TlsPolicy.NONE, 5)
+            for _ in range(ceiling):
+                assert not rig.pool.is_full(wanted)
+                await rig.lease(way)
+            assert rig.pool.is_full(wanted)
+        # Behind a next hop are many receivers, and what one of them said is not about the others.
+        rig.learned["mx2"] = 1
+        assert not rig.pool.is_full(rig.pool.wanted(routed, TlsPolicy.NONE, 5))
 
 
 async def test_what_is_beyond_a_ceiling_that_fell_is_closed_when_it_comes_back(

@@ -94,7 +94,8 @@ class Stranger(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def stranger() -> Iterator[http.server.HTTPServer]:
-    server = http.server.HTTPServer(("127.0.0.1", 0), Stranger)
+    # One thread would wait for a connection that the browser opens in advance and never uses.
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
