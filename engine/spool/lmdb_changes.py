@@ -272,6 +272,17 @@ class Changes:
         if state is not None:
             self._touched[envelope.fixed.envelope_id].new = state
 
+    def write_anew(
+        self, fixed: EnvelopeFixed, old: Status, state: EnvelopeState, event: Event | None
+    ) -> None:
+        """Put a final envelope in the place of one that cannot be read, and has no rows any more.
+
+        It counts as `old`; with `event` it is what that says from now on.
+        """
+        self.put("envelope", U64.pack(fixed.envelope_id), pack_envelope(encode_fixed(fixed), state))
+        if event is not None:
+            self._add_event(fixed, old, event)
+
     def _add_release(self, fixed: EnvelopeFixed, state: EnvelopeState) -> None:
         self._releases.add(RELEASE.pack(state.due_unix_ms, fixed.account_id, state.release_day))
 

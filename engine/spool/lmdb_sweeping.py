@@ -31,6 +31,7 @@ from engine.spool.lmdb_layout import (
     address_prefix,
     queue_key,
 )
+from engine.spool.lmdb_lost import LostMail
 from engine.spool.lmdb_settle import finish
 from engine.spool.lmdb_writer import Turn, Writer
 from protocols.records import (
@@ -109,6 +110,7 @@ class Sweeper:
         self._claims = claims
         self._settings = settings
         self._known_damage: set[tuple[str, bytes]] = set()
+        self._lost = LostMail(store, writer, read, claims, settings.max_age_ms)
         self._cursors = (store.marks.sweep_envelope_id, store.marks.sweep_request)
         self._suppression_cursor = b""
         self._campaign_cursors = (b"", b"")
@@ -117,6 +119,7 @@ class Sweeper:
     async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
         """See `Spool.sweep`."""
         await self._expire(now_unix_ms)
+        await self._lost.end()
         await self._end_suppressions(now_unix_ms)
         has_campaigns_left = await self._forget_campaigns(now_unix_ms)
         # Said here too, or a spool that refuses would hear of its room only from new mail.
@@ -209,6 +212,8 @@ class Sweeper:
             self._writer.submit(
                 Turn.HOUSEKEEPING, partial(quarantine, table=table, key=key), items=ROWS_MAX
             )
+            if table == "envelope":
+                self._lost.note(U64.unpack(key)[0])
 
 
 def look_after_environment(store: Store) -> bool:
@@ -421,7 +426,7 @@ def quarantine(changes: Changes, table: str, key: bytes) -> None:
         changes.keep_damaged(table, key, stored or b"")
         txn.delete(key, db=getattr(tables, table))
     if table == "envelope":
-        # Its content is kept, and the counters still count it as what it was: a person has to see.
+        # Its content is kept, and the counters count it as what it was, until `lmdb_lost` ends it.
         # One that is whole may have been reported for a queue row that it should not have.
         changes.remove_queue_rows(U64.unpack(key)[0])
         changes.restore_rows(U64.unpack(key)[0])

@@ -23,3 +23,8 @@ def first_envelope_id(high_water_id: int, stamp_unix_ms: int) -> int:
 def envelope_id_min(accepted_unix_ms: int) -> int:
     """Return an id that no envelope accepted at that time or later is below."""
     return max(0, (accepted_unix_ms - ID_EPOCH_UNIX_MS) * IDS_PER_MS)
+
+
+def accepted_unix_ms_of(envelope_id: int) -> int:
+    """Return about when an envelope was accepted; later, if ids ran ahead of time."""
+    return ID_EPOCH_UNIX_MS + envelope_id // IDS_PER_MS

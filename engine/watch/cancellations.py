@@ -110,7 +110,7 @@ class Cancellations:
                 if after is None:
                     break
             if not found:
-                # What a damaged record was is still counted, and for ever; it cannot be sent.
+                # A damaged record may be counted still, for ever if the log knows nothing of it.
                 logger.warning("cancelling %r: not all that is counted can be found", name)
                 break
             if await self._open(account_id, name):

@@ -1,13 +1,16 @@
 """What lies on the disk is damaged, cut, or something else: said at the start, or contained."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from engine.rehearsal.engine_process import EngineProcess
+from engine.spool.lmdb_layout import Tables
 from tests.scenarios.counting_receivers import CountingReceivers, routes
 from tests.scenarios.refusals import refusal_of
 from tests.scenarios.scene import Scene
@@ -34,6 +37,55 @@ def stopped(tmp_path: Path) -> Iterator[Scene]:
             yield made
         finally:
             engine.kill()
+
+
+def test_a_campaign_with_a_damaged_record_comes_to_its_end(stopped: Scene) -> None:
+    """It was counted as open for ever; `eilpost send --wait` waited as long."""
+    place = stopped.engine.directory
+    (place / "list.csv").write_text("email\nann@one.fast.test\nbob@two.fast.test\n")
+    (place / "text.txt").write_text("Hello")
+    command = [
+        *("send", "--account", "shop", "--campaign", "spring", "--from", "shop@sender.test"),
+        *("--subject", "Hi", "--text", str(place / "text.txt"), str(place / "list.csv")),
+    ]
+    settings = stopped.engine.config_path.read_text()
+    stopped.engine.config_path.write_text(
+        settings.replace(
+            "[[route]]", '[[route]]\ndomain = "*"\nnext_hop = "127.0.0.1:1"\n\n[[route]]', 1
+        )
+    )
+    stopped.engine.start()
+    stopped.engine.wait_until_ready()
+    stopped.engine.run(*command)
+    (victim,) = stopped.get("/v1/messages?address=ann@one.fast.test")["messages"]
+    assert stopped.engine.stop() == 0
+    flip_a_bit(place / "data" / "spool", "envelope", victim["message_id"])
+    stopped.engine.config_path.write_text(settings)
+    stopped.engine.start()
+    stopped.engine.wait_until_ready()
+    told = json.loads(stopped.engine.run(*command, "--wait", "--json"))
+    assert (told["repeated"], told["counts"]["soft_bounced"]) == (2, 1)
+    assert told["counts"]["queued"] + told["counts"]["deferred"] == 0
+    story = stopped.message(victim["message_id"])
+    assert (story["status"], story["reason"]) == ("soft_bounced", "other")
+    assert story["reply"] == "554 5.3.0 (the stored record of this mail is damaged)"
+    assert [each["status"] for each in story["history"]][-1] == "soft_bounced"
+    explained = stopped.get(f"/v1/messages/{victim['message_id']}/explain")
+    assert (explained["held_by"], explained["reply"]) == (None, story["reply"])
+    assert stopped.wait_until_final()["soft_bounced"] == 1
+    assert "ann@one.fast.test" not in stopped.delivered()
+
+
+def flip_a_bit(spool: Path, table: str, number: int) -> None:
+    with (
+        lmdb.open(str(spool), max_dbs=len(Tables.NAMES), map_size=1 << 30, lib_version=0) as env,
+        env.begin(write=True) as txn,
+    ):
+        database = env.open_db(table.encode(), txn=txn, create=False)
+        key = number.to_bytes(8, "big")
+        stored = bytearray(txn.get(key, b"", db=database))
+        stored[len(stored) // 2] ^= 1
+        txn.put(key, bytes(stored), db=database)
 
 
 def data_file(scene: Scene) -> Path:

@@ -185,7 +185,7 @@ async def test_of_many_names_only_those_that_are_shown_are_gone_through(
 async def test_a_cancellation_ends_although_a_record_is_lost(
     look: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was put aside as damaged is counted as open for ever: a person has to see."""
+    """Of what was put aside as damaged the log may know nothing: it is counted as open for ever."""
     campaign = await make(look.spool, look.account)
     await take_in(look.spool, look.account, campaign, "a@one.test", "b@one.test")
     counts_of = look.spool.campaign_counts
