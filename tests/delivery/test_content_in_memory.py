@@ -168,3 +168,36 @@ async def test_what_finds_no_room_waits_within_reach(autojump_clock: MockClock) 
     assert [finish.reason for finish in mail.expire()] == [Reason.EXPIRED]
     budget.room_for(2 * LOAD_BYTES).withdraw(before)
     assert (heard, budget.used, mail.is_empty) == (["room"], 0, True)
+
+
+async def test_what_is_called_back_while_its_content_is_fetched_takes_no_room() -> None:
+    world = World()
+    await world.send([f"r{n}@one.test" for n in range(3)])
+    budget = ContentBudget()
+    mail = await window_of(world, budget)
+    await mail.pull(10)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mail.load)
+        while not budget.used:
+            await trio.lowlevel.checkpoint()
+        assert (mail.claimed, mail.ready) == (0, 0), "they are with the spool"
+        mail.wake(recall=True)
+    assert (budget.used, mail.is_empty, mail.more_due) == (0, True, True)
+    assert world.spool.spool_statistics().in_flight == 0
+    await mail.pull(10)
+    assert mail.claimed == 3
+
+
+async def test_a_fetch_that_is_cancelled_leaves_its_mail_in_its_order_and_no_room_taken() -> None:
+    world = World()
+    await world.send([f"r{n}@one.test" for n in range(3)])
+    budget = ContentBudget()
+    mail = await window_of(world, budget)
+    await mail.pull(10)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await mail.load()
+    assert (budget.used, mail.claimed, mail.ready) == (0, 3, 0)
+    await mail.load()
+    addresses = [mail.take(1).recipients[0][1] for _ in range(3)]
+    assert addresses == [f"r{n}@one.test" for n in range(3)]
