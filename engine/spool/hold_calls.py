@@ -60,15 +60,6 @@ class MailFilter(msgspec.Struct, array_like=True, frozen=True, gc=False):
             self.older_ms is None or now_unix_ms - fixed.accepted_unix_ms >= self.older_ms
         )
 
-    def has_all_of(self, other: "MailFilter") -> bool:
-        """Say whether it names everything that `other` names, in the same way."""
-        return all(
-            theirs is None or mine == theirs
-            for mine, theirs in zip(
-                msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True
-            )
-        )
-
 
 class Hold(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A suspension. `until_unix_ms` None: until it is lifted. `owner_id` 0 is an operator.

@@ -22,7 +22,6 @@ FORMAT: Final = 1
 # Eight pages less the page header: a longer value would waste most of a ninth.
 CHUNK_OCTETS_MAX: Final = 8 * 4096 - 16
 
-U16: Final = Struct(">H")
 U32: Final = Struct(">I")
 U64: Final = Struct(">Q")
 U32_U32: Final = Struct(">II")
