@@ -63,7 +63,12 @@ class Destination:
         self._changed: trio.Event = trio.Event()
         self._more = trio.Event()
 
-    # What the scheduler and the sessions say.
+    # What the scheduler and the sessions ask and say.
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether no more mail is handed out; see `scheduler.Actor`."""
+        return self._ending
 
     def wake(self, *, recall: bool = False) -> None:
         """New mail has come, or holds have changed: `recall` what is not with a server yet."""
@@ -105,6 +110,7 @@ class Destination:
                         # At once: a session may take ten minutes more, and who waits behind it
                         # could neither expire nor be cancelled.
                         left = self._mail.give_back()
+            self._ending = True
             is_more = left > 0 or self._mail.more_due or self._mail.next_due_unix_ms is not None
             self._allowance.store(self._health, self._now_unix_ms(), is_more=is_more)
         except BaseException:
@@ -187,7 +193,7 @@ class Destination:
         """Rest behind those that were due before this moment, or until the site has room."""
         now_unix_ms = self._now_unix_ms()
         wanted, pool = self._allowance.wanted, self._around.pool
-        if wanted is not None and not self._sessions.connected and pool.is_full(wanted):
+        if wanted is not None and not self._sessions.connected and pool.is_full(wanted, self._name):
             pool.park(wanted, self._name)
             self._health.park(now_unix_ms)
         else:

@@ -7,7 +7,7 @@ what is said on one is `connection`.
 """
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -137,6 +137,8 @@ class Pool:
         self._open = opener
         self._on_room = on_room
         self._parked: dict[str, dict[str, None]] = {}
+        # How many places each borrower has in which a connection is being opened.
+        self._opening_for: Counter[str] = Counter()
         self._rand = rand
         self._ehlo_name = ehlo_name
         self._source = source
@@ -183,6 +185,7 @@ class Pool:
                 return handed
         opened: Lease | Deferred | None = None
         site.opening += 1
+        self._opening_for[borrower] += 1
         try:
             down = self._known.down.get(name)
             if down is not None and _counts(down, borrower, since_s):
@@ -198,6 +201,9 @@ class Pool:
                     del self._known.down[next(iter(self._known.down))]
         finally:
             site.opening -= 1
+            self._opening_for[borrower] -= 1
+            if not self._opening_for[borrower]:
+                del self._opening_for[borrower]
             if not isinstance(opened, Lease):
                 self.slots.give_back(site)
         return opened
@@ -210,10 +216,13 @@ class Pool:
             wanted.way.site, ceiling if learned is None else min(ceiling, learned)
         )
 
-    def is_full(self, wanted: Wanted) -> bool:
-        """Whether the site has as many connections as it may have, so that borrowing takes long."""
+    def is_full(self, wanted: Wanted, borrower: str) -> bool:
+        """Whether the site has as many connections as it may have, so that borrowing takes long.
+
+        Not for a borrower that one of them is being opened for.
+        """
         limit = self.site_of(wanted).limit
-        return limit.open >= limit.ceiling
+        return limit.open >= limit.ceiling and borrower not in self._opening_for
 
     def limits_before(self, wanted: Wanted) -> Sequence[Limit]:
         """Return the limits, as they are now, that those who wait for this site's places ask."""

@@ -29,6 +29,11 @@ NEWLY_DUE_MAX: Final = 4096
 class Actor(Protocol):
     """A destination's actor, as the scheduler knows it."""
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it hands out no more mail: what it is woken for is for the one after it."""
+        ...
+
     def wake(self, *, recall: bool = False) -> None:
         """Note that there is new mail. Called while the actor runs.
 
@@ -69,6 +74,10 @@ class Scheduler(Generic[A]):
         self._residents_max = residents_max
         self._residents: dict[str, A] = {}
         self._newly_due: dict[str, None] = {}
+        # Those that the agenda has for later: who calls them has room for them now.
+        self._called: dict[str, None] = {}
+        # Of those the ones whose actor was on its way to rest.
+        self._called_at_end: set[str] = set()
         self._next_look_unix_ms: float = 0.0
         self._is_behind = False
         self._is_stopping = False
@@ -83,7 +92,7 @@ class Scheduler(Generic[A]):
     @property
     def others_wait(self) -> bool:
         """Whether destinations are due that have no place: then an actor ends its turn."""
-        return self._is_behind and not self._has_place()
+        return (self._is_behind or bool(self._called)) and not self._has_place()
 
     @property
     def is_crowded(self) -> bool:
@@ -98,11 +107,19 @@ class Scheduler(Generic[A]):
         self._poke.set()
 
     def start_soon(self, name: str) -> bool:
-        """Let `name` have an actor although nothing on the agenda says so; False if it has one."""
-        if name in self._residents:
-            return False
-        self._newly_due[name] = None
-        self._poke.set()
+        """Let `name` have an actor although nothing on the agenda says so.
+
+        False if it has one that is at work; after one that is about to rest it has another.
+        """
+        actor = self._residents.get(name)
+        if actor is not None:
+            if actor.is_ending:
+                self._called_at_end.add(name)
+            return actor.is_ending
+        # Beyond the bound it looks by itself, when the agenda says so.
+        if len(self._called) < NEWLY_DUE_MAX:
+            self._called[name] = None
+            self._poke.set()
         return True
 
     async def run(self) -> None:
@@ -110,7 +127,7 @@ class Scheduler(Generic[A]):
             while not self._is_stopping:
                 self._poke = trio.Event()
                 await self._start_due(nursery)
-                if self._has_place() and (self._newly_due or self._is_behind):
+                if self._has_place() and (self._called or self._newly_due or self._is_behind):
                     continue
                 wait_s = LOOK_EVERY_S
                 if self._has_place():
@@ -123,10 +140,11 @@ class Scheduler(Generic[A]):
         return len(self._residents) < self._residents_max
 
     async def _start_due(self, nursery: trio.Nursery) -> None:
-        while self._newly_due and self._has_place():
-            name = next(iter(self._newly_due))
-            del self._newly_due[name]
-            self._start(nursery, name)
+        for names in (self._called, self._newly_due):
+            while names and self._has_place():
+                name = next(iter(names))
+                del names[name]
+                self._start(nursery, name)
         if self._newly_due:
             # They stay on the agenda, which also has them in the order of their turn.
             self._newly_due.clear()
@@ -165,9 +183,12 @@ class Scheduler(Generic[A]):
         finally:
             had_place = self._has_place()
             del self._residents[name]
+        if name in self._called_at_end:
+            self._called_at_end.remove(name)
+            self.start_soon(name)
         if look_unix_ms is not None:
             self._look_by(look_unix_ms)
-        if self._is_behind or not had_place:
+        if self._is_behind or self._called or not had_place:
             self._poke.set()
 
     def _next_hold_end(self) -> float:

@@ -358,6 +358,7 @@ class NotingActor:
     def __init__(self, name: str, log: list[str], look_unix_ms: int | None, stay_s: float) -> None:
         self._name, self._log = name, log
         self._look_unix_ms, self._stay_s = look_unix_ms, stay_s
+        self.is_ending = False
         self._stopped = trio.Event()
 
     def wake(self, *, recall: bool = False) -> None:
@@ -391,6 +392,61 @@ async def test_each_due_destination_has_one_actor_and_is_told_of_more(
         scheduler.stop()
         await wait_all_tasks_blocked()
         assert not scheduler.residents
+
+
+async def test_who_is_woken_while_he_ends_is_started_again(autojump_clock: MockClock) -> None:
+    """By his site or a shared limit: the agenda says that he has time."""
+    world = World()
+    await world.send(["r@a.test"])
+    log: list[str] = []
+    actors: list[NotingActor] = []
+
+    def actor(name: str) -> NotingActor:
+        world.data.agenda.clear()
+        actors.append(NotingActor(name, log, None, 10.0))
+        return actors[-1]
+
+    scheduler = Scheduler(world.spool, world.clock, actor)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scheduler.run)
+        await trio.sleep(1)
+        assert not scheduler.start_soon("a.test"), "it is at work"
+        actors[0].is_ending = True
+        assert scheduler.start_soon("a.test")
+        assert scheduler.start_soon("a.test")
+        await trio.sleep(10)
+        assert log == ["a.test", "a.test"]
+        await trio.sleep(100)
+        assert log == ["a.test", "a.test"]
+        scheduler.stop()
+
+
+async def test_who_is_woken_while_all_places_are_taken_waits_for_one(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    await world.send(["r@a.test"])
+    log: list[str] = []
+    scheduler = Scheduler(
+        world.spool,
+        world.clock,
+        lambda name: NotingActor(name, log, None, 10.0 if name == "a.test" else 1.0),
+        residents_max=1,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scheduler.run)
+        await trio.sleep(1)
+        assert not scheduler.others_wait
+        assert scheduler.start_soon("b.test")
+        assert scheduler.start_soon("c.test")
+        assert scheduler.others_wait
+        await trio.sleep(8)
+        assert log == ["a.test"]
+        world.data.agenda.clear()
+        await trio.sleep(4)
+        assert log == ["a.test", "b.test", "c.test"]
+        assert not scheduler.others_wait
+        scheduler.stop()
 
 
 async def test_a_destination_is_looked_at_when_it_asked_for_it(

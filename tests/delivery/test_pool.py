@@ -284,7 +284,7 @@ async def test_a_site_wakes_its_domains_one_by_one(autojump_clock: MockClock) ->
     wanted = rig.pool.wanted(ONE, TlsPolicy.NONE, 1)
     async with rig.running():
         lease = await rig.lease(ONE, site_max=1)
-        assert rig.pool.is_full(wanted)
+        assert rig.pool.is_full(wanted, "a.test")
         for name in ("a.test", "busy.test", "b.test", "c.test"):
             rig.pool.park(wanted, name)
         assert rig.woken == []
