@@ -146,12 +146,12 @@ async def test_a_site_has_as_many_connections_as_its_replies_allow(
         for way, ceiling in ((ONE, 2), (TWO, 5)):
             wanted = rig.pool.wanted(way, TlsPolicy.NONE, 5)
             for _ in range(ceiling):
-                assert not rig.pool.is_full(wanted)
+                assert not rig.pool.is_full(wanted, "new.test")
                 await rig.lease(way)
-            assert rig.pool.is_full(wanted)
+            assert rig.pool.is_full(wanted, "new.test")
         # Behind a next hop are many receivers, and what one of them said is not about the others.
         rig.learned["mx2"] = 1
-        assert not rig.pool.is_full(rig.pool.wanted(routed, TlsPolicy.NONE, 5))
+        assert not rig.pool.is_full(rig.pool.wanted(routed, TlsPolicy.NONE, 5), "new.test")
 
 
 async def test_what_is_beyond_a_ceiling_that_fell_is_closed_when_it_comes_back(
