@@ -11,11 +11,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
+from engine.delivery.flow_waits import PassedFlows
 from engine.delivery.limits import RESIDENT_WAIT_MS, Limit, TokenBucket
 from engine.delivery.throttles import Throttle, Throttles
 from engine.shaping.book import PlacedRule, flow_rates
+from engine.spool.interface import PassedOver
 from protocols.records import Envelope, EnvelopeFixed, FlowWait
 
 # Mail of limited flows that one actor holds: a window's worth, beside the one of all others.
@@ -48,8 +51,11 @@ class FlowLimits:
         self._met: dict[Throttle, FlowWait] = {}
         # Of those the ones at which we have a place; the others keep enough actors busy without us.
         self._busy_at: set[Throttle] = set()
-        # Of all the ones that the last window would have had mail of, and had none.
-        self._absent: set[Throttle] = set()
+        # Of all without those of which a window would have had mail, and had none.
+        self._present: dict[Throttle, None] = {}
+        # Those to look at before the next pull: mail of theirs is here, was, or was put back.
+        self._seen: dict[Throttle, None] = {}
+        self._passed = PassedFlows()
 
     def meet(self, waits: Iterable[FlowWait]) -> None:
         """Know again whom the last actor passed over."""
@@ -65,6 +71,8 @@ class FlowLimits:
         self._met.clear()
         self._busy_at.clear()
         self._paths.clear()
+        self._present.clear()
+        self._seen.clear()
 
     def is_limited(self, fixed: EnvelopeFixed) -> bool:
         return bool(self._path_of(fixed))
@@ -80,8 +88,8 @@ class FlowLimits:
         """Return copies of the limits here that let nothing pass now."""
         return tuple(
             replace(_bucket(throttle, now_unix_ms))
-            for throttle in self._met
-            if throttle not in self._absent and throttle.ready_at_unix_ms(now_unix_ms) > now_unix_ms
+            for throttle in self._present
+            if throttle.ready_at_unix_ms(now_unix_ms) > now_unix_ms
         )
 
     def whole_at(self, fixed: EnvelopeFixed, now_unix_ms: int) -> int:
@@ -154,7 +162,8 @@ class FlowLimits:
         for envelope in envelopes:
             path = self._path_of(envelope.fixed)
             if path:
-                self._absent.difference_update(path)
+                self._present.update(dict.fromkeys(path))
+                self._seen.update(dict.fromkeys(path))
                 if limited >= LIMITED_HERE_MAX or any(
                     not self._is_busy_at(throttle) or here[throttle] >= _soon(throttle, now_unix_ms)
                     for throttle in path
@@ -173,37 +182,53 @@ class FlowLimits:
             here.update(self._path_of(envelope.fixed))
         return here
 
-    def waits(self, here: Counter[Throttle], now_unix_ms: int) -> tuple[FlowWait, ...]:
-        """Return whom the next window passes over; `here` counts what is here already."""
+    def waits(self, here: Counter[Throttle], now_unix_ms: int) -> PassedOver | None:
+        """Return whom the next window passes over, if anybody; `here` counts what is here already.
+
+        However many flows were met, a bounded number of limits is looked at: those of the mail that
+        the last window showed, or that was here, and those whose wait is over. All others wait on,
+        or are let come, and `keep` sees to it.
+        """
+        looks = {**self._seen, **self._passed.over(now_unix_ms), **dict.fromkeys(here)}
+        self._seen = dict.fromkeys(here)
+        for throttle in looks:
+            until_unix_ms = self._waits_until(throttle, here[throttle], now_unix_ms)
+            if not until_unix_ms and not here[throttle]:
+                self._present.pop(throttle, None)
+            self._passed.put(throttle, until_unix_ms)
         is_full = here.total() >= LIMITED_HERE_MAX
-        waits: list[FlowWait] = []
-        for throttle, whose in self._met.items():
-            ready_unix_ms = throttle.ready_at_unix_ms(now_unix_ms)
-            if not self._is_busy_at(throttle):
-                ready_unix_ms = max(ready_unix_ms, now_unix_ms + RESIDENT_WAIT_MS + 1)
-            elif ready_unix_ms - now_unix_ms <= RESIDENT_WAIT_MS:
-                if not is_full and here[throttle] < _soon(throttle, now_unix_ms):
-                    self._absent.add(throttle)
-                    continue
-                rate_per_s = _bucket(throttle, now_unix_ms).rate_per_s
-                half_gone_ms = here[throttle] / 2 / rate_per_s * 1000.0
-                ready_unix_ms = now_unix_ms + min(
-                    max(half_gone_ms, PASS_OVER_MS_MIN), PASS_OVER_MS_MAX
-                )
-            waits.append(_until(whose, math.ceil(ready_unix_ms)))
-        return tuple(waits)
+        self._passed.all_until_unix_ms = now_unix_ms + PASS_OVER_MS_MIN if is_full else 0
+        return self._passed if self._passed.has_any else None
 
     def rest(self, now_unix_ms: int) -> tuple[FlowWait, ...]:
-        """Return whose mail waits while no actor is there; it stands in line for its limits."""
-        return tuple(
-            _until(whose, self._throttles.rest(throttle, self._destination, now_unix_ms))
-            for throttle, whose in self._met.items()
-            if throttle not in self._absent
-            and (
-                throttle not in self._busy_at
-                or throttle.ready_at_unix_ms(now_unix_ms) > now_unix_ms
-            )
+        """Return whose mail waits while no actor is there; it stands in line for its limits.
+
+        Of more than `WAITS_MAX` one more, which tells that there are.
+        """
+        waiting = (
+            throttle
+            for throttle in self._present
+            if throttle not in self._busy_at or throttle.ready_at_unix_ms(now_unix_ms) > now_unix_ms
         )
+        return tuple(
+            _until(
+                self._met[throttle],
+                self._throttles.rest(throttle, self._destination, now_unix_ms),
+            )
+            for throttle in islice(waiting, WAITS_MAX + 1)
+        )
+
+    def _waits_until(self, throttle: Throttle, here: int, now_unix_ms: int) -> int:
+        """Return until when mail that has this limit stays in the spool; 0 if it may come."""
+        ready_unix_ms = throttle.ready_at_unix_ms(now_unix_ms)
+        if not self._is_busy_at(throttle):
+            ready_unix_ms = max(ready_unix_ms, now_unix_ms + RESIDENT_WAIT_MS + 1)
+        elif ready_unix_ms - now_unix_ms <= RESIDENT_WAIT_MS:
+            if here < _soon(throttle, now_unix_ms):
+                return 0
+            half_gone_ms = here / 2 / _bucket(throttle, now_unix_ms).rate_per_s * 1000.0
+            ready_unix_ms = now_unix_ms + min(max(half_gone_ms, PASS_OVER_MS_MIN), PASS_OVER_MS_MAX)
+        return math.ceil(ready_unix_ms)
 
     def _is_busy_at(self, throttle: Throttle) -> bool:
         """Say whether we have a place at a limit; take one if it is free."""
@@ -235,6 +260,8 @@ class FlowLimits:
             throttle.rule = found.rate
             if throttle not in self._met:
                 self._met[throttle] = whose
+                self._present[throttle] = self._seen[throttle] = None
+                self._passed.meet(throttle, whose)
                 throttle.users += 1
             path.append(throttle)
         if len(self._paths) >= PATHS_MAX:

@@ -307,7 +307,7 @@ class DestinationMail:
     def _pass_over(self, now_unix_ms: int) -> Counter[Throttle]:
         """Let the next window pass over who has to wait; return what is here, by limit."""
         if self.flows is None:
-            self._position.waits = ()
+            self._position.waits = None
             return Counter()
         here = self.flows.counted(self._all_here() if self.limited else ())
         self._position.waits = self.flows.waits(here, now_unix_ms)

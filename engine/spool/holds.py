@@ -11,7 +11,7 @@ from typing import Final
 from engine.spool.agenda import HOLD_CAUSE, WAIT_CAUSE
 from engine.spool.fair_turns import BEFORE_ALL_ROWS, LANES, QueueRows
 from engine.spool.hold_calls import Hold
-from engine.spool.interface import SpoolError
+from engine.spool.interface import PassedOver, SpoolError
 from protocols.records import Envelope, FlowWait
 
 # Every window looks through them all, when one concerns its destination.
@@ -102,14 +102,31 @@ class Holds:
         now_unix_ms: int,
         flow_of: Callable[[int], tuple[int, str | None] | None],
         envelope_of: Callable[[int], Envelope | None],
-        waits: Iterable[FlowWait] = (),
+        waits: PassedOver | None = None,
     ) -> "HeldHere | None":
         """Return how the mail of a destination is held; None if no hold or wait concerns it."""
         here = [row for row in self.at(now_unix_ms) if row.wanted.fits_place(destination, site)]
-        lasting = [wait for wait in waits if wait.until_unix_ms > now_unix_ms]
-        if not here and not lasting:
+        if not here and waits is None:
             return None
-        return HeldHere(here, now_unix_ms, flow_of, envelope_of, lasting)
+        return HeldHere(here, now_unix_ms, flow_of, envelope_of, waits)
+
+
+def recorded_waits(waits: Iterable[FlowWait], now_unix_ms: int) -> PassedOver | None:
+    """Return whom a record's waits pass over; None if none of them lasts."""
+    lasting = [wait for wait in waits if wait.until_unix_ms > now_unix_ms]
+    return _RecordedWaits(lasting) if lasting else None
+
+
+class _RecordedWaits:
+    def __init__(self, waits: Iterable[FlowWait]) -> None:
+        self._until: dict[tuple[int, str | None], int] = {}
+        for wait in waits:
+            key = (wait.account_id, wait.campaign)
+            self._until[key] = max(wait.until_unix_ms, self._until.get(key, 0))
+
+    def until_unix_ms(self, account_id: int, campaign: str | None) -> int:
+        until = self._until
+        return max(until.get((account_id, None), 0), until.get((account_id, campaign), 0))
 
 
 class HeldHere:
@@ -125,14 +142,14 @@ class HeldHere:
         now_unix_ms: int,
         flow_of: Callable[[int], tuple[int, str | None] | None],
         envelope_of: Callable[[int], Envelope | None],
-        waits: Iterable[FlowWait],
+        waits: PassedOver | None,
     ) -> None:
         self.key: Final = tuple(row.hold_id for row in here)
         self._here = here
         self._now_unix_ms = now_unix_ms
         self._flow_of = flow_of
         self._envelope_of = envelope_of
-        self._waits = {(each.account_id, each.campaign): each.until_unix_ms for each in waits}
+        self._waits = waits
         self._flows: dict[int, tuple[int, list[Hold]]] = {}
 
     def flow_until_unix_ms(self, flow: int) -> int:
@@ -144,11 +161,11 @@ class HeldHere:
         return self._of_flow(flow)[0] == self._wait_of(flow) > 0
 
     def _wait_of(self, flow: int) -> int:
-        named = self._flow_of(flow) if self._waits else None
-        if named is None:
+        if self._waits is None:
             return 0
-        account_id, campaign = named
-        return max(self._waits.get(key, 0) for key in ((account_id, None), (account_id, campaign)))
+        named = self._flow_of(flow)
+        until_unix_ms = self._waits.until_unix_ms(*named) if named is not None else 0
+        return until_unix_ms if until_unix_ms > self._now_unix_ms else 0
 
     def looks_into(self, flow: int) -> bool:
         """Say whether single mails of a flow may be held."""

@@ -13,8 +13,7 @@ with status cancelled does nothing to it (and leaves the claim).
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
 
@@ -39,7 +38,6 @@ from protocols.records import (
     DestinationRecord,
     Envelope,
     Event,
-    FlowWait,
     Reason,
     Status,
 )
@@ -76,6 +74,14 @@ class AgendaRow:
     cause: str
 
 
+class PassedOver(Protocol):
+    """Whose mail windows pass over for a while; may be asked in another thread."""
+
+    def until_unix_ms(self, account_id: int, campaign: str | None) -> int:
+        """Return until when a flow is passed over: 0, or what is over, if it is not."""
+        ...
+
+
 @dataclass(slots=True)
 class WindowPosition:
     """Whose turn it is among the flows of a destination. Kept by the actor, lost with it.
@@ -83,8 +89,8 @@ class WindowPosition:
     Only `engine.spool.fair_turns` reads or writes it. By lane: the flow whose turn it is, how
     many envelopes it has had in this turn, and a flow that had mail lately; and how many of lane 0
     went since the last of lane 1. Where single mails are held, up to where in each flow they were
-    `passed`, under the holds of `passed_key`. `waits` is the actor's to set: mail that is passed
-    over until a time.
+    `passed`, under the holds of `passed_key`. `waits` is the actor's to set: whose mail is passed
+    over, which is asked for those flows only that a window comes to.
     """
 
     flow: list[int] = field(default_factory=lambda: [0, 0])
@@ -93,11 +99,14 @@ class WindowPosition:
     lane_0_run: int = 0
     passed: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     passed_key: tuple[int, ...] = ()
-    waits: tuple[FlowWait, ...] = ()
+    waits: PassedOver | None = None
 
     def copied(self) -> "WindowPosition":
-        """Return one that can be moved without moving this one."""
-        return deepcopy(self)
+        """Return one that can be moved without moving this one; it passes over nobody."""
+        copied = replace(self, waits=None)
+        copied.flow, copied.turn_taken = [*self.flow], [*self.turn_taken]
+        copied.lively, copied.passed = [*self.lively], {**self.passed}
+        return copied
 
     def look_again(self) -> None:
         """Have the next window look at what was passed: some was given back, or holds changed."""

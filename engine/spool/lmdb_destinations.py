@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.spool import agenda
-from engine.spool.holds import Holds, earliest_wake
+from engine.spool.holds import Holds, earliest_wake, recorded_waits
 from engine.spool.interface import AgendaRow
 from engine.spool.lmdb_holds import held_here
 from engine.spool.lmdb_layout import StoredDestination, Tables, agenda_key
@@ -130,7 +130,7 @@ class DestinationChanges:
             name,
             record.site,
             self._now_unix_ms,
-            record.waits,
+            recorded_waits(record.waits, self._now_unix_ms),
         )
         if held is None:
             return agenda.row_at_rest(name, queue.earliest_due_unix_ms(), record)

@@ -12,6 +12,7 @@ import msgspec
 
 from engine.spool.hold_calls import Hold
 from engine.spool.holds import HeldHere, Holds
+from engine.spool.interface import PassedOver
 from engine.spool.lmdb_layout import (
     U32,
     U64,
@@ -23,7 +24,6 @@ from engine.spool.lmdb_layout import (
 from protocols.records import (
     DamagedRecord,
     Envelope,
-    FlowWait,
     pack_record,
     unpack_envelope,
     unpack_record,
@@ -68,10 +68,10 @@ def held_here(
     destination: str,
     site: str,
     now_unix_ms: int,
-    waits: Sequence[FlowWait],
+    waits: PassedOver | None,
 ) -> HeldHere | None:
     """Return how the mail of a destination is held; it lives no longer than the transaction."""
-    if not holds.rows and not waits:
+    if not holds.rows and waits is None:
         return None
 
     def flow_of(flow: int) -> tuple[int, str | None] | None:

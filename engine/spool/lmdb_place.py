@@ -43,7 +43,7 @@ def read_ahead(
     with store.environment.begin() as txn:
         rows = QueueCursor(txn, tables.queue, fixed.destination)
         held = None
-        if holds.rows or position.waits:
+        if holds.rows or position.waits is not None:
             site = site_of(txn, tables, fixed.destination)
             held = held_here(
                 txn, tables, holds, fixed.destination, site, now_unix_ms, position.waits

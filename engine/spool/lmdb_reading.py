@@ -82,7 +82,7 @@ def read_window(
     with store.environment.begin() as txn:
         rows = QueueCursor(txn, tables.queue, destination)
         held = None
-        if holds.rows or position.waits:
+        if holds.rows or position.waits is not None:
             site = site_of(txn, tables, destination)
             held = held_here(txn, tables, holds, destination, site, at_unix_ms, position.waits)
         turns = fair_turns.take_turns(rows, position, limit, now_unix_ms, claimed, held)

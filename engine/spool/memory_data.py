@@ -6,7 +6,7 @@ arguments, and nothing here is told to listeners: that is `engine.spool.memory`.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from msgspec import structs
@@ -22,8 +22,8 @@ from engine.spool.activity import (
 )
 from engine.spool.fair_turns import earliest_due_unix_ms
 from engine.spool.hold_calls import Hold
-from engine.spool.holds import HeldHere, Holds, earliest_wake
-from engine.spool.interface import Accepted, AgendaRow, Content
+from engine.spool.holds import HeldHere, Holds, earliest_wake, recorded_waits
+from engine.spool.interface import Accepted, AgendaRow, Content, PassedOver
 from engine.spool.projections import CounterKey
 from protocols.records import (
     FINAL_STATUSES,
@@ -35,7 +35,6 @@ from protocols.records import (
     EnvelopeFixed,
     EnvelopeState,
     Event,
-    FlowWait,
     Status,
     Suppression,
     pack_record,
@@ -165,7 +164,7 @@ class MemoryData:
         record = self.destinations.get(destination, DestinationRecord())
         rows, held = (
             self.rows_of(destination),
-            self.held_here(destination, now_unix_ms, record.waits),
+            self.held_here(destination, now_unix_ms, recorded_waits(record.waits, now_unix_ms)),
         )
         if held is None:
             earliest, cause = earliest_due_unix_ms(rows), ""
@@ -195,9 +194,9 @@ class MemoryData:
         return max(state.due_unix_ms, hold.end_unix_ms if hold is not None else 0)
 
     def held_here(
-        self, destination: str, now_unix_ms: int, waits: Sequence[FlowWait]
+        self, destination: str, now_unix_ms: int, waits: PassedOver | None
     ) -> HeldHere | None:
-        if not self.holds.rows and not waits:
+        if not self.holds.rows and waits is None:
             return None
         named = {number: name for name, number in self.flows.items()}
         site = self.site_of(destination)

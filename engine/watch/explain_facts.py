@@ -55,8 +55,6 @@ class KnownFacts:
             # An actor that has just been started has not read what the last one left.
             record = await spool.destination(fixed.destination) or DestinationRecord()
         place = outlook.place if outlook else Place()
-        # Who waits for its own account has the mail of that account before it.
-        place.position.waits = ()
         wait = _wait_of(record, fixed.account_id, fixed.campaign) if outlook is None else None
         ahead = place.before
         if is_queued and not place.is_claimed:

@@ -6,7 +6,7 @@ import pytest
 
 from engine.spool import lmdb_holds
 from engine.spool.hold_calls import NO_END_UNIX_MS, Hold, MailFilter
-from engine.spool.holds import HOLDS_MAX
+from engine.spool.holds import HOLDS_MAX, recorded_waits
 from engine.spool.interface import (
     CommitNotice,
     Rest,
@@ -89,14 +89,14 @@ async def test_a_flow_that_waits_is_passed_over_and_wakes_its_destination(
         of_bolt = FlowWait(bolt.account_id, "bolt", None, until + 2)
         passed = {(): {plain, spring, other}, (of_acme,): {other}, (of_spring,): {plain, other}}
         for waits, going in passed.items():
-            position = WindowPosition(waits=waits)
+            position = WindowPosition(waits=recorded_waits(waits, now))
             window = await spool.window("one.test", position, 10, now)
             found = {each.fixed.envelope_id for each in window.envelopes}
             spool.give_back(found)
             assert found == going
             assert window.next_due_unix_ms == (waits[0].until_unix_ms if waits else None)
         ahead = await spool.ahead(
-            await h.state_of(spool, other), WindowPosition(waits=(of_acme,)), 10
+            await h.state_of(spool, other), WindowPosition(waits=recorded_waits([of_acme], now)), 10
         )
         assert ahead.count == 0
         # At rest the earliest of them counts, and who has no wait is due at once.
