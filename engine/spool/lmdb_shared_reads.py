@@ -24,17 +24,35 @@ T = TypeVar("T")
 
 
 class _Waiting:
-    __slots__ = ("answer", "begin", "done", "error", "finish", "is_gone")
+    __slots__ = ("_task", "answer", "begin", "error", "finish", "is_gone")
 
     def __init__(
         self, begin: Callable[[], Callable[[], Any]], finish: Callable[[Any], Any]
     ) -> None:
         self.begin = begin
         self.finish = finish
-        self.done = trio.Event()
         self.answer: Any = None
         self.error: Exception | None = None
         self.is_gone = False
+        self._task = trio.lowlevel.current_task()
+
+    async def wait(self) -> None:
+        """Wait for `be_done`. Whoever is cancelled is gone from that moment on.
+
+        An event would tell us only when our task runs again, and what `finish` did between the
+        two, nobody would undo.
+        """
+
+        def leave(raise_cancel: object) -> trio.lowlevel.Abort:
+            self.is_gone = True
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(leave)
+
+    def be_done(self) -> None:
+        """Wake who waits, once; it can be cancelled no more before it has the answer."""
+        if not self.is_gone:
+            trio.lowlevel.reschedule(self._task)
 
 
 class SharedReads:
@@ -58,10 +76,7 @@ class SharedReads:
         waiting = _Waiting(begin, finish)
         self._queue.append(waiting)
         self._wake.set()
-        try:
-            await waiting.done.wait()
-        finally:
-            waiting.is_gone = True
+        await waiting.wait()
         if waiting.error is not None:
             raise waiting.error
         answer: T = waiting.answer
@@ -89,7 +104,7 @@ class SharedReads:
             while self._queue:
                 waiting = self._queue.popleft()
                 waiting.error = SpoolFailed("the spool is closed")
-                waiting.done.set()
+                waiting.be_done()
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -105,14 +120,14 @@ class SharedReads:
         except BaseException:
             for each in batch:
                 each.error = SpoolFailed("the read was broken off")
-                each.done.set()
+                each.be_done()
             raise
         for each, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Exception):
                 each.error = answer
             elif not each.is_gone:
                 each.answer = each.finish(answer)
-            each.done.set()
+            each.be_done()
 
 
 def _do_all(reads: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -118,3 +118,25 @@ class Counting(Gate):
     async def run(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
         self.count += 1
         return await super().run(function, *arguments)
+
+
+async def test_a_window_whose_caller_goes_as_it_comes_claims_nothing(tmp_path: Path) -> None:
+    """Cancelled in the moment in which the thread is through: nobody would give that claim back."""
+    going = trio.CancelScope()
+
+    async def cancelling(function: Callable[..., Any], /, *arguments: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        answer = function(*arguments)
+        if function.__name__ == "_do_all":
+            going.cancel()
+        return answer
+
+    harness = h.Harness("lmdb", tmp_path)
+    async with harness.open(cancelling) as spool:
+        account = await h.make_account(spool)
+        ids = await h.accept_many(spool, account, 3)
+        with going:
+            await h.claim(spool)
+        assert going.cancelled_caught
+        assert spool.spool_statistics().in_flight == 0
+        assert [each.fixed.envelope_id for each in await h.claim(spool)] == ids
