@@ -49,6 +49,16 @@ def test_sigterm_ends_serve_with_0(engine: EngineProcess) -> None:
     assert not (engine.directory / "data" / "control.sock").exists()
 
 
+def test_sighup_while_it_comes_up_ends_nothing(engine: EngineProcess) -> None:
+    engine.start()
+    status = Path(f"/proc/{engine.pid}/status")
+    # proc(5): signals that are ignored, as a mask. Before that it is an interpreter, no engine yet.
+    while not int(status.read_text().partition("SigIgn:")[2].split()[0], 16) & 1:
+        engine.check_alive()
+    os.kill(engine.pid, signal.SIGHUP)
+    engine.wait_until_ready()
+
+
 def test_sigterm_ends_serve_with_0_while_mail_waits_for_a_dead_receiver(tmp_path: Path) -> None:
     dead = '[[route]]\ndomain = "*.test"\nnext_hop = "127.0.0.1:1"'
     engine = EngineProcess(tmp_path, dead)

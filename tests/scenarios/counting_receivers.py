@@ -28,6 +28,15 @@ BEHAVIOURS: Final = {
     "distant": Behaviour(reply_delay_s=0.05),
     "sometimes": Behaviour(down_s=DOWN_S),
 }
+# Whose answer hangs on who asks, how fast, and when.
+MOODY: Final = {
+    "grey": Behaviour(greylist_s=2.0),
+    "busy": Behaviour(rate_per_s=4.0, rate_burst=10),
+    "few": Behaviour(connections_max=1),
+    "picky": Behaviour(unknown_share=0.2, full_share=0.2),
+    "filled": Behaviour(full_share=0.5, full_until_s=120.0),
+    "tarpit": Behaviour(reply_delay_s=0.4),
+}
 # And one for each bad habit at each stage, named like "close-dot".
 HOSTILE: Final = {
     f"{action.name.lower()}-{stage.value}": Behaviour(mischief=Mischief(action, stage))
@@ -36,6 +45,7 @@ HOSTILE: Final = {
     for stage in Stage
 }
 ADDRESSES: Final = {name: f"127.7.0.{place}" for place, name in enumerate(BEHAVIOURS, 1)}
+MOODY_ADDRESSES: Final = {name: f"127.9.0.{place}" for place, name in enumerate(MOODY, 1)}
 HOSTILE_ADDRESSES: Final = {name: f"127.8.0.{place}" for place, name in enumerate(HOSTILE, 1)}
 # Quiet means that nobody came in so long, or a connection could still be in a queue of the kernel.
 QUIET_S: Final = 0.05
@@ -70,7 +80,7 @@ def routes(port: int) -> str:
     """Return the configuration that sends `*.NAME.test` to the receiver of that name."""
     return "".join(
         f'[[route]]\ndomain = "*.{name}.test"\nnext_hop = "{address}:{port}"\n'
-        for name, address in (ADDRESSES | HOSTILE_ADDRESSES).items()
+        for name, address in (ADDRESSES | MOODY_ADDRESSES | HOSTILE_ADDRESSES).items()
     )
 
 
@@ -91,7 +101,8 @@ async def _wait_until_quiet(receivers: list[Receiver]) -> bool:
 
 
 async def _run() -> None:
-    addresses, behaviours = ADDRESSES | HOSTILE_ADDRESSES, BEHAVIOURS | HOSTILE
+    addresses = ADDRESSES | MOODY_ADDRESSES | HOSTILE_ADDRESSES
+    behaviours = BEHAVIOURS | MOODY | HOSTILE
     receivers = {
         addresses[name]: Receiver(name, behaviour, keep_content=True)
         for name, behaviour in behaviours.items()

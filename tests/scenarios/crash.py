@@ -227,7 +227,7 @@ def run(
             finally:
                 engine.kill()
         books.take(receivers.drain())
-    books.broken_invariants = trio.run(_broken_invariants, directory / "data")
+    books.broken_invariants = trio.run(broken_invariants, directory / "data")
     return books
 
 
@@ -311,7 +311,8 @@ def _finish(
     books.log_digest = second.heard.digest.hexdigest()
 
 
-async def _broken_invariants(data_dir: Path) -> list[str]:
+async def broken_invariants(data_dir: Path) -> list[str]:
+    """Return what does not hold between the tables of a stopped engine's spool."""
     async with open_spool(
         "lmdb:",
         data_dir,

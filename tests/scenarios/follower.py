@@ -27,9 +27,12 @@ class Story:
     """One message as its events tell it."""
 
     address: str
+    account: str = ""
+    campaign: str | None = None
     statuses: list[str] = field(default_factory=list)
     last_at: str = ""
     last_reply: str = ""
+    last_reason: str | None = None
 
 
 @dataclass(slots=True)
@@ -58,11 +61,13 @@ class Heard:
             self.digest.update(repr(told).encode())
             story = self.stories.get(event["message_id"])
             if story is None:
-                story = self.stories[event["message_id"]] = Story(event["address"])
+                story = Story(event["address"], event["account"], event["campaign"])
+                self.stories[event["message_id"]] = story
             if event["status"] in FINAL:
                 self.final += not FINAL.intersection(story.statuses)
             story.statuses.append(event["status"])
             story.last_at, story.last_reply = event["at"], event["reply"]
+            story.last_reason = event["reason"]
 
 
 class Follower(threading.Thread):
@@ -95,11 +100,15 @@ class Follower(threading.Thread):
 
     def _follow(self) -> None:
         # Our own socket, because the client leaves one that was refused to the garbage collector.
-        plain = socket.create_connection(("127.0.0.1", self._port), timeout=10)
+        plain = self.connected()
         try:
             self._listen(plain)
         finally:
             plain.close()
+
+    def connected(self) -> socket.socket:
+        """Return a socket to the engine. Raises OSError."""
+        return socket.create_connection(("127.0.0.1", self._port), timeout=10)
 
     def _listen(self, plain: socket.socket) -> None:
         connection = websocket.create_connection(

@@ -83,6 +83,7 @@ class Sender(threading.Thread):
         seed: int,
         repeats: bool,
         may_send: Callable[[], bool],
+        make: Callable[[random.Random, str], Batch] = batch,
     ) -> None:
         super().__init__(name=name)
         self.stop = threading.Event()
@@ -92,6 +93,7 @@ class Sender(threading.Thread):
         self._rand = random.Random(f"{seed} {name}")
         self._repeats = repeats
         self._may_send = may_send
+        self._make = make
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def run(self) -> None:
@@ -102,7 +104,7 @@ class Sender(threading.Thread):
                     self.stop.wait(RETRY_S)
                     continue
                 made += 1
-                self._hand_in(batch(self._rand, f"{self.name}.{made}"), f"{self.name}.{made}")
+                self._hand_in(self._make(self._rand, f"{self.name}.{made}"), f"{self.name}.{made}")
         finally:
             self._connection.close()
 
