@@ -6,6 +6,7 @@ one to go on from, a `gap` is told. With `wait_s` an answer waits for news; with
 happened before and can go on from there without a hole.
 """
 
+from collections import Counter
 from typing import Final
 
 import msgspec
@@ -41,8 +42,10 @@ PARAMETERS: Final = frozenset(
     }
 )
 WAIT_S_MAX: Final = 60
-# Each holds a connection; beyond this many an answer comes at once, and may be empty.
+# Each holds a connection; beyond this many, or of one account beyond its share, an answer comes at
+# once, and may be empty.
 WAITERS_MAX: Final = 500
+WAITERS_OF_ACCOUNT_MAX: Final = 100
 # Under a narrow filter one answer looks at this many events and gives the place it came to.
 SCANNED_MAX: Final = 20 * LIMIT_MAX
 
@@ -58,14 +61,18 @@ class EventBatch(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def routes(spool: Spool, hub: EventHub) -> list[Route]:
     """The log."""
-    waiters = 0
+    waiting: Counter[int | None] = Counter()
+
+    def has_place(account_id: int | None) -> bool:
+        has_share = account_id is None or waiting[account_id] < WAITERS_OF_ACCOUNT_MAX
+        return has_share and waiting.total() < WAITERS_MAX
 
     async def list_events(request: Request) -> Response:
-        nonlocal waiters
         query = Query(request, PARAMETERS)
         limit = query.limit()
         wait_s = query.number("wait_s", 0, 0, WAIT_S_MAX)
-        wanted = _wanted(query, account_id_of(request.identity))
+        account_id = account_id_of(request.identity)
+        wanted = _wanted(query, account_id)
         if query.one("last") is not None:
             last = query.number("last", 0, 1, LIMIT_MAX)
             if query.one("after") is not None:
@@ -79,15 +86,18 @@ def routes(spool: Spool, hub: EventHub) -> list[Route]:
             refuse("after", error.message)
         page = await _read(spool, place.seq, wanted, limit)
         lost_from = place.lost_from
-        if not (page.events or page.gap or lost_from) and waiters < WAITERS_MAX:
-            waiters += 1
+        if wait_s and not (page.events or page.gap or lost_from) and has_place(account_id):
+            waiting[account_id] += 1
             try:
                 with trio.move_on_after(wait_s):
-                    while not page.events and wait_s:
+                    while not page.events:
                         await hub.wait_beyond(page.seq)
-                        page = await _read(spool, page.seq, wanted, limit)
+                        seq = hub.passed_over(page.seq, wanted)
+                        page = EventPage([], seq)
+                        if seq < hub.head_seq:
+                            page = await _read(spool, seq, wanted, limit)
             finally:
-                waiters -= 1
+                waiting[account_id] -= 1
         return Response.json(_batch(spool.stream_id, place.seq, lost_from, page))
 
     return [Route("GET", "/v1/events", list_events, Access.ACCOUNT)]

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from engine.compose import Seams, running_engine
 from engine.config import Config, Http, SpoolTable
 from engine.config_values import ListenAddress
-from engine.spool.interface import Quota, Rest, SpoolSettings
+from engine.spool.interface import EventPage, Quota, Rest, SpoolSettings
+from engine.watch import events
 from engine.watch.openapi import OPERATIONS, description
 from protocols.records import DestinationRecord, Reason, Status
 from tests.spool.harness import (
@@ -283,6 +284,39 @@ async def test_events_can_be_waited_for(look: Look) -> None:
     assert {event["account"] for event in heard[0]["events"]} == {"acme"}
     nothing = await look.json("/v1/events?after=now&wait_s=1&status=blocked")
     assert nothing["events"] == []
+
+
+async def test_who_waits_costs_no_look_into_the_log_for_what_does_not_fit(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "WAITERS_OF_ACCOUNT_MAX", 3)
+    read, reads = look.spool.events, 0
+
+    async def counted(*arguments: Any) -> EventPage:
+        nonlocal reads
+        reads += 1
+        return await read(*arguments)
+
+    monkeypatch.setattr(look.spool, "events", counted)
+    answers: list[Any] = []
+    async with trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            answers.append(await look.json("/v1/events?after=now&wait_s=60&destination=two.test"))
+
+        for _ in range(5):
+            nursery.start_soon(wait)
+        # Two find all places of their account taken, and are answered at once.
+        while len(answers) < 2:
+            await trio.lowlevel.checkpoint()
+        assert [answer["events"] for answer in answers] == [[], []]
+        while look.watch.hub.head_seq < 20:
+            await accept_many(look.spool, look.account, 1)
+            await trio.sleep(0.001)
+        assert (len(answers), reads) == (2, 0)
+        await accept_many(look.spool, look.account, 1, at="two.test")
+    assert [len(answer["events"]) for answer in answers] == [0, 0, 1, 1, 1]
+    assert reads == 3
 
 
 async def test_events_tell_of_gaps(tmp_path: Path) -> None:

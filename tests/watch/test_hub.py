@@ -108,3 +108,22 @@ async def test_who_is_overtaken_by_retention_is_told_of_the_gap_and_goes_on_from
         assert place_of(spool, hub.head_seq, cursors[5]) == Place(5)
         assert place_of(spool, hub.head_seq, cursors[4]) == Place(5, cursors[4])
         assert place_of(spool, hub.head_seq, "start") == Place(5)
+
+
+async def test_memory_says_how_far_nothing_fits(tmp_path: Path, autojump_clock: MockClock) -> None:
+    wanted = EventFilter(destinations=frozenset({"two.test"}))
+    async with Harness("memory", tmp_path).open() as spool, running_hub(spool) as hub:
+        account = await make_account(spool)
+        assert hub.passed_over(0, wanted) == 0
+        await accept_many(spool, account, 3)
+        await trio.sleep(2 * PERIOD_S)
+        assert hub.passed_over(0, wanted) == 3
+        await accept_many(spool, account, 1, at="two.test")
+        await accept_many(spool, account, 1)
+        await trio.sleep(2 * PERIOD_S)
+        assert [hub.passed_over(seq, wanted) for seq in range(6)] == [3, 3, 3, 3, 5, 5]
+        await accept_many(spool, account, 2 * RING_EVENTS)
+        await trio.sleep(2 * PERIOD_S)
+        # What has left memory only the log knows.
+        head_seq = spool.head()
+        assert [hub.passed_over(seq, wanted) for seq in (0, 3, 8, 9)] == [0, 3, 8, head_seq]
