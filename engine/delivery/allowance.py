@@ -158,16 +158,22 @@ class Allowance:
         ]
 
     def flow_path(
-        self, mail: EnvelopeFixed | None, now_unix_ms: int, *, passing: int
+        self,
+        mail: EnvelopeFixed | None,
+        now_unix_ms: int,
+        *,
+        passing: int,
+        account_id: int | None = None,
     ) -> tuple[Limit, ...]:
         """Return copies of the limits of a mail's account.
 
-        Without a mail those that keep all back, so none while some are `passing`.
+        Without a mail those that keep all back, so none while some are `passing`; only those of
+        `account_id` if it is given.
         """
         if self.flows is None:
             return ()
         if mail is None:
-            return () if passing else self.flows.refusing(now_unix_ms)
+            return () if passing else self.flows.refusing(now_unix_ms, account_id)
         return self.flows.limits(mail.account_id, mail.account, mail.campaign, now_unix_ms)
 
     def whole_at(self, now_unix_ms: int) -> int | None:

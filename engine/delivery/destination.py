@@ -139,8 +139,11 @@ class Destination:
             self._sessions.concurrency.allowed,
         )
 
-    def outlook(self, mail: EnvelopeFixed | None) -> Outlook:
-        """Say how this actor stands towards one of its mails, or all; no limit is charged."""
+    def outlook(self, mail: EnvelopeFixed | None, account_id: int | None = None) -> Outlook:
+        """Say how this actor stands towards one of its mails, or all; no limit is charged.
+
+        Of accounts' limits only those of `account_id` are told, if it is given.
+        """
         now_unix_ms = self._now_unix_ms()
         path: list[Limit] = self._allowance.path_copied(now_unix_ms)
         reached = self._sessions.limit_reached()
@@ -155,7 +158,12 @@ class Destination:
             self._allowance.refusals.since(now_unix_ms),
             self._sessions.connected,
             self._meter.rate_per_s(trio.current_time()),
-            self._allowance.flow_path(mail, now_unix_ms, passing=self._mail.passing(now_unix_ms)),
+            self._allowance.flow_path(
+                mail,
+                now_unix_ms,
+                passing=self._mail.passing(now_unix_ms),
+                account_id=account_id,
+            ),
         )
 
     def _now_unix_ms(self) -> int:

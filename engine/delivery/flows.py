@@ -84,12 +84,13 @@ class FlowLimits:
         path = self._path(account_id, account, campaign)
         return tuple(replace(_bucket(throttle, now_unix_ms)) for throttle in path)
 
-    def refusing(self, now_unix_ms: int) -> tuple[Limit, ...]:
-        """Return copies of the limits here that let nothing pass now."""
+    def refusing(self, now_unix_ms: int, account_id: int | None = None) -> tuple[Limit, ...]:
+        """Return copies of the limits here that let nothing pass now, of one account if given."""
         return tuple(
             replace(_bucket(throttle, now_unix_ms))
             for throttle in self._present
-            if throttle.ready_at_unix_ms(now_unix_ms) > now_unix_ms
+            if account_id in (None, self._met[throttle].account_id)
+            and throttle.ready_at_unix_ms(now_unix_ms) > now_unix_ms
         )
 
     def whole_at(self, fixed: EnvelopeFixed, now_unix_ms: int) -> int:

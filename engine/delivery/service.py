@@ -179,10 +179,15 @@ class Delivery:
             self._budget.used,
         )
 
-    def outlook(self, destination: str, mail: EnvelopeFixed | None) -> Outlook | None:
-        """Say how a destination's actor stands towards one of its mails, or all; None: no actor."""
+    def outlook(
+        self, destination: str, mail: EnvelopeFixed | None, account_id: int | None = None
+    ) -> Outlook | None:
+        """Say how a destination's actor stands towards one of its mails, or all; None: no actor.
+
+        Of accounts' limits only those of `account_id` are told, if it is given.
+        """
         actor = self._scheduler.residents.get(destination)
-        return None if actor is None else actor.outlook(mail)
+        return None if actor is None else actor.outlook(mail, account_id)
 
     def limits_at_rest(self, destination: str, record: DestinationRecord) -> tuple[Limit, ...]:
         """Return copies of the limits that a destination's actor would find if it began now."""

@@ -12,7 +12,9 @@ from protocols.records import DestinationRecord, EnvelopeFixed, FlowWait
 class Delivering(Protocol):
     """What delivery says for explanations; see `engine.delivery.service.Delivery`."""
 
-    def outlook(self, destination: str, mail: EnvelopeFixed | None) -> Outlook | None: ...
+    def outlook(
+        self, destination: str, mail: EnvelopeFixed | None, account_id: int | None = None
+    ) -> Outlook | None: ...
 
     def limits_at_rest(self, destination: str, record: DestinationRecord) -> Sequence[Limit]: ...
 
@@ -33,7 +35,9 @@ class NothingDelivered:
 
     spool_refuses_since_unix_ms = None
 
-    def outlook(self, destination: str, mail: EnvelopeFixed | None) -> None:
+    def outlook(
+        self, destination: str, mail: EnvelopeFixed | None, account_id: int | None = None
+    ) -> None:
         return None
 
     def limits_at_rest(self, destination: str, record: DestinationRecord) -> Sequence[Limit]:

@@ -27,7 +27,7 @@ from engine.watch.destinations import (
     just_before,
     next_attempt_unix_ms,
 )
-from engine.watch.explain_causes import LOOKED_AT_MAX, Causes, causes_at, earlier, refined
+from engine.watch.explain_causes import Causes, Wanted, causes_at, earlier, refined
 from engine.watch.explain_facts import KnownFacts
 from engine.watch.explain_views import (
     AddressedExplanation,
@@ -149,7 +149,8 @@ class Explainer:
             releases = await self._spool.first_releases(
                 account_id=account_id_of(identity), campaign=None, looked_at_max=RELEASES_LOOKED_AT
             )
-        return await self._explained(row, language, account, releases)
+        wanted = Wanted(account_id_of(identity))
+        return await self._explained(row, language, account, releases, wanted)
 
     async def campaign(
         self, name: str, identity: Identity, language: Language, account_id: int | None
@@ -161,8 +162,7 @@ class Explainer:
         by_code: dict[str, int] = {}
         sums = dict.fromkeys((Status.QUEUED, Status.DEFERRED, Status.PAUSED), 0)
         fullest: list[DestinationRow] = []
-        codes: dict[str, str] = {}
-        next_unix_ms: int | None = None
+        seen: dict[str, tuple[str, int | None]] = {}
         account, is_known = reader_of(identity), False
         async for row in self.campaign_rows(name, account_id):
             is_known = True
@@ -172,13 +172,11 @@ class Explainer:
                 continue
             held = self.held(row, account)
             assert held is not None, "what waits is held by something"
-            next_unix_ms = earlier(next_unix_ms, self._next_unix_ms(row))
             by_code[held.code] = by_code.get(held.code, 0) + waiting_in(row)
-            codes[row.destination] = held.code
+            seen[row.destination] = (held.code, self._next_unix_ms(row))
             fullest.append(row)
             if len(fullest) >= 2 * DESTINATIONS_SHOWN:
                 fullest = _fullest(fullest)
-                codes = {each.destination: codes[each.destination] for each in fullest}
         if not is_known:
             return None
         releases = NO_RELEASES
@@ -186,18 +184,23 @@ class Explainer:
             releases = await self._spool.first_releases(
                 account_id=account_id, campaign=name, looked_at_max=RELEASES_LOOKED_AT
             )
-            first = min(releases.by_destination.values(), default=releases.beyond_unix_ms)
-            next_unix_ms = earlier(next_unix_ms, first)
         told = []
         for row in _fullest(fullest):
-            explained = await self._explained(
-                row, language, account, releases, campaign=name, limit=LOOKED_AT_OF_CAMPAIGN
-            )
+            wanted = Wanted(account_id, name, LOOKED_AT_OF_CAMPAIGN)
+            explained = await self._explained(row, language, account, releases, wanted)
             told.append(explained)
-            _tell_apart(by_code, codes[row.destination], explained)
+            code, _ = seen.pop(row.destination)
+            _tell_apart(by_code, code, explained)
+        # Texts of one form are in the order of their times.
+        times = [each.next_attempt_at for each in told if each.next_attempt_at is not None]
+        for destination, (_, next_unix_ms) in seen.items():
+            first = earlier(next_unix_ms, releases.by_destination.get(destination))
+            if first is not None:
+                times.append(time_text(first))
         queued, deferred, paused = sums.values()
-        next_at = time_text_or_none(next_unix_ms or 0)
-        return CampaignExplanation(name, queued, deferred, paused, next_at, by_code, told)
+        return CampaignExplanation(
+            name, queued, deferred, paused, min(times, default=None), by_code, told
+        )
 
     async def _explained(
         self,
@@ -205,11 +208,9 @@ class Explainer:
         language: Language,
         account: Account | None,
         releases: FirstReleases,
-        *,
-        campaign: str | None = None,
-        limit: int = LOOKED_AT_MAX,
+        wanted: Wanted,
     ) -> DestinationExplanation:
-        """Explain what waits at one destination, of a campaign's mail if it is about one."""
+        """Explain what waits at one destination, as far as it is `wanted`."""
         held = self.held(row, account)
         found = Causes([], is_exact=True)
         advice = explain_words.nothing_waits(language)
@@ -224,18 +225,14 @@ class Explainer:
                 held,
                 self._spool,
                 self._facts,
+                wanted,
                 account=account,
-                campaign=campaign,
-                limit=limit,
+                row_next_unix_ms=self._next_unix_ms(row),
                 release_unix_ms=release_unix_ms,
             )
             held = refined(held, found, row)
             advice = self._advice(held, row, language, many=waiting_in(row) > 1)
         view = self._view(row, held, language, account, is_own=True)
-        next_at = view.next_attempt_at
-        if found.is_exact or next_at is None:
-            # The agenda may have it too early.
-            next_at = time_text_or_none(found.next_unix_ms or 0)
         return DestinationExplanation(
             destination=row.destination,
             state=view.state,
@@ -243,7 +240,7 @@ class Explainer:
             deferred=view.deferred,
             paused=view.paused,
             held_by=view.held_by,
-            next_attempt_at=next_at,
+            next_attempt_at=time_text_or_none(found.next_unix_ms or 0),
             rate_per_s=view.rate_per_s,
             advice=advice,
             causes=[
@@ -273,7 +270,10 @@ class Explainer:
         """When the first of what is queued moves; None if nothing is, or nobody can tell."""
         hold = hold_of_row(self._spool, row)
         live = self._live().get(row.destination)
-        return next_attempt_unix_ms(row, live, self._now_unix_ms(), hold=hold)
+        now_unix_ms = self._now_unix_ms()
+        next_unix_ms = next_attempt_unix_ms(row, live, now_unix_ms, hold=hold)
+        # While an actor is at work its row on the agenda is history.
+        return None if next_unix_ms is None else max(next_unix_ms, now_unix_ms)
 
     def view(
         self, row: DestinationRow, language: Language, account: Account | None

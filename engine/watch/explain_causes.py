@@ -34,16 +34,23 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Causes:
-    """The most frequent first. Not exact where not all were looked at; the sum always is."""
+    """The most frequent first. Not exact where not all were looked at; the sum always is.
+
+    `next_unix_ms` is when the first of all these mails moves, None if nobody can tell.
+    """
 
     causes: Sequence[Cause]
     is_exact: bool
+    next_unix_ms: int | None = None
 
-    @property
-    def next_unix_ms(self) -> int | None:
-        """When the first of all these mails moves; None if nobody can tell."""
-        times = (each.held.next_attempt_unix_ms for each in self.causes)
-        return min((each for each in times if each is not None), default=None)
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which of a destination's mails are meant, and how many of them are looked at."""
+
+    account_id: int | None
+    campaign: str | None = None
+    limit: int = LOOKED_AT_MAX
 
 
 async def causes_at(
@@ -51,23 +58,24 @@ async def causes_at(
     whole: Holding,
     spool: Spool,
     facts: KnownFacts,
+    wanted: Wanted,
     *,
     account: Account | None,
-    campaign: str | None = None,
-    limit: int = LOOKED_AT_MAX,
+    row_next_unix_ms: int | None = None,
     release_unix_ms: int | None = None,
 ) -> Causes:
-    """Return what holds the mails of `row`, which are an account's or a campaign's if it says so.
+    """Return what holds the mails of `row`, which are those that are `wanted`, for a reader.
 
     `whole` is what holds the destination, and with it whatever was not looked at;
-    `release_unix_ms` is when the first paused one is released.
+    `row_next_unix_ms` is when it is taken up again, `release_unix_ms` when the first paused mail is
+    released.
     """
     of_all = facts.of_row(row, account)
     mails = await spool.waiting_at(
         row.destination,
-        account_id=account.account_id if account else None,
-        campaign=campaign,
-        limit=limit,
+        account_id=wanted.account_id,
+        campaign=wanted.campaign,
+        limit=wanted.limit,
     )
     found = {Status.QUEUED: dict[object, Cause](), Status.DEFERRED: dict[object, Cause]()}
     judge = _judge(of_all)
@@ -77,10 +85,15 @@ async def causes_at(
         if held is not None and state.status in found:
             _add(found[state.status], held, state.event_seqs[-1] if state.event_seqs else 0)
     is_exact = True
+    next_unix_ms: int | None = None
     sums: dict[object, Cause] = {}
     for status, causes in found.items():
         count = row.counts[PLACE_OF[status]]
-        is_exact &= sum(each.count for each in causes.values()) == count
+        looked_at = sum(each.count for each in causes.values())
+        is_exact &= looked_at == count
+        if looked_at < count and (status is Status.DEFERRED or not looked_at):
+            # Those that are due sooner were not looked at.
+            next_unix_ms = row_next_unix_ms
         for cause in _scaled(causes, count, whole):
             _add(sums, cause.held, cause.seq, cause.count)
     paused = row.counts[PLACE_OF[Status.PAUSED]]
@@ -94,13 +107,23 @@ async def causes_at(
             cause.held = replace(cause.held, key=row.destination)
         elif last := await spool.events_at([cause.seq]):
             cause.held = replace(cause.held, since_unix_ms=last[0].at_unix_ms)
-    return Causes(in_order, is_exact)
+    for cause in in_order:
+        if cause.held.code == "waiting_turn" and cause.held.next_attempt_unix_ms is None:
+            cause.held = replace(cause.held, next_attempt_unix_ms=row_next_unix_ms)
+        next_unix_ms = earlier(next_unix_ms, cause.held.next_attempt_unix_ms)
+    return Causes(in_order, is_exact, next_unix_ms)
 
 
 def refined(whole: Holding, found: Causes, row: DestinationRow) -> Holding:
     """Return what holds a destination, as its mails have it where it is they who wait."""
-    own = [each for each in found.causes if each.held.code == whole.code]
-    if not own and found.causes:
+    is_mails_own = whole.scope in ("envelope", "account", "campaign")
+    own = [
+        each
+        for each in found.causes
+        if each.held.code == whole.code
+        and (whole.scope == "envelope" or _what(each.held) == _what(whole))
+    ]
+    if found.causes and (not own or (is_mails_own and whole.code != "retry_wait")):
         # Each mail was put off, though its actor is still there; or each waits for its own account.
         most = found.causes[0].held
         key = row.destination if most.scope == "envelope" else most.key
@@ -171,6 +194,10 @@ def _scaled(causes: dict[object, Cause], count: int, whole: Holding) -> list[Cau
     most = max(scaled, key=lambda each: each.count)
     most.count += count - sum(each.count for each in scaled)
     return [each for each in scaled if each.count > 0]
+
+
+def _what(held: Holding) -> tuple[str, str, str]:
+    return held.code, held.scope, held.key
 
 
 def _without_reply(whole: Holding) -> Holding:

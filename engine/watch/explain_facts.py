@@ -77,7 +77,8 @@ class KnownFacts:
 
     def of_row(self, row: DestinationRow, account: Account | None) -> Facts:
         """What is known about the mail at one destination; `account` is whose, if one's."""
-        outlook = self._delivering.outlook(row.destination, None)
+        account_id = account.account_id if account else None
+        outlook = self._delivering.outlook(row.destination, None, account_id)
         record = outlook.record if outlook and outlook.record.site else row.record
         hold = hold_of_row(self._spool, row)
         wait = None
@@ -88,7 +89,7 @@ class KnownFacts:
                     each
                     for each in record.waits
                     if each.until_unix_ms == row.wake_unix_ms
-                    and (account is None or account.account_id == each.account_id)
+                    and account_id in (None, each.account_id)
                 ),
                 None,
             )

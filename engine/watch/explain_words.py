@@ -87,11 +87,13 @@ CAUSES: Final[Mapping[Language, Words]] = {
         "connection_limit.engine": "All connections of the engine are in use: {limit}.",
         "retry_wait": "The last attempt failed ({why}); it is tried again by itself.",
         "retry_wait.many": "Each of the waiting mails was put off and is tried again by itself.",
-        "retry_wait.many.why": (
-            "{ahead} mails were put off ({why}); each is tried again by itself."
-        ),
+        "retry_wait.many.why": ("The mails were put off ({why}); each is tried again by itself."),
         "destination_unreachable": (
             "The mail servers of {key} cannot be reached; all mail for it is tried again by itself."
+        ),
+        "destination_unreachable.refusing": (
+            "The mail servers of {key} take no mail at the moment ({why}); all mail for it is "
+            "tried again by itself."
         ),
         "dns_failure": (
             "The mail servers of {key} cannot be looked up; all mail for it is tried again by "
@@ -131,11 +133,15 @@ CAUSES: Final[Mapping[Language, Words]] = {
             "Jede der wartenden Mails wurde aufgeschoben und wird von selbst wieder versucht."
         ),
         "retry_wait.many.why": (
-            "{ahead} Mails wurden aufgeschoben ({why}); jede wird von selbst wieder versucht."
+            "Die Mails wurden aufgeschoben ({why}); jede wird von selbst wieder versucht."
         ),
         "destination_unreachable": (
             "Die Mailserver von {key} sind nicht erreichbar; alle Mails dorthin werden von selbst "
             "wieder versucht."
+        ),
+        "destination_unreachable.refusing": (
+            "Die Mailserver von {key} nehmen zurzeit keine Mail an ({why}); alle Mails dorthin "
+            "werden von selbst wieder versucht."
         ),
         "dns_failure": (
             "Die Mailserver von {key} lassen sich nicht nachschlagen; alle Mails dorthin werden "
@@ -169,6 +175,9 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
         ),
         "connection_limit": "Nothing to do: it goes by itself as soon as a connection is free.",
         "retry_wait": "Nothing to do: it is tried again until it expires.",
+        "retry_wait.many": (
+            "What helps depends on the cause; all are tried again until they expire."
+        ),
         "retry_wait.mailbox_full": (
             "Ask the recipient to make room in the mailbox; until it expires the mail is tried "
             "again."
@@ -191,6 +200,9 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
         "destination_unreachable": (
             "Nothing to do if the domain is right; what is urgent should reach the recipient in "
             "another way."
+        ),
+        "destination_unreachable.throttled": (
+            "Nothing to do now; fewer mails at a time to this receiver would not be put off."
         ),
         "dns_failure": "Check that the domain in the address is spelt correctly.",
         "hold": "Ask {contact} for the reason.",
@@ -215,6 +227,9 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
         ),
         "connection_limit": "Nichts zu tun: Sie geht von selbst, sobald eine Verbindung frei ist.",
         "retry_wait": "Nichts zu tun: Sie wird wieder versucht, bis sie verfällt.",
+        "retry_wait.many": (
+            "Was hilft, hängt von der Ursache ab; alle werden wieder versucht, bis sie verfallen."
+        ),
         "retry_wait.mailbox_full": (
             "Bitten Sie den Empfänger, in seinem Postfach Platz zu schaffen; bis sie verfällt, "
             "wird die Mail wieder versucht."
@@ -238,6 +253,10 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
         "destination_unreachable": (
             "Nichts zu tun, wenn die Domain stimmt; Eiliges sollte den Empfänger auf anderem Weg "
             "erreichen."
+        ),
+        "destination_unreachable.throttled": (
+            "Jetzt nichts zu tun; weniger Mails auf einmal an diesen Empfänger würden nicht "
+            "aufgeschoben."
         ),
         "dns_failure": "Prüfen Sie, ob die Domain in der Adresse richtig geschrieben ist.",
         "hold": "Fragen Sie {contact} nach dem Grund.",
@@ -325,34 +344,6 @@ FINAL_ADVICE: Final[Mapping[Language, Words]] = {
     },
 }
 
-FORECASTS: Final[Mapping[Language, Words]] = {
-    "en": {
-        "through": "It is through: nothing waits any more.",
-        "known": (
-            "The expected time is for all waiting mails ({waiting}); what is put off comes later."
-        ),
-        "some": (
-            "The expected time does not count {unknown} of the {waiting} mails: nothing flows to "
-            "their receivers now, and nobody can tell when it will."
-        ),
-        "none": "Nobody can tell yet: nothing has flowed to the receivers of these mails lately.",
-    },
-    "de": {
-        "through": "Sie ist durch: Es wartet nichts mehr.",
-        "known": (
-            "Die erwartete Zeit gilt für alle wartenden Mails ({waiting}); Aufgeschobenes kommt "
-            "später."
-        ),
-        "some": (
-            "Die erwartete Zeit zählt {unknown} der {waiting} Mails nicht mit: Zu deren Empfängern "
-            "fließt gerade nichts, und niemand weiß, wann es wieder fließt."
-        ),
-        "none": (
-            "Das weiß noch niemand: Zu den Empfängern dieser Mails ist zuletzt nichts geflossen."
-        ),
-    },
-}
-
 # Where a misspelt domain may be the cause.
 _DOMAIN_REASONS: Final = frozenset(
     {
@@ -361,6 +352,17 @@ _DOMAIN_REASONS: Final = frozenset(
         Reason.NULL_MX,
         Reason.RELAY_DENIED,
         Reason.EXPIRED,
+    }
+)
+# Who says so has been reached.
+_SAID_BY_SERVERS: Final = frozenset(
+    {
+        Reason.THROTTLED,
+        Reason.POLICY,
+        Reason.SPAM,
+        Reason.GREYLISTED,
+        Reason.SIZE,
+        Reason.RELAY_DENIED,
     }
 )
 _DOMAIN_CODES: Final = frozenset({"destination_unreachable", "dns_failure"})
@@ -400,12 +402,14 @@ def cause_text(
         variant = "many"
     elif scope == "destination" and code == "waiting_turn" and not ahead:
         variant = "next"
+    elif code == "destination_unreachable" and reason in _SAID_BY_SERVERS:
+        variant = "refusing"
     sentence = words.get(f"{code}.{variant}") or words[code]
     said = sentence.format(
         key=key,
         # Of "20 connections" the number is the same word in every language.
         limit=limit.partition(" ")[0] if code == "connection_limit" else limit,
-        ahead=_number(language, ahead),
+        ahead=number_text(language, ahead),
         why=reason_words(language, reason),
     )
     return f"{said.removesuffix('.')} ({note})." if note else said
@@ -426,7 +430,7 @@ def waiting_advice(
     words = WAITING_ADVICE[language]
     said = words.get(f"{code}.{reason}") or words.get(f"{code}.{scope}") or words[code]
     if many:
-        said = words.get(f"{code}.{reason}.many") or said
+        said = words.get(f"{code}.{reason}.many" if reason else f"{code}.many") or said
     sentences = [said]
     if meant and code in _DOMAIN_CODES:
         sentences.append(words["meant"])
@@ -448,16 +452,8 @@ def final_advice(
     return " ".join(sentences).format(meant=meant)
 
 
-def forecast_text(language: Language, *, waiting: int, unknown: int) -> str:
-    """Return what a forecast has to say beside its times."""
-    words = FORECASTS[language]
-    if not waiting:
-        return words["through"]
-    sentence = words["known"] if not unknown else words["some" if unknown < waiting else "none"]
-    return sentence.format(waiting=_number(language, waiting), unknown=_number(language, unknown))
-
-
-def _number(language: Language, number: int) -> str:
+def number_text(language: Language, number: int) -> str:
+    """Return a number as it is written in a language."""
     return f"{number:,}" if language == "en" else f"{number:,}".replace(",", ".")
 
 

@@ -18,11 +18,11 @@ from engine.delivery.limits import TokenBucket
 from engine.http_server import Access, Identity, Request, Response, Route
 from engine.spool.interface import DestinationRow, Spool
 from engine.spool.listing_calls import EnvelopeFilter
-from engine.watch import explain_words
 from engine.watch.delivering import Delivering
 from engine.watch.destinations import PLACE_OF, LiveDestinations, just_before
 from engine.watch.explain import PAGE, ROWS_AT_ONCE, Explainer
 from engine.watch.forecast_shares import SenderLimits, sender_limits
+from engine.watch.forecast_words import forecast_text
 from engine.watch.forecasting import Estimate, Waiting, estimate
 from engine.watch.messages import asked_account_id
 from engine.watch.queries import Query, language_of, not_found
@@ -146,7 +146,7 @@ class Forecaster:
             finish_at=_latest(known),
             latest_at=_latest(each.latest_unix_ms for _, each in estimates),
             rests_on=rests_on,
-            text=explain_words.forecast_text(language, waiting=waiting_count, unknown=unknown),
+            text=forecast_text(language, waiting=waiting_count, unknown=unknown),
             destinations=[self._view(*each, limits) for each in _longest(estimates)],
         )
 

@@ -42,7 +42,7 @@ DESTINATION = {
             "count": 1200,
             "reply": "452 4.2.2 mailbox \x1b[31mfull",
             "next_attempt_at": "2026-11-24T09:35:00.000Z",
-            "text": "1,200 mails were put off.",
+            "text": "The mails were put off.",
             "advice": "Ask these recipients.",
         },
         {
@@ -110,7 +110,7 @@ async def test_an_address_is_explained_by_its_mails_and_a_domain_as_a_whole(tmp_
             whole = await eilpost(tmp_path / "data", "explain", name)
             assert "x.test  idle  1,200 queued, 2 paused" in whole.stdout
             assert "20/s, burst 20" in whole.stdout
-            assert "what they wait for, about:\n     1,200  1,200 mails were put" in whole.stdout
+            assert "what they wait for, about:\n     1,200  The mails were put" in whole.stdout
             assert "reply:        452 4.2.2 mailbox" in whole.stdout
             assert "\x1b" not in whole.stdout
             assert "quota (account acme)" in whole.stdout

@@ -9,6 +9,7 @@ import pytest
 from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import Finish, Quota, Rest
 from engine.watch import explain_words as words
+from engine.watch.forecast_words import FORECASTS
 from protocols.languages import Language
 from protocols.records import FINAL_STATUSES, DestinationRecord, Reason, Status
 from tests.spool import harness as h
@@ -248,7 +249,7 @@ def test_each_code_has_its_words_and_leaves_no_gap(language: Language) -> None:
 
 
 def test_both_languages_say_the_same_things() -> None:
-    for table in (words.CAUSES, words.WAITING_ADVICE, words.FINAL_ADVICE, words.FORECASTS):
+    for table in (words.CAUSES, words.WAITING_ADVICE, words.FINAL_ADVICE, FORECASTS):
         assert table["en"].keys() == table["de"].keys()
         for key, sentence in table["en"].items():
             places = set(re.findall(r"\{(\w+)\}", sentence))
@@ -355,7 +356,7 @@ async def test_a_destination_says_what_its_mails_wait_for_with_counts_and_replie
         ("waiting_turn", None, 1, ""),
     ]
     first, second, _ = told["causes"]
-    assert first["text"] == "3 mails were put off (greylisting); each is tried again by itself."
+    assert first["text"] == "The mails were put off (greylisting); each is tried again by itself."
     assert first["next_attempt_at"] == "2026-11-24T09:40:00.000Z"
     assert "Ask these recipients" in second["advice"]
     assert second["next_attempt_at"] == "2026-11-24T09:35:00.000Z"
