@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +17,16 @@ from engine.cli.list_findings import LineFinding, finding_text
 from engine.cli.options import config_option, failures, json_option, load
 from engine.cli.printing import print_json
 from engine.config import ConfigError, load_typos
-from engine.intake.address_check import AddressFaultRow, SuggestionRow, check_list
-from protocols.address_lists import ListRefused, bounded_lines, read_list
+from engine.intake.address_check import (
+    AddressFaultRow,
+    RecipientFault,
+    SuggestionRow,
+    check_list,
+)
+from protocols.address_lists import Listed, ListRefused, bounded_lines, read_list
+from protocols.address_suggestions import DomainTypos
+from protocols.list_parts import JSON_LINES_TYPE, content_type_of
+from protocols.recipient_lists import LineFault, ListedRecipient, RecipientList
 
 CSV_SUFFIXES = (".csv", ".tsv")
 
@@ -28,14 +37,14 @@ CSV_SUFFIXES = (".csv", ".tsv")
 @config_option
 @click.pass_context
 def command(context: click.Context, file: str, as_json: bool) -> None:
-    """Check the addresses in FILE (- is stdin): one a line, or a CSV in UTF-8 with a column of
-    addresses. Ends with 1 if any would be refused; suggestions for typing errors do not count."""
+    """Check the addresses in FILE (- is stdin): one a line, a CSV in UTF-8 with a column of
+    addresses, or JSON lines as `eilpost send` takes them. Ends with 1 if any would be refused;
+    suggestions for typing errors do not count."""
     with failures(ConfigError):
         typos = load_typos(load().intake.typo_files)
     counts: Counter[type] = Counter()
-    is_csv = Path(file).suffix.lower() in CSV_SUFFIXES
     with _lines(file) as lines:
-        for found in check_list(read_list(lines, is_csv=is_csv), typos, "en"):
+        for found in _findings(lines, Path(file).suffix, typos):
             counts[type(found)] += 1
             if found is None:
                 continue
@@ -43,7 +52,7 @@ def command(context: click.Context, file: str, as_json: bool) -> None:
                 print_json(found)
             else:
                 click.echo(finding_text(file, _finding(found)))
-    faults, suggestions = counts[AddressFaultRow], counts[SuggestionRow]
+    faults, suggestions = counts[AddressFaultRow] + counts[RecipientFault], counts[SuggestionRow]
     # Not on stdout: that holds the findings, for whoever pipes them on.
     click.echo(
         f"{counts.total():,} checked, {counts.total() - faults:,} good "
@@ -51,6 +60,34 @@ def command(context: click.Context, file: str, as_json: bool) -> None:
         err=True,
     )
     context.exit(1 if faults else 0)
+
+
+Found = AddressFaultRow | RecipientFault | SuggestionRow
+
+
+def _findings(lines: Iterator[bytes], suffix: str, typos: DomainTypos) -> Iterator[Found | None]:
+    """Give a finding for each address of the list, None for a good one."""
+    first = next(lines, b"")
+    lines = chain([first], lines) if first else lines
+    if content_type_of(first, suffix) != JSON_LINES_TYPE:
+        is_csv = suffix.lower() in CSV_SUFFIXES
+        yield from check_list(read_list(lines, is_csv=is_csv), typos, "en")
+        return
+    for entry in _from_json(lines):
+        if isinstance(entry, LineFault):
+            line, where, code, text, shown, position = entry
+            yield RecipientFault(line, where, code, text, shown, position)
+        else:
+            yield from check_list([Listed(entry.line, entry.address)], typos, "en")
+
+
+def _from_json(lines: Iterator[bytes]) -> Iterator[ListedRecipient | LineFault]:
+    entries = RecipientList(is_csv=False)
+    for line in lines:
+        # What is too long has lost its end.
+        entries.feed(line if line.endswith(b"\n") else line + b"\n")
+        while (entry := entries.take()) is not None:
+            yield entry
 
 
 @contextmanager
@@ -77,8 +114,10 @@ def _opened(file: str) -> BinaryIO:
         raise ListRefused(f"cannot be read: {error.strerror}") from error
 
 
-def _finding(found: AddressFaultRow | SuggestionRow) -> LineFinding:
-    text, position = "", None
+def _finding(found: Found) -> LineFinding:
+    line, address, suggestion = found.line, found.address, found.suggestion
+    if isinstance(found, SuggestionRow):
+        return LineFinding(line, "", address, None, suggestion)
     if isinstance(found, AddressFaultRow):
-        text, position = found.text, found.position
-    return LineFinding(found.line, text, found.address, position, found.suggestion)
+        return LineFinding(line, found.text, address, found.position, suggestion)
+    return LineFinding(line, found.message, address, found.position, suggestion, found.where)

@@ -24,7 +24,8 @@ SLOTS_MIN: Final = 1_024
 class LineFinding(NamedTuple):
     """Something to be said of a line. `position` counts characters of the address from 0.
 
-    `address` is "" where none was found, `text` where nothing is wrong but a `suggestion` is made.
+    `address` is "" where none was found, and then `where` names the member of the line, if one is
+    meant; `text` is "" where nothing is wrong but a `suggestion` is made.
     """
 
     line: int
@@ -32,6 +33,7 @@ class LineFinding(NamedTuple):
     address: str = ""
     position: int | None = None
     suggestion: str | None = None
+    where: str = ""
 
 
 def finding_text(file: str, found: LineFinding) -> str:
@@ -39,6 +41,8 @@ def finding_text(file: str, found: LineFinding) -> str:
     said = f"{printable(file)}:{found.line}"
     if found.address or found.position is not None:
         said += f": {printable(found.address)}"
+    elif found.where:
+        said += f": {printable(found.where)}"
     if found.position is not None:
         said += f": at position {found.position}"
     if found.text:

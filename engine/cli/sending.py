@@ -27,6 +27,8 @@ RETRY_S: Final = 1.0
 RETRIES_MAX: Final = 300
 # What a program is told of in one object; people are told of each.
 FAULTS_KEPT_MAX: Final = 1_000
+# Of one part; the engine names as many of its own findings.
+DOUBLES_TOLD_MAX: Final = 1_000
 POLL_S: Final = 0.5
 COUNTED: Final = ("accepted", "repeated", "refused", "paused", "blocked", "suggested")
 
@@ -171,7 +173,7 @@ def count_in(
     sums.doubled += doubled
     sums.repeated -= doubled
     sums.octets += part.octets
-    found = [*doubles]
+    found = [*doubles[:DOUBLES_TOLD_MAX]]
     for each in answer["faults"]:
         fault = {**each, "line": part.line_in_list(each["line"])}
         if len(sums.faults) < FAULTS_KEPT_MAX:
@@ -190,12 +192,16 @@ def count_in(
         if unnamed := count - len(named):
             last = part.line_in_list(named[-1]["line"])
             tell.finding(LineFinding(last, f"{unnamed:,} more lines after this {what}"))
+    if (unnamed := len(doubles) - DOUBLES_TOLD_MAX) > 0:
+        last = doubles[DOUBLES_TOLD_MAX - 1].line
+        tell.finding(LineFinding(last, f"{unnamed:,} more lines after this are in the list twice"))
     tell.handed_in(sums)
 
 
 def _finding(each: Mapping[str, Any], text: str = "") -> LineFinding:
     position, suggestion = each.get("position"), each.get("suggestion")
-    return LineFinding(each["line"], text, each["address"], position, suggestion)
+    where = each.get("where", "")
+    return LineFinding(each["line"], text, each["address"], position, suggestion, where)
 
 
 def final_in(counts: Mapping[str, int]) -> int:

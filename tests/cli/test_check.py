@@ -114,3 +114,29 @@ def test_whoever_reads_the_first_findings_only_sees_no_traceback(tmp_path: Path)
         process.stdout.close()
         said = process.stderr.read()
     assert b"Traceback" not in said
+
+
+def test_json_lines_are_checked_as_they_are_taken(tmp_path: Path) -> None:
+    rows = (
+        b'{"email": "Tom@@ beispiel.de"}\n'
+        b'{"email": "ann@x.test", "variables": {"name": "Ann"}}\n'
+        b"no json\n\n"
+        b'{"email": "bob@gmial.com"}\n{"name": "' + b"x" * 70_000 + b'"}\n{"email": 5}'
+    )
+    (tmp_path / "list.jsonl").write_bytes(rows)
+    done = check("list.jsonl", cwd=tmp_path)
+    first, second, *rest = done.stdout.decode().splitlines()
+    assert first == (
+        "list.jsonl:1: Tom@@ beispiel.de: at position 4: there is a second @; "
+        "did you mean tom@beispiel.de?"
+    )
+    assert second.startswith("list.jsonl:3: The line is no JSON: ")
+    assert rest[0] == "list.jsonl:5: bob@gmial.com; did you mean bob@gmail.com?"
+    assert "the line is longer than 65536 octets" in rest[1]
+    assert rest[2] == "list.jsonl:7: email: Expected `str`, got `int`"
+    assert done.stderr == b"6 checked, 2 good (1 with a suggestion), 4 to be refused\n"
+    told = [
+        json.loads(line)
+        for line in check("--json", "-", cwd=tmp_path, stdin=rows).stdout.splitlines()
+    ]
+    assert [each.get("where") for each in told] == [None, "", None, "", "email"]

@@ -325,6 +325,16 @@ async def test_faults_that_the_engine_does_not_name_are_counted(tmp_path: Path) 
     assert "-:2: 500 more lines after this have faults\n" in said.stderr
 
 
+async def test_of_many_doubles_the_first_thousand_are_named(tmp_path: Path) -> None:
+    rows = b"email\n" + b"a@x.test\n" * 1_501
+    async with engine_of(Book(), tmp_path / "data"):
+        text = ("--text", str(tmp_path / "text.txt"))
+        said = await send(tmp_path, *COMMON, *text, "-", stdin=rows)
+    assert said.stdout == "spring sale: 1 accepted, 1,500 twice in this list.\n"
+    assert said.stderr.count("a@x.test: twice in this list (first in line 2)\n") == 1_000
+    assert "-:1002: 500 more lines after this are in the list twice\n" in said.stderr
+
+
 async def test_a_name_that_two_accounts_have_is_not_guessed(tmp_path: Path) -> None:
     rows = [{"campaign": "spring", "account": account} for account in ("shop", "club")]
 
