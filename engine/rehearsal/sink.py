@@ -6,7 +6,10 @@ reads only what stands between two messages; it checks nothing, refuses nothing
 and keeps nothing but counts. Receivers with manners, good and bad, are in
 `receivers`.
 
-It prints one JSON object when it listens, answers each line "report" or "stamps"
+With stamps it also notes when octets arrived, by the kernel's time of it: a process that shares
+two cores comes to them tens of milliseconds late, and a limit that is measured would be blamed.
+
+It prints one JSON object when it listens, answers each line "report", "stamps" or "arrivals"
 on its standard input with another, and ends when that input does.
 """
 
@@ -20,8 +23,10 @@ import os
 import resource
 import select
 import socket
+import struct
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 CAPABILITIES = (
@@ -37,6 +42,10 @@ RECEIVE_BYTES = 262_144
 # Lines between messages are short; a peer that sends this much without one is not speaking SMTP.
 LINE_BYTES_MAX = 4096
 BACKLOG = 1024
+# Linux' number of SO_TIMESTAMPNS and of its control message, which Python has no name for.
+SO_TIMESTAMPNS = 35
+TIMESPEC = struct.Struct("@qq")
+ANCILLARY_BYTES = socket.CMSG_SPACE(TIMESPEC.size)
 
 
 @dataclass(slots=True)
@@ -52,12 +61,25 @@ class Counts:
     recipients_by_host: dict[str, int] = field(default_factory=dict)
     # Recipient and the moment its 250 was written: (text, ns).
     stamps: list[tuple[str, int]] = field(default_factory=list)
+    # Of each message when its MAIL and when the end of its data arrived, and when this process
+    # came to it, in ns.
+    arrivals: list[tuple[int, int, int]] = field(default_factory=list)
 
 
 class SinkSession:
     """The receiving end of one connection: octets in, replies out, no socket."""
 
-    __slots__ = ("_counts", "_host", "_in_data", "_recipients", "_stamping", "_tail", "closed")
+    __slots__ = (
+        "_arrived_ns",
+        "_begun_ns",
+        "_counts",
+        "_host",
+        "_in_data",
+        "_recipients",
+        "_stamping",
+        "_tail",
+        "closed",
+    )
 
     def __init__(self, counts: Counts, host: str, *, stamping: bool = False) -> None:
         self._counts = counts
@@ -66,10 +88,15 @@ class SinkSession:
         self._in_data = False
         self._tail = b""
         self._recipients: list[bytes] = []
+        self._arrived_ns = self._begun_ns = 0
         self.closed = False
 
-    def receive(self, chunk: bytes) -> bytes:
-        """Return the replies to what `chunk` completes; sets `closed` after QUIT or nonsense."""
+    def receive(self, chunk: bytes, arrived_ns: int = 0) -> bytes:
+        """Return the replies to what `chunk` completes; sets `closed` after QUIT or nonsense.
+
+        `arrived_ns` is when it came in, if anybody knows.
+        """
+        self._arrived_ns = arrived_ns
         buffered = self._tail + chunk if self._tail else chunk
         replies: list[bytes] = []
         position = 0
@@ -109,6 +136,7 @@ class SinkSession:
         elif verb == b"EHLO":
             return CAPABILITIES
         elif verb == b"MAIL" or verb == b"RSET":
+            self._begun_ns = self._arrived_ns
             self._recipients.clear()
         elif verb == b"QUIT":
             self.closed = True
@@ -128,6 +156,7 @@ class SinkSession:
         if self._stamping:
             for recipient in self._recipients:
                 counts.stamps.append((recipient.decode("ascii", "replace"), now_ns))
+                counts.arrivals.append((self._begun_ns, self._arrived_ns, now_ns))
         self._recipients.clear()
 
 
@@ -174,6 +203,8 @@ class Sink:
                 return
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._stamping:
+                connection.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             session = SinkSession(self.counts, host, stamping=self._stamping)
             self._sessions[connection.fileno()] = (connection, session)
             self._epoll.register(connection.fileno(), select.EPOLLIN)
@@ -182,13 +213,18 @@ class Sink:
 
     def _receive(self, number: int) -> None:
         connection, session = self._sessions[number]
+        arrived_ns = 0
         try:
-            chunk = connection.recv(RECEIVE_BYTES)
+            if self._stamping:
+                chunk, ancillary, _, _ = connection.recvmsg(RECEIVE_BYTES, ANCILLARY_BYTES)
+                arrived_ns = _arrived_ns(ancillary)
+            else:
+                chunk = connection.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return
         except OSError:
             chunk = b""
-        replies = session.receive(chunk) if chunk else b""
+        replies = session.receive(chunk, arrived_ns) if chunk else b""
         if replies:
             self._send(connection, replies)
         if session.closed or not chunk:
@@ -224,7 +260,22 @@ class Sink:
             elif order == b"stamps":
                 _say({"stamps": self.counts.stamps})
                 self.counts.stamps = []
+            elif order == b"arrivals":
+                _say({"arrivals": self.counts.arrivals})
+                self.counts.arrivals = []
         return bool(orders)
+
+
+def _arrived_ns(ancillary: Sequence[tuple[int, int, bytes]]) -> int:
+    """Return the kernel's time of the newest octets, on the clock of all other stamps."""
+    now_ns = time.monotonic_ns()
+    for level, kind, octets in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
+            seconds, nanoseconds = TIMESPEC.unpack_from(octets)
+            # The kernel tells it in wall time, which may be set; its age is what counts.
+            age_ns: int = time.time_ns() - (seconds * 1_000_000_000 + nanoseconds)
+            return now_ns - age_ns
+    return now_ns
 
 
 def report(counts: Counts) -> dict[str, object]:

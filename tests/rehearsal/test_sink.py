@@ -4,6 +4,7 @@ import json
 import smtplib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -75,6 +76,7 @@ def said(sink: subprocess.Popen[str]) -> dict[str, object]:
 def test_the_process_listens_on_all_its_hosts_and_reports(sink: subprocess.Popen[str]) -> None:
     port = said(sink)["port"]
     assert isinstance(port, int)
+    before_ns = time.monotonic_ns()
     for host in ("127.0.0.1", "127.0.0.3"):
         with smtplib.SMTP(host, port) as client:
             client.sendmail("a@x.test", ["b@y.test", "c@y.test"], b"Subject: x\n\nhello\n")
@@ -83,3 +85,8 @@ def test_the_process_listens_on_all_its_hosts_and_reports(sink: subprocess.Popen
     assert report["recipients_by_host"] == {"127.0.0.1": 2, "127.0.0.3": 2}
     assert len(ask(sink, "stamps")["stamps"]) == 4  # type: ignore[arg-type]  # a list
     assert ask(sink, "stamps") == {"stamps": []}
+    arrivals = ask(sink, "arrivals")["arrivals"]
+    assert len(arrivals) == 4  # type: ignore[arg-type]  # a list
+    for begun_ns, ended_ns, seen_ns in arrivals:  # type: ignore[attr-defined]  # a list
+        assert before_ns <= begun_ns <= ended_ns <= seen_ns
+    assert ask(sink, "arrivals") == {"arrivals": []}
