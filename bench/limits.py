@@ -5,7 +5,7 @@ beyond rate x time + burst, over all windows. It is told three times. By when ea
 arrived, as the kernel noted it: the engine sends that as soon as it has decided, so this is about
 the engine, but for its clock's whole milliseconds (0.2 mails at 200/s). By when the end of the data
 arrived: in it is how unevenly long the receiver took for its replies and the loops of two busy
-processes to get to them. And by when the receiving process came to it, whose lateness is in it, too.
+processes to get to them. And by when the receiving process came to it: its lateness is in it, too.
 "Used" is the share of the rate while there was work. In turn: one destination; an account over all
 its destinations; many domains at one site that share its limit; and one destination across a
 `kill -9` and a rate that is doubled while the engine runs.
