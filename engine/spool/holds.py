@@ -16,6 +16,10 @@ from protocols.records import Envelope, FlowWait
 
 # Every window looks through them all, when one concerns its destination.
 HOLDS_MAX: Final = 1000
+# One account leaves room for others. The last hundred are for operators, and for campaigns that are
+# cancelled.
+HOLDS_OF_ACCOUNT_MAX: Final = 200
+HOLDS_FOR_ACCOUNTS: Final = 900
 
 # So many held mails of a flow are looked into when a destination goes to rest. If there are more,
 # it is looked at again after a while: too early for those, and at most so much too late for one
@@ -30,10 +34,15 @@ class Holds:
     def __init__(self, rows: Iterable[Hold] = ()) -> None:
         self.rows: Final = {row.hold_id: row for row in sorted(rows, key=lambda row: row.hold_id)}
 
-    def check_room(self) -> None:
-        """Raises SpoolError if there are as many as there may be."""
-        if len(self.rows) >= HOLDS_MAX:
-            raise SpoolError(f"there are {HOLDS_MAX:,} holds already: lift some of them")
+    def check_room(self, owner_id: int) -> None:
+        """Raises SpoolError if this owner (0: an operator) has, or all have, as many as may be."""
+        owners = [row.owner_id for row in self.rows.values()]
+        if owner_id and owners.count(owner_id) >= HOLDS_OF_ACCOUNT_MAX:
+            text = f"this account has {HOLDS_OF_ACCOUNT_MAX} holds already: lift some of them"
+            raise SpoolError(text)
+        most = HOLDS_FOR_ACCOUNTS if owner_id else HOLDS_MAX
+        if len(owners) >= most:
+            raise SpoolError(f"there are {len(owners):,} holds already: some have to be lifted")
 
     def with_row(self, hold: Hold) -> "Holds":
         return Holds([*(self.rows | {hold.hold_id: hold}).values()])

@@ -94,7 +94,7 @@ def held_here(
 
 def put(changes: "Changes", hold: Hold) -> Hold:
     """Store a hold under a new id. Raises SpoolError if there are too many."""
-    changes.holds.check_room()
+    changes.holds.check_room(hold.owner_id)
     kept = msgspec.structs.replace(hold, hold_id=changes.next_hold_id(), is_lifted=False)
     changes.change_holds(changes.holds.with_row(kept), is_more=True)
     changes.put("hold", U64.pack(kept.hold_id), pack_record(kept))

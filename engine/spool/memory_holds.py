@@ -26,7 +26,7 @@ class MemoryHolds:
     async def put_hold(self, hold: Hold) -> Hold:
         await trio.lowlevel.checkpoint()
         data = self._data
-        data.holds.check_room()
+        data.holds.check_room(hold.owner_id)
         put = msgspec.structs.replace(hold, hold_id=data.hold_id_high + 1, is_lifted=False)
         data.holds = data.holds.with_row(put)
         data.hold_id_high = put.hold_id

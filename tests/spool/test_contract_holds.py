@@ -6,7 +6,12 @@ import pytest
 
 from engine.spool import lmdb_holds
 from engine.spool.hold_calls import NO_END_UNIX_MS, Hold, MailFilter
-from engine.spool.holds import HOLDS_MAX, recorded_waits
+from engine.spool.holds import (
+    HOLDS_FOR_ACCOUNTS,
+    HOLDS_MAX,
+    HOLDS_OF_ACCOUNT_MAX,
+    recorded_waits,
+)
 from engine.spool.interface import (
     CommitNotice,
     Rest,
@@ -21,10 +26,12 @@ from protocols.records import DestinationRecord, FlowWait, Status, pack_record, 
 from tests.spool import harness as h
 
 
-async def suspend(spool: Spool, wanted: MailFilter, *, for_ms: int | None = None) -> Hold:
+async def suspend(
+    spool: Spool, wanted: MailFilter, *, for_ms: int | None = None, owner_id: int = 0
+) -> Hold:
     now_unix_ms = spool.now_unix_ms()
     until = None if for_ms is None else now_unix_ms + for_ms
-    return await spool.put_hold(Hold(0, wanted, until, "operator", "why", now_unix_ms))
+    return await spool.put_hold(Hold(0, wanted, until, "operator", "why", now_unix_ms, owner_id))
 
 
 async def pulled(spool: Spool, destination: str = "one.test") -> list[int]:
@@ -278,6 +285,22 @@ async def test_there_is_an_end_to_how_many_holds_there_may_be(harness: h.Harness
             await suspend(spool, MailFilter(destination="one.test"))
         await spool.lift_holds([each.hold_id for each in spool.holds()[:1]])
         await suspend(spool, MailFilter(destination="one.test"))
+
+
+async def test_an_account_leaves_room_for_the_holds_of_others(harness: h.Harness) -> None:
+    wanted = MailFilter(destination="one.test")
+    async with harness.open() as spool:
+        for owner_id in range(1, 6):
+            for _ in range(HOLDS_OF_ACCOUNT_MAX):
+                if len(spool.holds()) < HOLDS_FOR_ACCOUNTS:
+                    await suspend(spool, wanted, owner_id=owner_id)
+            with pytest.raises(SpoolError, match="holds already"):
+                await suspend(spool, wanted, owner_id=owner_id)
+        assert len(spool.holds()) == HOLDS_FOR_ACCOUNTS
+        # One that is lifted makes room for its owner, and operators have some left in any case.
+        await suspend(spool, wanted)
+        await spool.lift_holds([each.hold_id for each in spool.holds()[:2]])
+        await suspend(spool, wanted, owner_id=1)
 
 
 async def test_a_crash_in_the_middle_of_a_lift_loses_no_mail(harness: h.Harness) -> None:
