@@ -36,7 +36,7 @@ SECRET_KEY: Final = re.compile(r"secret|password|passphrase|token", re.IGNORECAS
 def write_bundle(message_id: int, output: str, findings: Iterable[Finding]) -> None:
     """Write the bundle to a new file that only its owner can read.
 
-    Raises EngineRefused if there is no such message, OSError if the file exists or cannot be made.
+    Raises EngineRefused if there is no such message, or if the file exists or cannot be made.
     """
     config = load()
     with engine(config) as asked:
@@ -48,7 +48,12 @@ def write_bundle(message_id: int, output: str, findings: Iterable[Finding]) -> N
     if log:
         texts["log.txt"] = log
     octets = _archive(texts)
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise EngineRefused(f"{output} is there already; name another --output") from error
+    except OSError as error:
+        raise EngineRefused(f"{output}: {error.strerror}") from error
     with os.fdopen(descriptor, "wb") as file:
         file.write(octets)
 

@@ -3,8 +3,10 @@
 Opening takes the spool's lock, so this and a running engine exclude each other.
 """
 
+from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import trio
 
@@ -14,7 +16,7 @@ from engine.compose import Seams, intake_routes, spool_settings
 from engine.config import Config
 from engine.http_server import HttpError, Identity, Request, Response, error_response
 from engine.http_server.routing import Router
-from engine.spool import open_spool
+from engine.spool import is_there, open_spool
 from engine.spool.interface import Spool, SpoolError
 from engine.watch.service import Watch
 
@@ -25,6 +27,13 @@ class StoppedEngine:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._seams = Seams()
+        if not is_there(config.spool.url, config.data_dir):
+            # Most likely it is the wrong directory, and "no mail is waiting" a trap.
+            click.echo(
+                f"No engine has run here: there is no spool below {config.data_dir}. Its directory "
+                "is where `eilpost serve` was started, or what --config names.",
+                err=True,
+            )
 
     def get(self, route: str, **query: object) -> Any:
         return self._ask("GET", target_of(route, query), b"")
@@ -46,9 +55,12 @@ class StoppedEngine:
 
     async def _answer(self, method: str, target: str, body: bytes) -> Response:
         path, _, raw_query = target.partition("?")
+        place = (self._config.spool.url, self._config.data_dir)
+        if method == "GET" and not is_there(*place):
+            # A question makes no spool: it is answered from an empty one that is then forgotten.
+            place = ("memory:", Path())
         async with open_spool(
-            self._config.spool.url,
-            self._config.data_dir,
+            *place,
             settings=spool_settings(self._config),
             clock=self._seams.clock,
             run_blocking=self._seams.run_blocking,

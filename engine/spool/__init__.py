@@ -57,6 +57,11 @@ async def open_spool(
         raise SpoolUnusable(f"spool.url: no adapter for {url!r}; known are lmdb: and memory:")
 
 
+def is_there(url: str, data_dir: Path) -> bool:
+    """Say whether a spool has been made at `url`; one in memory is there whenever it is opened."""
+    return url.partition(":")[0] != "lmdb" or (data_dir / "spool" / "data.mdb").exists()
+
+
 def _make_directory(data_dir: Path) -> None:
     """Make what holds the control socket too, whatever holds the mail."""
     try:

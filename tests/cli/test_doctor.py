@@ -142,7 +142,7 @@ async def test_a_bundle_explains_a_message_and_holds_no_secret(
         assert said.exit_code == 0, said.output
         again = await doctor(tmp_path / "data", servers, *bundle)
         assert again.exit_code == 1
-        assert "exists" in again.stderr
+        assert "is there already" in again.stderr
     assert stat.S_IMODE(output.stat().st_mode) == 0o600
     files = unpacked(output)
     assert json.loads(files["message.json"]) == STORY | {"event_payload": LEFT_OUT}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from engine.rehearsal.engine_process import EngineFailed, EngineProcess, HttpClient
+from engine.rehearsal.engine_process import COMMAND, EngineFailed, EngineProcess, HttpClient
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +151,18 @@ def test_listings_of_an_empty_engine(engine: EngineProcess, running: bool) -> No
     assert engine.run("queue") == "No mail is waiting.\n"
     assert engine.run("queue", "--json") == ""
     assert engine.run("events") == ""
+
+
+def test_a_question_where_no_engine_has_run_makes_no_spool(tmp_path: Path) -> None:
+    command = [*COMMAND, "queue"]
+    for is_new in (True, False):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout == "No mail is waiting.\n"
+        assert ("No engine has run here: there is no spool below data." in done.stderr) == is_new
+        assert (tmp_path / "data").exists() != is_new
+        making = [*COMMAND, "account", "create", "shop"]
+        if is_new:
+            subprocess.run(making, cwd=tmp_path, capture_output=True, check=True)
 
 
 def test_a_port_in_use_is_named(engine: EngineProcess) -> None:

@@ -72,7 +72,7 @@ export class Throttles {
     const reply = make("td", undefined, "reply");
     const said = make("span", step.reply);
     said.title = step.reply;
-    reply.append(said, make("small", wordOf("causes", step.cause), "under"));
+    reply.append(said, make("small", causeText(step.cause), "under"));
     const deeds = make("td");
     if (step.undone) deeds.append(make("span", word("undone"), "badge"));
     deeds.append(...this.#deeds(step, isLatest));
@@ -101,7 +101,7 @@ export class Throttles {
 
   async #pin(site) {
     const given = await askFirst(`${word("pin_title")(site)} ${word("pin_hint")}`, {
-      yes: word("pin"),
+      yes: word("pin").replace(" …", ""),
       fields: [
         { name: "rate", label: word("pin_rate"), maxLength: 40 },
         { name: "connections", label: word("pin_connections"), type: "number" },
@@ -123,6 +123,9 @@ export class Throttles {
     } catch (error) { said.textContent = excuse(error); }
   }
 }
+
+// What an operator took back is told with the number of that step; a rule's place stays as it is.
+const causeText = (cause) => wordOf("causes", /^undo\b/.test(cause) ? "undo" : cause);
 
 // What held at one moment: "2/s, 3 connections, nothing until 16:10:56, pinned".
 function limitsText(limits) {
