@@ -36,7 +36,7 @@ from protocols.address_lists import bounded_lines
 from protocols.list_parts import ListPart, content_type_of, list_parts
 
 # What the sums have for the way, and not for what came of it.
-UNTOLD: Final = ("octets", "may_double")
+UNTOLD: Final = ("octets", "may_double", "asked_again")
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 
 

@@ -143,7 +143,11 @@ def sums_text(sums: HandedIn, done: str = TAKEN) -> str:
     ]
     if of_these:
         text += f" ({', '.join(of_these)})"
-    already = "already there or twice in this list" if sums.may_double else "already there"
+    already = "already there"
+    if sums.asked_again:
+        already += " or taken when an answer was lost"
+    if sums.may_double:
+        already += " or twice in this list"
     for count, what in (
         (sums.doubled, "twice in this list"),
         (sums.repeated, already),

@@ -59,8 +59,9 @@ class HandedIn:
 
     Of those that were accepted, `paused` wait for room in the quota, and `blocked` ones are
     suppressed. The address of a `doubled` line stands in another one of this list; that of a
-    `repeated` one was in the campaign already, or is one of those too many whose lines were not
-    kept in mind (`may_double`). Of the lines that were not refused, `suggested` look mistyped.
+    `repeated` one was in the campaign already, or was taken in an answer that did not come
+    (`asked_again`), or its other line is one of those too many that were not kept in mind
+    (`may_double`). Of the lines that were not refused, `suggested` look mistyped.
     """
 
     accepted: int = 0
@@ -71,6 +72,7 @@ class HandedIn:
     blocked: int = 0
     suggested: int = 0
     may_double: bool = False
+    asked_again: bool = False
     octets: int = 0
     faults: list[dict[str, Any]] = field(default_factory=list)
 
@@ -86,6 +88,7 @@ class Patient:
     tell: Teller
     wait: Callable[[float], object]
     _met: bool = False
+    has_asked_again: bool = False
 
     def get(self, route: str, **query: object) -> Any:
         """Return the answer. Raises EngineStopped or EngineRefused if none came in time."""
@@ -113,6 +116,7 @@ class Patient:
                     self.tell.trouble("")
                 self._met = True
                 return answer
+            self.has_asked_again = True
             self.wait(RETRY_S)
         raise AssertionError("the last attempt raises")
 
@@ -140,6 +144,7 @@ class Campaign:
             answer = self._patient.send(target, part.body, content_type)
             doubles = firsts.doubles_in(part, content_type, refused_in(answer))
             sums.may_double = firsts.is_full
+            sums.asked_again = self._patient.has_asked_again
             count_in(answer, part, doubles, sums, tell)
 
     def states_until_final(self, wait: Callable[[float], object]) -> Iterator[dict[str, Any]]:

@@ -5,8 +5,8 @@ address; its value is the envelope. The number is never given twice, so that for
 is one small commit, after which its recipients' rows lead nowhere and are removed bit by bit.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
 from typing import TYPE_CHECKING, Final
 
 from engine.spool import campaign_rules
@@ -210,40 +210,44 @@ def read_campaign(store: Store, account_id: int, name: str) -> Campaign | None:
 def read_campaigns(
     store: Store, account_id: int | None, before: int | None, limit: int
 ) -> list[Campaign]:
-    """Return campaigns, newest first. Those of all accounts are looked at one and all."""
-    with store.environment.begin() as txn:
-        if account_id is not None:
-            found: list[Campaign] = []
-            for campaign in _backwards(txn, store.tables, account_id, before):
-                if len(found) == limit:
-                    break
+    """Return campaigns, newest first: at the cost of a look for each account and each row."""
+    found: list[Campaign] = []
+    end_id = LAST_ID if before is None else min(before, LAST_ID)
+    with store.environment.begin() as txn, txn.cursor(store.tables.campaign) as cursor:
+        owners = _owners(cursor) if account_id is None else [account_id]
+        # The newest one of each account that was not taken yet.
+        rows = [row for each in owners if (row := _newest_before(cursor, each, end_id)) is not None]
+        heapify(rows)
+        while rows and len(found) < limit:
+            newest_id, owner, stored = -rows[0][0], *rows[0][1:]
+            if (campaign := _whole(stored)) is not None:
                 found.append(campaign)
-            return found
-        every = [
-            row
-            for stored in _values(txn, store.tables)
-            if (row := _whole(stored)) is not None and (before is None or row.campaign_id < before)
-        ]
-    return sorted(every, key=lambda each: -each.campaign_id)[:limit]
+            if (row := _newest_before(cursor, owner, newest_id)) is not None:
+                heapreplace(rows, row)
+            else:
+                heappop(rows)
+    return found
 
 
-def _backwards(
-    txn: "lmdb.Transaction[bytes]", tables: Tables, account_id: int, before: int | None
-) -> Iterator[Campaign]:
-    prefix = U32.pack(account_id)
-    end_key = campaign_key(account_id, LAST_ID if before is None else min(before, LAST_ID))
-    with txn.cursor(tables.campaign) as cursor:
-        is_there = cursor.prev() if cursor.set_range(end_key) else cursor.last()
-        while is_there and cursor.key().startswith(prefix):
-            campaign = _whole(cursor.value())
-            if campaign is not None:
-                yield campaign
-            is_there = cursor.prev()
+def _owners(cursor: "lmdb.Cursor[bytes]") -> list[int]:
+    """Return the accounts that have campaigns."""
+    owners: list[int] = []
+    is_there = cursor.first()
+    while is_there:
+        owners.append(U32_U32.unpack(cursor.key())[0])
+        is_there = cursor.set_range(campaign_key(owners[-1] + 1, 0))
+    return owners
 
 
-def _values(txn: "lmdb.Transaction[bytes]", tables: Tables) -> Iterator[bytes]:
-    with txn.cursor(tables.campaign) as cursor:
-        yield from cursor.iternext(keys=False, values=True)
+def _newest_before(
+    cursor: "lmdb.Cursor[bytes]", account_id: int, end_id: int
+) -> tuple[int, int, bytes] | None:
+    """Return an account's newest campaign with an id below `end_id`: its id below zero, so that it
+    sorts first, the account and the record."""
+    is_row = cursor.prev() if cursor.set_range(campaign_key(account_id, end_id)) else cursor.last()
+    if not is_row or not cursor.key().startswith(U32.pack(account_id)):
+        return None
+    return -U32_U32.unpack(cursor.key())[1], account_id, cursor.value()
 
 
 def _whole(stored: bytes) -> Campaign | None:
