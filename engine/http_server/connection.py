@@ -77,6 +77,7 @@ class HttpConnection:
         self._scope = trio.CancelScope()
         self._phase = Phase.IDLE
         self._bodies_bytes = 0
+        self._sender = 0
         self._head_only = False
 
     async def run(self) -> None:
@@ -173,6 +174,8 @@ class HttpConnection:
             if route.streamed:
                 body = StreamedBody(self._h11, self._stream, services)
                 return await self._answer_streamed(route, request, body)
+            account = request.identity.account
+            self._sender = account.account_id if account is not None else 0
             request.body = await self._read_body(route.body_bytes_max)
         except HttpError as error:
             target = head.target.decode("latin-1")
@@ -186,8 +189,7 @@ class HttpConnection:
             self._enter(Phase.HANDLER, None)
             response = await _handled(route, request)
         finally:
-            services.bodies_bytes -= self._bodies_bytes
-            self._bodies_bytes = 0
+            self._forget_body()
         return await self._write(response)
 
     async def _answer_streamed(self, route: Route, request: Request, body: StreamedBody) -> bool:
@@ -230,11 +232,11 @@ class HttpConnection:
                 elif type(event) is h11.Data:
                     parts.append(bytes(event.data))
                     length += len(event.data)
-                    services.bodies_bytes += len(event.data)
+                    services.count_body(self._sender, len(event.data))
                     self._bodies_bytes += len(event.data)
                     if length > bytes_max:
                         raise too_large(bytes_max)
-                    if services.bodies_bytes > settings.bodies_bytes_max:
+                    if not services.has_room_for_bodies(self._sender):
                         text = "Too many large requests at once; try again."
                         raise Crowded(text, retry_after_s=1)
                     allowed_s = settings.body_s + length / settings.rate_bytes_per_s_min
@@ -245,10 +247,14 @@ class HttpConnection:
                     raise trio.BrokenResourceError("the client left in the middle of a body")
                 event = self._h11.next_event()
         except BaseException:
-            services.bodies_bytes -= self._bodies_bytes
-            self._bodies_bytes = 0
+            self._forget_body()
             raise
         return b"".join(parts)
+
+    def _forget_body(self) -> None:
+        """Count the body of this request no more."""
+        self._services.count_body(self._sender, -self._bodies_bytes)
+        self._bodies_bytes = 0
 
     async def _write(self, response: Response) -> bool:
         """Send a response; return whether the connection can take another request."""

@@ -8,6 +8,7 @@ not interpreted (RFC 9112 sections 2.2, 5.2, 6.1).
 
 import ipaddress
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -35,6 +36,9 @@ from engine.http_server.values import (
 if TYPE_CHECKING:
     from engine.http_server.connection import HttpConnection
 
+# What is in memory of one account's bodies is at most half of all: a few that come slowly, or that
+# wait for their turn, must not keep everybody else out.
+BODIES_SHARE: Final = 2
 SAFE_METHODS: Final = frozenset({"GET", "HEAD"})  # RFC 9110 9.2.1; the port has no other safe one.
 REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -55,9 +59,24 @@ class Services:
     timeouts: int = 0
     evicted: int = 0
     bodies_bytes: int = 0
+    # The same by who sends them, an account's id or 0; only those that have some are there.
+    bodies_bytes_of: Counter[int] = field(default_factory=Counter)
     responses_by_class: dict[int, int] = field(default_factory=dict)
     failures: int = 0
     date: tuple[int, bytes] = (0, b"")
+
+    def count_body(self, sender: int, octets: int) -> None:
+        """Count octets of a body that came into memory, or with a minus left it."""
+        self.bodies_bytes += octets
+        self.bodies_bytes_of[sender] += octets
+        if not self.bodies_bytes_of[sender]:
+            del self.bodies_bytes_of[sender]
+
+    def has_room_for_bodies(self, sender: int) -> bool:
+        """Say whether what is in memory is within bounds, of all and of the sender."""
+        most = self.settings.bodies_bytes_max
+        share = self.bodies_bytes_of[sender] if sender else 0
+        return self.bodies_bytes <= most and share <= most // BODIES_SHARE
 
 
 def checked_head(head: h11.Request, seen: bytes, bytes_max: int) -> None:

@@ -1,6 +1,7 @@
 """Slow clients, too many clients, an end with requests in progress. Time is virtual."""
 
 import logging
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,30 @@ async def test_bodies_together_have_a_bound() -> None:
             assert statistics.bodies_bytes == 0
             # One client can bring this about: it must not open a public incident.
             assert (statistics.responses_by_class[5], statistics.failures) == (1, 0)
+
+
+async def test_one_account_has_at_most_half_of_the_room_for_bodies() -> None:
+    signed = b"Authorization: Basic " + b64encode("key:sécret".encode()) + b"\r\n"
+    own = b"POST /own HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n" + signed + b"\r\n"
+    anybodys = b"POST /open HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n"
+    async with running_port(HttpSettings(bodies_bytes_max=200_000)) as port:
+        holding = await port.connect()
+        async with holding:
+            await holding.send_all(own + b"a" * 59_999)
+            while port.server.statistics().bodies_bytes < 59_999:
+                await wait_all_tasks_blocked(0.01)
+            more, other = await port.connect(), await port.connect()
+            async with more, other:
+                await more.send_all(own + b"a" * 60_000)
+                assert (await read_response(more)).startswith(b"HTTP/1.1 503 ")
+                await other.send_all(anybodys + b"a" * 60_000)
+                assert b'"body":60000' in await read_response(other)
+            await holding.send_all(b"a")
+            assert b'"body":60000' in await read_response(holding)
+            # What was given back may be taken again.
+            await holding.send_all(own + b"a" * 60_000)
+            assert b'"body":60000' in await read_response(holding)
+            assert port.server.statistics().bodies_bytes == 0
 
 
 async def test_the_end_finishes_what_was_begun_and_nothing_else() -> None:
