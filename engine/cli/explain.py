@@ -7,6 +7,7 @@ from urllib.parse import quote
 import click
 
 from engine.cli.control import Asked, EngineRefused, EngineStopped, engine, say_if_stopped
+from engine.cli.filters import hold_text
 from engine.cli.options import config_option, failures, json_option, load
 from engine.cli.printing import in_words, print_json, printable
 
@@ -88,6 +89,8 @@ def _show_destination(explained: Mapping[str, Any], as_json: bool) -> None:
     counts = _counts(explained)
     click.echo(f"{printable(explained['destination'])}  {explained['state']}  {counts}")
     _show_cause(explained)
+    for hold in explained["holds"]:
+        click.echo(f"  {'held:':14}{hold['mails']:,} by {hold_text(hold)}")
     if explained["next_attempt_at"] is not None:
         click.echo(f"  {'next attempt:':14}{explained['next_attempt_at']}")
     click.echo(f"  {printable(explained['advice'])}")

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import click
@@ -112,7 +113,7 @@ def go_through(
             sums[count] += step[count]
         if "destinations" in step:
             sums["destinations"] = _united(sums.get("destinations", []), step["destinations"])
-            sums["held"] = _summed(sums.get("held", []), step["held"])
+            sums["held"] = summed_holds([sums.get("held", []), step["held"]])
         after = step["after"]
         if after is None:
             return {**sums, "matched": dict(matched), "dry_run": step["dry_run"]}
@@ -124,10 +125,10 @@ def _united(before: list[str], more: list[str]) -> list[str]:
     return sorted({*before, *more})
 
 
-def _summed(before: list[dict[str, Any]], more: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return holds with how much they keep back, those of two steps added up."""
-    by_id = {hold["hold_id"]: hold for hold in before}
-    for hold in more:
+def summed_holds(lists: Iterable[Iterable[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return holds with how many mails they keep back, added up; the most first."""
+    by_id: dict[int, dict[str, Any]] = {}
+    for hold in chain.from_iterable(lists):
         known = by_id.get(hold["hold_id"], {"mails": 0})
         by_id[hold["hold_id"]] = {**hold, "mails": hold["mails"] + known["mails"]}
     return sorted(by_id.values(), key=lambda hold: (-hold["mails"], hold["hold_id"]))

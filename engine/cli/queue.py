@@ -3,6 +3,7 @@
 import click
 
 from engine.cli.control import EngineRefused, EngineStopped, engine, pages
+from engine.cli.filters import hold_text, summed_holds
 from engine.cli.options import config_option, failures, json_option, load
 from engine.cli.printing import print_columns, print_json
 
@@ -24,9 +25,13 @@ def command(as_json: bool) -> None:
     if as_json:
         for row in rows:
             print_json(row)
-    elif rows:
-        columns = ("destination", *WAITING, "state", "since", "next_attempt_at", "last_reply")
-        heads = [column.removesuffix("_at").replace("_", " ") for column in columns]
-        print_columns(heads, ([row[column] for column in columns] for row in rows))
-    else:
+        return
+    if not rows:
         click.echo("No mail is waiting.")
+        return
+    held: tuple[str, ...] = ("held",) if any(row["held"] for row in rows) else ()
+    columns = ("destination", *WAITING, *held, "state", "since", "next_attempt_at", "last_reply")
+    heads = [column.removesuffix("_at").replace("_", " ") for column in columns]
+    print_columns(heads, ([row[column] for column in columns] for row in rows))
+    for hold in summed_holds(row["holds"] for row in rows):
+        click.echo(f"Held: {hold['mails']:,} by {hold_text(hold)}.")

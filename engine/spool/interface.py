@@ -30,6 +30,7 @@ from engine.spool.handed_in import ContentKind as ContentKind
 from engine.spool.handed_in import NewMessage as NewMessage
 from engine.spool.handed_in import NewRecipient as NewRecipient
 from engine.spool.handed_in import Quota as Quota
+from engine.spool.held_counts import HeldMail
 from engine.spool.hold_calls import HoldCalls
 from engine.spool.listing_calls import ListingCalls
 from engine.spool.note_calls import NoteCalls
@@ -286,10 +287,13 @@ class StatisticsRow:
 
 @dataclass(frozen=True, slots=True)
 class DestinationRow:
+    """`held` is what holds of whole flows keep back of the mail that is counted."""
+
     destination: str
     counts: tuple[int, ...]
     record: DestinationRecord
     wake_unix_ms: int | None
+    held: HeldMail | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.spool import projections
+from engine.spool.hold_calls import Hold
 from engine.spool.interface import DestinationRow, Group, StatisticsRow
 from engine.spool.lmdb_by_destination import (
     Standing,
@@ -18,6 +19,7 @@ from engine.spool.lmdb_by_destination import (
     rows_by_destination,
 )
 from engine.spool.lmdb_environment import Store
+from engine.spool.lmdb_held import held_at
 from engine.spool.lmdb_layout import (
     ACCOUNT_TOTAL,
     U32,
@@ -118,12 +120,21 @@ def _key_text(store: Store, group: Group, number: int) -> str:
 
 
 def read_destinations(
-    store: Store, account_id: int | None, campaign: str | None, after: str, limit: int
+    store: Store,
+    account_id: int | None,
+    campaign: str | None,
+    after: str,
+    limit: int,
+    holds: Sequence[Hold],
 ) -> list[DestinationRow]:
-    """Return destinations by name with their counts and what their last actor left."""
+    """Return destinations by name with their counts and what their last actor left.
+
+    `holds` are those that hold now.
+    """
     found: list[DestinationRow] = []
     tables = store.tables
     with store.environment.begin() as txn:
+        held = held_at(txn, store, holds, account_id, campaign) if holds else None
         all_ids = counted_accounts(txn, store)
         account_ids = list(all_ids) if account_id is None else [account_id]
         # Each account's destinations are in order: merged, so are all of them.
@@ -149,7 +160,9 @@ def read_destinations(
             except DamagedRecord:
                 remembered = StoredDestination()
             record = remembered.record or DestinationRecord()
-            found.append(DestinationRow(name, counts, record, remembered.wake_unix_ms))
+            held_here = held and held(name, record.site, projections.waiting_of(counts))
+            row = DestinationRow(name, counts, record, remembered.wake_unix_ms, held_here)
+            found.append(row)
     return found
 
 

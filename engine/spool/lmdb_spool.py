@@ -369,7 +369,9 @@ class LmdbSpool(
         after: str = "",
         limit: int = 1000,
     ) -> list[DestinationRow]:
-        return await self._read(lmdb_counts.read_destinations, account_id, campaign, after, limit)
+        return await self._read(
+            lmdb_counts.read_destinations, account_id, campaign, after, limit, self.holds()
+        )
 
     def spool_statistics(self) -> SpoolStatistics:
         marks, writer = self._store.marks, self.writer

@@ -437,7 +437,8 @@ class MemorySpool(
         limit: int = 1000,
     ) -> list[DestinationRow]:
         await trio.lowlevel.checkpoint()
-        return destination_rows(self._data, account_id, campaign, after, limit)
+        now_unix_ms = self.now_unix_ms()
+        return destination_rows(self._data, account_id, campaign, after, limit, now_unix_ms)
 
     def spool_statistics(self) -> SpoolStatistics:
         data = self._data

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 from engine.spool import projections
+from engine.spool.held_counts import HeldMail, HeldPart
 from engine.spool.interface import DestinationRow, Group, StatisticsRow
 from engine.spool.listing_calls import EnvelopeFilter
 from engine.spool.memory_data import MemoryData
 from engine.spool.projections import DAY_MS, HOUR_MS, CounterKey
-from protocols.records import DestinationRecord, Envelope
+from protocols.records import FINAL_STATUSES, DestinationRecord, Envelope
 
 
 def matching(data: MemoryData, wanted: EnvelopeFilter) -> Iterator[Envelope]:
@@ -39,7 +40,12 @@ def counted(
 
 
 def destination_rows(
-    data: MemoryData, account_id: int | None, campaign: str | None, after: str, limit: int
+    data: MemoryData,
+    account_id: int | None,
+    campaign: str | None,
+    after: str,
+    limit: int,
+    now_unix_ms: int,
 ) -> list[DestinationRow]:
     """Return destinations by name; with a campaign, those and the counts that are its own."""
     if campaign is None:
@@ -60,10 +66,47 @@ def destination_rows(
             row.counts,
             data.destinations.get(row.key, DestinationRecord()),
             data.agenda[row.key].wake_unix_ms if row.key in data.agenda else None,
+            _held_at(data, account_id, campaign, row.key, now_unix_ms),
         )
         for row in rows
         if row.key > after
     ][:limit]
+
+
+def _held_at(
+    data: MemoryData,
+    account_id: int | None,
+    campaign: str | None,
+    destination: str,
+    now_unix_ms: int,
+) -> HeldMail | None:
+    """Return what holds of whole flows keep back, by looking at each mail."""
+    holds = [each for each in data.holds.at(now_unix_ms) if each.wanted.is_of_flow]
+    if not holds:
+        return None
+    site = data.site_of(destination)
+    mails = [
+        each
+        for each in data.envelopes(lambda state: state.status not in FINAL_STATUSES)
+        if each.fixed.destination == destination
+        and account_id in (None, each.fixed.account_id)
+        and campaign in (None, each.fixed.campaign)
+    ]
+    ends: list[int] = []
+    parts: list[HeldPart] = []
+    for hold in holds:
+        count = sum(hold.wanted.fits(each, site, now_unix_ms) for each in mails)
+        owner_id = hold.wanted.account_id
+        if count:
+            name = None if owner_id is None else data.account_name(owner_id)
+            parts.append(HeldPart(hold, name, count))
+    for each in mails:
+        fitting = [hold for hold in holds if hold.wanted.fits(each, site, now_unix_ms)]
+        ends += [max(hold.end_unix_ms for hold in fitting)] if fitting else []
+    if not ends:
+        return None
+    parts.sort(key=lambda part: (-part.mails, -part.hold.end_unix_ms))
+    return HeldMail(len(ends), min(ends), parts)
 
 
 def _key_text(data: MemoryData, group: Group, key: CounterKey) -> str:

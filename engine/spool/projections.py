@@ -10,17 +10,18 @@ however many envelopes moved. Nothing here stores anything.
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import IntEnum
-from operator import add
+from operator import add, mul
 from typing import Final, NamedTuple
 
 from engine.spool.interface import Group
-from protocols.records import STATUSES, Event, Status
+from protocols.records import FINAL_STATUSES, STATUSES, Event, Status
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 
 STATUS_INDEX: Final = {status: index for index, status in enumerate(STATUSES)}
 NO_COUNTS: Final = (0,) * len(STATUSES)
+_WAITS: Final = tuple(int(status not in FINAL_STATUSES) for status in STATUSES)
 
 
 class Projection(IntEnum):
@@ -108,6 +109,11 @@ def add_counts(counts: Iterable[int], delta: Iterable[int]) -> tuple[int, ...]:
     """Return the sum of two rows of counts."""
     # Not with zip and sum: this is done for every counter of a commit, and takes a third of it.
     return tuple(map(add, counts, delta))
+
+
+def waiting_of(counts: Iterable[int]) -> int:
+    """Return how many of a row of counts wait: those that are not finished."""
+    return sum(map(mul, counts, _WAITS))
 
 
 def source_of(group: Group, *, has_range: bool) -> tuple[Projection, int]:

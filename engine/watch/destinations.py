@@ -5,13 +5,16 @@ and what explain says to hold it. A pure function of them and the time.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
 
+from engine.delivery.holding import waiting_in
 from engine.spool.agenda import UNREACHABLE_CAUSES
 from engine.spool.hold_calls import NO_END_UNIX_MS, Hold
 from engine.spool.interface import DestinationRow, Spool
+from engine.watch.hold_views import HeldMails, held_mails
 from protocols.records import STATUSES, DestinationRecord, Status
 from protocols.replies import without_mailboxes
 from protocols.timestamps import time_text_or_none
@@ -50,7 +53,12 @@ class HeldBy(msgspec.Struct, frozen=True):
 
 
 class DestinationView(msgspec.Struct, frozen=True):
-    """`state` is idle, flowing, throttled, unreachable or held; `since` is when it began."""
+    """`state` is idle, flowing, throttled, unreachable or held; `since` is when it began.
+
+    `held` is how many of its waiting mails are held by an account, a campaign, the destination or
+    its site, and `holds` are the holds that do it, the most first. Held mails that are chosen one
+    by one (by reply or age) are not among them.
+    """
 
     destination: str
     site: str
@@ -65,6 +73,17 @@ class DestinationView(msgspec.Struct, frozen=True):
     next_attempt_at: str | None
     rate_per_s: float
     connections: int
+    held: int
+    holds: list[HeldMails]
+
+
+@dataclass(frozen=True, slots=True)
+class WholeHold:
+    """A hold of all mail at a destination, the account it is about, and when the first may go."""
+
+    hold: Hold
+    account: str | None
+    until_unix_ms: int
 
 
 def destination_view(
@@ -73,7 +92,7 @@ def destination_view(
     now_unix_ms: int,
     *,
     held_by: HeldBy | None,
-    hold: Hold | None = None,
+    hold: WholeHold | None = None,
     is_operator: bool = False,
 ) -> DestinationView:
     """`held_by` is what explain says of it, `hold` what `hold_of_row` found.
@@ -88,7 +107,7 @@ def destination_view(
     next_unix_ms = next_attempt_unix_ms(row, live, now_unix_ms, hold=hold)
     since_unix_ms = record.since_unix_ms if cause else 0
     if hold is not None:
-        since_unix_ms = hold.since_unix_ms
+        since_unix_ms = hold.hold.since_unix_ms
     state = "held" if hold is not None else _state(cause, live, is_empty=is_empty)
     if state == "idle" and held_by is not None and held_by.code == "rate_limit":
         state = "throttled"  # Its mail waits for limits of its accounts.
@@ -106,11 +125,19 @@ def destination_view(
         next_attempt_at=time_text_or_none(next_unix_ms or 0),
         rate_per_s=round(live.rate_per_s, 3) if live else 0.0,
         connections=live.connections if live else 0,
+        held=row.held.mails if row.held else 0,
+        holds=holds_of(row),
     )
 
 
+def holds_of(row: DestinationRow) -> list[HeldMails]:
+    """The holds that keep mail of a destination back, the most first."""
+    parts = row.held.parts if row.held else ()
+    return [held_mails(part.hold, part.account, part.mails) for part in parts]
+
+
 def next_attempt_unix_ms(
-    row: DestinationRow, live: LiveDestination | None, now_unix_ms: int, *, hold: Hold | None
+    row: DestinationRow, live: LiveDestination | None, now_unix_ms: int, *, hold: WholeHold | None
 ) -> int | None:
     """When the next of what is queued or deferred goes; None if nothing is, or nobody can tell."""
     next_unix_ms = row.wake_unix_ms
@@ -121,7 +148,7 @@ def next_attempt_unix_ms(
     if cause_now(row.record, live, now_unix_ms):
         next_unix_ms = max(next_unix_ms, row.record.not_before_unix_ms)
     if hold is not None:
-        next_unix_ms = max(next_unix_ms, hold.end_unix_ms)
+        next_unix_ms = max(next_unix_ms, hold.until_unix_ms)
     return next_unix_ms if next_unix_ms < NO_END_UNIX_MS else None
 
 
@@ -142,15 +169,20 @@ def cause_now(record: DestinationRecord, live: LiveDestination | None, now_unix_
     return record.cause if record.failures or record.not_before_unix_ms > now_unix_ms else ""
 
 
-def hold_of_row(spool: Spool, row: DestinationRow) -> Hold | None:
-    """What holds all mail of a destination: it as such, or each flow that has some there."""
-    destination, site = row.destination, row.record.site
-    hold = spool.hold_of_destination(destination, site)
-    if hold is None and row.wake_unix_ms is not None and row.wake_unix_ms >= NO_END_UNIX_MS:
-        return next(
-            (each for each in spool.holds() if each.wanted.fits_place(destination, site)), None
-        )
-    return hold
+def hold_of_row(spool: Spool, row: DestinationRow) -> WholeHold | None:
+    """What holds all mail of a destination: it as such, or each flow that has some there.
+
+    Of several holds the one that holds the most, and of equals the one that ends last.
+    """
+    waiting, held = waiting_in(row), row.held
+    if held is not None and held.mails >= waiting:
+        return WholeHold(held.parts[0].hold, held.parts[0].account, held.until_unix_ms)
+    if waiting and row.wake_unix_ms is not None and row.wake_unix_ms >= NO_END_UNIX_MS:
+        # Mail by mail: each of them is held, by what fits there.
+        for hold in spool.holds():
+            if hold.wanted.fits_place(row.destination, row.record.site):
+                return WholeHold(hold, None, row.wake_unix_ms)
+    return None
 
 
 def just_before(name: str) -> str:

@@ -253,6 +253,8 @@ class Explainer:
                 for each in found.causes
             ],
             is_exact=found.is_exact,
+            held=view.held,
+            holds=view.holds,
         )
 
     def _advice(self, held: Holding, row: DestinationRow, language: Language, *, many: bool) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
+import msgspec
+
 from engine.config import Config
 from engine.delivery.holding import (
     Facts,
@@ -17,10 +19,10 @@ from engine.delivery.holding import (
     waiting_in,
 )
 from engine.delivery.limits import NOT_BY_WAITING, Limit
-from engine.spool.hold_calls import Hold
+from engine.spool.hold_calls import NO_END_UNIX_MS, Hold
 from engine.spool.interface import DestinationRow, Spool
 from engine.watch.delivering import Delivering
-from engine.watch.destinations import hold_of_row
+from engine.watch.destinations import WholeHold, hold_of_row
 from engine.watch.messages import WAITING
 from protocols.records import Account, DestinationRecord, Envelope, EnvelopeFixed, FlowWait
 
@@ -99,7 +101,7 @@ class KnownFacts:
             rest_path=self._rest_path(row.destination, record, outlook),
             wait=wait,
             flow_path=self._flow_path(row.destination, record, wait),
-            hold=hold_gate(hold, account.name if account else ""),
+            hold=_gate_of_all(hold, account),
             outlook=outlook,
             ahead=max(0, waiting_in(row) - 1),
             quota=self._quota_text(account),
@@ -168,6 +170,15 @@ def _wait_of(record: DestinationRecord, account_id: int, campaign: str | None) -
     """Return what a destination's record says of a flow; of several the one that ends last."""
     waits = [each for each in record.waits if each.concerns(account_id, campaign)]
     return max(waits, key=lambda each: each.until_unix_ms, default=None)
+
+
+def _gate_of_all(hold: WholeHold | None, account: Account | None) -> Gate | None:
+    """A hold of all mail at a destination, with when the first of it may go."""
+    if hold is None:
+        return None
+    first_unix_ms = hold.until_unix_ms if hold.until_unix_ms < NO_END_UNIX_MS else None
+    so_long = msgspec.structs.replace(hold.hold, until_unix_ms=first_unix_ms)
+    return hold_gate(so_long, hold.account or (account.name if account else ""))
 
 
 def hold_gate(hold: Hold | None, account: str) -> Gate | None:

@@ -9,6 +9,7 @@ from engine.delivery.holding import Holding
 from engine.watch import explain_words
 from engine.watch.destinations import HeldBy
 from engine.watch.explain_causes import Cause
+from engine.watch.hold_views import HeldMails
 from protocols.languages import Language
 from protocols.records import Status
 from protocols.replies import without_mailboxes
@@ -68,6 +69,7 @@ class WaitingCause(msgspec.Struct, frozen=True):
 class DestinationExplanation(msgspec.Struct, frozen=True):
     """What holds a destination's mail back: all that waits there, not one mail of it.
 
+    `held` and `holds` are as in the listing of destinations.
     `causes` have what its mails wait for, the most first. In a long queue not each one is looked
     at; then `is_exact` is false and the counts of causes are estimates, with the right sum.
     """
@@ -83,6 +85,8 @@ class DestinationExplanation(msgspec.Struct, frozen=True):
     advice: str
     causes: list[WaitingCause]
     is_exact: bool
+    held: int
+    holds: list[HeldMails]
 
 
 class CampaignExplanation(msgspec.Struct, frozen=True):

@@ -60,6 +60,23 @@ DESTINATION = {
         },
     ],
     "is_exact": False,
+    "held": 200,
+    "holds": [
+        {
+            "hold_id": 3,
+            "account": "acme",
+            "campaign": "spring sale",
+            "destination": None,
+            "site": None,
+            "reply": None,
+            "older_s": None,
+            "since": "2026-11-24T00:00:00.000Z",
+            "until": None,
+            "who": "operator",
+            "reason": "wrong \x1b[31mlink",
+            "mails": 200,
+        }
+    ],
 }
 CAMPAIGN = {
     "campaign": "spring sale",
@@ -110,6 +127,10 @@ async def test_an_address_is_explained_by_its_mails_and_a_domain_as_a_whole(tmp_
             whole = await eilpost(tmp_path / "data", "explain", name)
             assert "x.test  idle  1,200 queued, 2 paused" in whole.stdout
             assert "20/s, burst 20" in whole.stdout
+            assert (
+                "held:         200 by hold 3 (account acme, campaign spring sale; "
+                "by operator until it is resumed, reason: wrong \\x1b[31mlink)\n"
+            ) in whole.stdout
             assert "what they wait for, about:\n     1,200  The mails were put" in whole.stdout
             assert "reply:        452 4.2.2 mailbox" in whole.stdout
             assert "\x1b" not in whole.stdout

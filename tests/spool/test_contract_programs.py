@@ -398,6 +398,8 @@ async def _seen(spool: Spool) -> dict[str, Any]:
         ),
         "destinations": await spool.destinations(),
         "destinations of one": await spool.destinations(account_id=1),
+        "destinations of a campaign": await spool.destinations(campaign="spring"),
+        "of one's": await spool.destinations(account_id=2, campaign="spring"),
         "some of what waits": [
             [
                 each.fixed.envelope_id

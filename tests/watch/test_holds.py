@@ -75,6 +75,54 @@ async def test_a_destination_whose_every_flow_is_held_is_held_without_an_end(loo
     assert (explained["held_by"]["code"], explained["next_attempt_at"]) == ("hold", None)
 
 
+async def test_what_holds_of_campaigns_and_accounts_keep_back_is_said_of_each_destination(
+    look: Look,
+) -> None:
+    operator, other = look.operator(), await make_account(look.spool, "bolt")
+    await accept_many(look.spool, look.account, 3, campaign="spring")
+    await accept_many(look.spool, look.account, 2)
+    await accept_many(look.spool, other, 4, campaign="spring", at="two.test")
+    body = {"account": "acme", "campaign": "spring", "for_s": 3600, "reason": "wrong link"}
+    made = await post(look, "/v1/holds", body, operator, 201)
+    own = made | {"mails": 3}
+    for reader in ("acme", operator):
+        [row, *others] = (await look.json("/v1/destinations", reader))["destinations"]
+        assert (row["held"], row["holds"], row["state"]) == (3, [own], "idle")
+        assert [(each["held"], each["holds"]) for each in others] == [(0, [])] * len(others)
+        explained = await look.json("/v1/destinations/one.test/explain", reader)
+        assert (explained["held"], explained["holds"]) == (3, [own])
+        assert explained["held_by"]["code"] == "waiting_turn"
+    # What is left goes, and then all of it is held, for as long as that is.
+    [_, _] = await claim(look.spool)
+    await post(look, "/v1/holds", {"account": "acme", "reason": "unpaid"}, operator, 201)
+    for reader in ("acme", operator):
+        [row, *_] = (await look.json("/v1/destinations", reader))["destinations"]
+        assert (row["held"], row["state"]) == (5, "held")
+        assert [each["mails"] for each in row["holds"]] == [5, 3]
+        held_by = row["held_by"]
+        assert (held_by["code"], held_by["scope"], held_by["key"]) == ("hold", "account", "acme")
+        assert "unpaid" in held_by["text"]
+        assert row["next_attempt_at"] is None
+    theirs = (await look.json("/v1/destinations", "bolt"))["destinations"]
+    assert [(each["destination"], each["held"]) for each in theirs] == [("two.test", 0)]
+
+
+async def test_the_first_of_several_holds_to_end_is_when_a_destination_goes_on(look: Look) -> None:
+    await accept_many(look.spool, look.account, 3, campaign="spring")
+    await accept_many(look.spool, look.account, 2, campaign="autumn")
+    await post(look, "/v1/holds", {"campaign": "spring", "for_s": 7200}, expect=201)
+    sooner = await post(look, "/v1/holds", {"campaign": "autumn", "for_s": 3600}, expect=201)
+    await look.spool.settle([], [Rest("one.test", DestinationRecord())])
+    [row] = (await look.json("/v1/destinations"))["destinations"]
+    assert (row["state"], row["held"], row["held_by"]["key"]) == ("held", 5, "spring")
+    assert row["next_attempt_at"] == sooner["until"]
+    explained = await look.json("/v1/destinations/one.test/explain")
+    assert explained["next_attempt_at"] == sooner["until"]
+    campaign = await look.json("/v1/campaigns/autumn/explain")
+    [at_one] = campaign["destinations"]
+    assert (at_one["held"], [each["mails"] for each in at_one["holds"]]) == (2, [2])
+
+
 async def test_an_account_reaches_its_own_mail_only(look: Look) -> None:
     other = await make_account(look.spool, "bolt")
     await accept_many(look.spool, look.account, 2)
@@ -130,6 +178,7 @@ async def test_retry_moves_what_waits_and_ends_a_back_off(look: Look) -> None:
     assert await look.spool.due_destinations(now_unix_ms, 10) == []
     done = await post(look, "/v1/retry", {"site": "MX.one"})
     assert (done["matched"], done["changed"], done["in_flight"]) == ({"queued": 3}, 2, 0)
+    assert (done["destinations"], done["held"]) == (["one.test"], [])
     assert len(await look.spool.due_destinations(look.spool.now_unix_ms(), 10)) == 1
     assert len(await claim(look.spool)) == 3
     kept = await look.spool.destination("one.test")
