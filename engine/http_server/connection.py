@@ -98,12 +98,18 @@ class HttpConnection:
 
     def end_if_waiting(self) -> None:
         """Close the connection unless it is in the middle of something."""
-        if self in self._services.evictable or self._phase is Phase.UPGRADED:
+        is_waiting = self in self._services.evictable and self._phase is not Phase.BODY
+        if is_waiting or self._phase is Phase.UPGRADED:
             self._scope.cancel()
+
+    def evict(self) -> None:
+        """Give way to a newcomer; only for one that is among the evictable."""
+        self._scope.cancel()
 
     async def _serve(self) -> None:
         if isinstance(self._stream, trio.SSLStream):
             self._enter(Phase.HANDSHAKE, self._services.settings.handshake_s)
+            self._services.evictable[self] = None
             await self._stream.do_handshake()
         while True:
             try:
@@ -174,9 +180,14 @@ class HttpConnection:
             if route.streamed:
                 body = StreamedBody(self._h11, self._stream, services)
                 return await self._answer_streamed(route, request, body)
+            if not request.identity.known:
+                services.evictable[self] = None  # Strangers' bodies give way to newcomers.
             account = request.identity.account
             self._sender = account.account_id if account is not None else 0
-            request.body = await self._read_body(route.body_bytes_max)
+            try:
+                request.body = await self._read_body(route.body_bytes_max)
+            finally:
+                services.evictable.pop(self, None)
         except HttpError as error:
             target = head.target.decode("latin-1")
             render = route.render_error if route else services.router.renderer(target)

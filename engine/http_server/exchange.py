@@ -52,7 +52,7 @@ class Services:
     authenticate: Authenticate
     operators: OperatorSessions
     now_unix_ms: Callable[[], int]
-    # Connections that wait for a head, the longest waiting first.
+    # Connections that wait for a head, or for the body of nobody known; the longest waiting first.
     evictable: dict["HttpConnection", None] = field(default_factory=dict)
     stopping: bool = False
     requests: int = 0

@@ -187,7 +187,7 @@ class HttpServer:
         oldest = next(iter(self._services.evictable), None)
         if oldest is not None:
             self._services.evicted += 1
-            oldest.end_if_waiting()
+            oldest.evict()
             self._services.evictable.pop(oldest, None)
 
 

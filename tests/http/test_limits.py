@@ -13,6 +13,7 @@ from engine.http_server import HttpSettings
 from tests.http.port import Port, read_response, read_to_end, running_port
 
 GET = b"GET /open/a HTTP/1.1\r\nHost: x\r\n\r\n"
+SIGNED = b"Authorization: Basic " + b64encode("key:sécret".encode()) + b"\r\n"
 
 
 async def drip(port: Port, octets: bytes, pause_s: float) -> tuple[bytes, float]:
@@ -122,6 +123,39 @@ async def test_when_all_places_are_taken_the_longest_waiting_gives_way() -> None
             await stream.aclose()
 
 
+async def test_strangers_who_send_slowly_give_way_and_who_is_known_does_not() -> None:
+    body = b"Content-Length: 9\r\n\r\n123"
+    async with running_port(HttpSettings(connections_max=2)) as port:
+        known, stranger = await port.connect(), await port.connect()
+        async with known, stranger:
+            await known.send_all(b"POST /own HTTP/1.1\r\nHost: x\r\n" + SIGNED + body)
+            await stranger.send_all(b"POST /open HTTP/1.1\r\nHost: x\r\n" + body)
+            while port.server.statistics().bodies_bytes < 6:
+                await wait_all_tasks_blocked(0.01)
+            newcomer = await port.connect()
+            async with newcomer:
+                await newcomer.send_all(GET)
+                assert (await read_response(newcomer)).startswith(b"HTTP/1.1 200 ")
+            assert (await read_to_end(stranger)).startswith(b"HTTP/1.1 408 ")
+            await known.send_all(b"456789")
+            assert b'"body":9' in await read_response(known)
+        assert port.server.statistics().evicted == 1
+
+
+async def test_the_end_waits_for_a_strangers_body_too() -> None:
+    async with running_port() as port:
+        stranger = await port.connect()
+        async with stranger:
+            head = b"POST /open HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+            await stranger.send_all(head + b"123")
+            while port.server.statistics().bodies_bytes < 3:
+                await wait_all_tasks_blocked(0.01)
+            port.server.stop()
+            await wait_all_tasks_blocked(0.01)
+            await stranger.send_all(b"456789")
+            assert b'"body":9' in await read_to_end(stranger)
+
+
 async def test_when_all_are_busy_new_ones_wait_their_turn() -> None:
     async with running_port(HttpSettings(connections_max=1)) as port:
         busy = await port.connect()
@@ -157,8 +191,7 @@ async def test_bodies_together_have_a_bound() -> None:
 
 
 async def test_one_account_has_at_most_half_of_the_room_for_bodies() -> None:
-    signed = b"Authorization: Basic " + b64encode("key:sécret".encode()) + b"\r\n"
-    own = b"POST /own HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n" + signed + b"\r\n"
+    own = b"POST /own HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n" + SIGNED + b"\r\n"
     anybodys = b"POST /open HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n"
     async with running_port(HttpSettings(bodies_bytes_max=200_000)) as port:
         holding = await port.connect()
