@@ -281,12 +281,16 @@ def _throttle_at_rest(destination: str, facts: Facts) -> Gate:
         facts.rest_path, BEYOND_ANY_BURST, facts.now_unix_ms
     )
     if limit is None:
+        # It holds no more, and its actor has not looked yet.
+        is_told = record.reason is Reason.THROTTLED
         return Gate(
             "rate_limit",
             "destination",
             destination,
             record.not_before_unix_ms,
             record.since_unix_ms,
+            reply=record.reply if is_told else "",
+            reason=record.reason if is_told else None,
         )
     told = limit if isinstance(limit, Gate | TokenBucket) else None
     return Gate(

@@ -192,7 +192,8 @@ class Delivery:
     def limits_at_rest(self, destination: str, record: DestinationRecord) -> tuple[Limit, ...]:
         """Return copies of the limits that a destination's actor would find if it began now."""
         now_unix_ms = self._around.clock.now_unix_ms()
-        rate = self._around.effective_for(destination, ()).rate.value
+        hosts = self._hosts_of(destination, record)
+        rate = self._around.effective_for(destination, hosts).rate.value
         path: list[Limit] = []
         if rate is not None:
             path.append(
@@ -204,7 +205,8 @@ class Delivery:
                     now_unix_ms=now_unix_ms,
                 )
             )
-        for shared in (self._throttles.known(record.site), self._throttles.egress):
+        site = self._throttles.known(self._throttled_as(destination, record))
+        for shared in (site, self._throttles.egress):
             path += shared.limits(now_unix_ms) if shared else ()
         return tuple(replace(each) if isinstance(each, TokenBucket) else each for each in path)
 
@@ -212,8 +214,7 @@ class Delivery:
         self, destination: str, record: DestinationRecord, wait: FlowWait
     ) -> tuple[Limit, ...]:
         """Return copies of the limits that mail waits for, which an actor passes over."""
-        hosts = record.site.split(",") if record.site else ()
-        rules = self._flow_rules_for(destination, hosts)
+        rules = self._flow_rules_for(destination, self._hosts_of(destination, record))
         flows = FlowLimits(destination, record.site, rules, self._throttles)
         now_unix_ms = self._around.clock.now_unix_ms()
         limits = flows.limits(wait.account_id, wait.account, wait.campaign, now_unix_ms)
@@ -224,8 +225,23 @@ class Delivery:
         self, destination: str, record: DestinationRecord, account: str, campaign: str | None
     ) -> Sequence[FlowRate]:
         """Return what the rules let an account or campaign send on its way to a destination."""
-        hosts = record.site.split(",") if record.site else ()
-        return flow_rates(self._flow_rules_for(destination, hosts), account, campaign)
+        rules = self._flow_rules_for(destination, self._hosts_of(destination, record))
+        return flow_rates(rules, account, campaign)
+
+    def _hosts_of(self, destination: str, record: DestinationRecord) -> Sequence[str]:
+        """Return the hosts that rules about sites are matched with, as far as they are known."""
+        next_hop = self._config.next_hop(destination)
+        if next_hop is not None:
+            return (next_hop.host,)
+        return record.site.split(",") if record.site else ()
+
+    def _throttled_as(self, destination: str, record: DestinationRecord) -> str:
+        """Return the name of the throttle that a destination's mail is held to; see `Allowance`."""
+        if self._config.next_hop(destination) is None:
+            return record.site
+        hosts = self._hosts_of(destination, record)
+        has_rule = self._effective_for(destination, hosts).site_rate.value is not None
+        return record.site if has_rule else destination
 
     @property
     def spool_refuses_since_unix_ms(self) -> int | None:

@@ -1,13 +1,19 @@
 """Explanations while mail flows: what each account's mail waits for, and nobody else's affairs."""
 
+import msgspec
+import pytest
+import trio
 from trio.testing import MockClock
 
-from engine.config import Rule
-from engine.config_values import NamePattern, Rate
+from engine.config import Route, Rule
+from engine.config_values import DomainPattern, NamePattern, NextHop, Rate
+from engine.delivery.learned import Learned, fallen
 from engine.http_server import Identity
 from engine.rehearsal.behaviour import Behaviour
 from tests.delivery.world import World, config
 from tests.watch.test_forecast import lookers
+
+SLOWER = "451 4.7.0 Too many messages, slow down"
 
 
 async def test_an_account_is_told_of_its_own_limits_and_of_nobody_elses(
@@ -44,3 +50,35 @@ async def test_an_account_is_told_of_its_own_limits_and_of_nobody_elses(
             ("rate_limit", 29),
             ("retry_wait", 1),
         ]
+
+
+@pytest.mark.parametrize("is_routed", [True, False])
+async def test_a_throttled_destination_that_rests_has_the_reply_that_throttled_it(
+    autojump_clock: MockClock, is_routed: bool
+) -> None:
+    world = World()
+    world.add("x.test")
+    if is_routed:
+        hop = NextHop(next(iter(world.receivers)), 25)
+        route = Route(domain=DomainPattern.parse("*.test"), next_hop=hop)
+        world.config = msgspec.structs.replace(world.config, routes=(route,))
+    async with world.delivering() as delivery:
+        await world.send(["first@x.test"])
+        await world.settle_down()
+        site = "x.test" if is_routed else "mx.x.test"
+        taught = fallen(
+            Learned(), world.clock.now_unix_ms(), flow_per_s=0.1, open_connections=1, reply=SLOWER
+        )
+        assert taught is not None
+        delivery._throttles.set_learned(delivery._throttles.site(site), taught)
+        await world.send([f"r{n}@x.test" for n in range(9)])
+        await trio.sleep(10.0)
+        explainer, _ = lookers(world, delivery)
+        assert delivery.outlook("x.test", None) is None
+        told = await explainer.destination("x.test", Identity(operator=True), "en")
+    assert told is not None
+    assert told.state == "throttled"
+    assert told.held_by is not None
+    assert (told.held_by.code, told.held_by.key) == ("rate_limit", site)
+    assert (told.held_by.reply, told.held_by.limit) == (SLOWER, "3/min, burst 1")
+    assert [(each.count, each.reply) for each in told.causes] == [(9, SLOWER)]
