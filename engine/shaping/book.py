@@ -12,8 +12,8 @@ of those. Of rules about the same the narrowest wins; campaign and account come 
 Pure: reads no file, knows no time.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from engine.config import DestinationLimits, Reaction, Route, Rule, TlsPolicy
@@ -120,10 +120,25 @@ class RuleBook:
     reactions: Sequence[PlacedReaction] = ()
     connections_max: int = 20
     tls: TlsPolicy = "opportunistic"
+    # The rules about all mail, those about some accounts', and the reactions, widest rules first;
+    # and of each those that may match a way whose hosts are not known. Most rules name a site, and
+    # whoever asks for thousands of destinations asks without hosts.
+    _plain: "_Sorted[PlacedRule]" = field(init=False, repr=False, compare=False)
+    _of_flow: "_Sorted[PlacedRule]" = field(init=False, repr=False, compare=False)
+    _reactions: "_Sorted[PlacedReaction]" = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        in_order = sorted(self.rules, key=lambda placed: rank(placed.rule))
+        plain = [each for each in in_order if not each.rule.is_of_flow]
+        of_flow = [each for each in in_order if each.rule.is_of_flow]
+        object.__setattr__(self, "_plain", _Sorted(plain, lambda each: each.rule))
+        object.__setattr__(self, "_of_flow", _Sorted(of_flow, lambda each: each.rule))
+        reactions = _Sorted(self.reactions, lambda each: each.reaction)
+        object.__setattr__(self, "_reactions", reactions)
 
     def effective(self, way: Way) -> Effective:
         """Return what holds on `way`, each value with the place that it came from."""
-        matching = self._matching(way, is_of_flow=False)
+        matching = self._plain.matching(way)
 
         def narrowest(name: str, default: Any, scope: Scope | None = None) -> Found[Any]:
             found: Found[Any] = Found(default)
@@ -143,20 +158,24 @@ class RuleBook:
                 "messages_per_connection_max", MESSAGES_PER_CONNECTION_MAX
             ),
             tls=narrowest("tls", self.tls),
-            reactions=[placed for placed in self.reactions if _matches(placed.reaction, way)],
+            reactions=self._reactions.matching(way),
         )
 
     def flow_rules(self, way: Way) -> Sequence[PlacedRule]:
         """Return the rules about some accounts' or campaigns' mail on `way`, widest first."""
-        return self._matching(way, is_of_flow=True)
+        return self._of_flow.matching(way)
 
-    def _matching(self, way: Way, *, is_of_flow: bool) -> list[PlacedRule]:
-        matching = [
-            placed
-            for placed in self.rules
-            if placed.rule.is_of_flow == is_of_flow and _matches(placed.rule, way)
-        ]
-        return sorted(matching, key=lambda placed: rank(placed.rule))
+
+class _Sorted(Generic[T]):
+    """Rules or reactions in their order, those apart that can match without knowing any host."""
+
+    def __init__(self, given: Iterable[T], about: Callable[[T], Rule | Reaction]) -> None:
+        self._all = [(each, about(each)) for each in given]
+        self._without_site = [each for each in self._all if each[1].site is None]
+
+    def matching(self, way: Way) -> list[T]:
+        given = self._all if way.hosts else self._without_site
+        return [each for each, rule in given if _matches(rule, way)]
 
 
 def flow_rates(rules: Sequence[PlacedRule], account: str, campaign: str | None) -> list[FlowRate]:

@@ -5,6 +5,8 @@ import msgspec
 from engine.http_server import Access, Request, Response, Route
 from engine.spool.interface import Spool
 from engine.watch.explain import Explainer
+from engine.watch.explain_views import CampaignExplanation
+from engine.watch.long_looks import LongLooks
 from engine.watch.messages import asked_account_id, visible_envelope
 from engine.watch.queries import Query, domain_name, language_of, not_found, refuse
 
@@ -31,13 +33,19 @@ def routes(explainer: Explainer, spool: Spool) -> list[Route]:
             raise not_found(f"mail to {name[:80]}")
         return _answer(found)
 
+    campaigns: LongLooks[CampaignExplanation] = LongLooks()
+
     async def explain_campaign(request: Request) -> Response:
         name, query = request.params["id"], Query(request, ("account",))
-        account_id = await asked_account_id(spool, query, request.identity)
-        found = await explainer.campaign(name, request.identity, language_of(request), account_id)
+        identity, language = request.identity, language_of(request)
+        account_id = await asked_account_id(spool, query, identity)
+        found, age_s = await campaigns.answer(
+            (name, language, account_id, identity.operator),
+            lambda: explainer.campaign(name, identity, language, account_id),
+        )
         if found is None:
             raise not_found(f"campaign {name[:80]!r}")
-        return _answer(found)
+        return _answer(found, age_s)
 
     return [
         Route("GET", "/v1/messages/{id}/explain", explain_message, Access.ACCOUNT),
@@ -47,5 +55,6 @@ def routes(explainer: Explainer, spool: Spool) -> list[Route]:
     ]
 
 
-def _answer(value: msgspec.Struct) -> Response:
-    return Response.json(value, headers=(("vary", "accept-language"),))
+def _answer(value: msgspec.Struct, age_s: int = 0) -> Response:
+    headers = (("vary", "accept-language"), *((("age", str(age_s)),) if age_s else ()))
+    return Response.json(value, headers=headers)
