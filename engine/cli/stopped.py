@@ -57,8 +57,9 @@ class StoppedEngine:
         path, _, raw_query = target.partition("?")
         place = (self._config.spool.url, self._config.data_dir)
         if method == "GET" and not is_there(*place):
-            # A question makes no spool: it is answered from an empty one that is then forgotten.
-            place = ("memory:", Path())
+            # A question makes no spool: it is answered from an empty one in memory, whose name
+            # makes it the same for the next page.
+            place = ("memory:asked-where-nothing-is", Path())
         async with open_spool(
             *place,
             settings=spool_settings(self._config),
