@@ -31,7 +31,11 @@ class EngineStopped(Exception):
 
 
 class EngineRefused(Exception):
-    """The engine answered with an error; the text is its reason."""
+    """The engine answered with an error; the text is its reason, `answer` all that it said."""
+
+    def __init__(self, text: str, answer: object = None) -> None:
+        super().__init__(text)
+        self.answer = answer
 
 
 class EngineBusy(EngineRefused):
@@ -178,7 +182,7 @@ def decoded(status: int, octets: bytes) -> Any:
     if status >= 400:
         fault = answer.get("error", {}) if isinstance(answer, dict) else {}
         kind = EngineBusy if status in (429, 503) else EngineRefused
-        raise kind(fault.get("message") or f"the engine answered {status}")
+        raise kind(fault.get("message") or f"the engine answered {status}", answer)
     return answer
 
 

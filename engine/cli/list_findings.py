@@ -15,10 +15,10 @@ from protocols.list_parts import CSV_TYPE, ListPart
 from protocols.recipient_lists import ListedRecipient, RecipientList
 from protocols.records import suppressed_address
 
-# Twelve octets for each of twice as many places: three megabytes. Of a longer list the engine still
-# says how many addresses it knew already, and only that.
+# Twelve octets for each of twice as many places: three megabytes, whatever the list. Of a longer
+# one the engine still says how many addresses it knew already, and only that.
 ADDRESSES_MAX: Final = 131_072
-SLOTS_MIN: Final = 1_024
+SLOTS: Final = 2 * ADDRESSES_MAX  # a power of two
 
 
 class LineFinding(NamedTuple):
@@ -68,8 +68,8 @@ class FirstLines:
     """
 
     def __init__(self) -> None:
-        self._numbers = array("Q", bytes(8 * SLOTS_MIN))
-        self._lines = array("I", bytes(4 * SLOTS_MIN))
+        self._numbers = array("Q", bytes(8 * SLOTS))
+        self._lines = array("I", bytes(4 * SLOTS))
         self._count = 0
 
     @property
@@ -106,23 +106,11 @@ class FirstLines:
         if not self.is_full:
             self._numbers[place], self._lines[place] = number, line
             self._count += 1
-            if 2 * self._count > len(self._numbers) and not self.is_full:
-                self._grow()
         return None
 
     def _place_of(self, number: int) -> int:
         """Return the place that has a number, or the empty one where it belongs."""
-        numbers, mask = self._numbers, len(self._numbers) - 1
-        place = number & mask
+        numbers, place = self._numbers, number % SLOTS
         while numbers[place] not in (0, number):
-            place = place + 1 & mask
+            place = (place + 1) % SLOTS
         return place
-
-    def _grow(self) -> None:
-        numbers, lines = self._numbers, self._lines
-        self._numbers = array("Q", bytes(16 * len(numbers)))
-        self._lines = array("I", bytes(8 * len(lines)))
-        for number, line in zip(numbers, lines, strict=True):
-            if number:
-                place = self._place_of(number)
-                self._numbers[place], self._lines[place] = number, line

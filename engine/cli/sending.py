@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from engine.cli.control import EngineBusy, EngineStopped, HttpAsked, target_of
+from engine.cli.control import EngineBusy, EngineRefused, EngineStopped, HttpAsked, target_of
 from engine.cli.list_findings import FirstLines, LineFinding
 from protocols.list_parts import ListPart
 from protocols.records import FINAL_STATUSES
@@ -141,7 +141,13 @@ class Campaign:
         target = target_of(f"{self._route}/recipients", {"account": self._account})
         firsts = FirstLines()
         for part in parts:
-            answer = self._patient.send(target, part.body, content_type)
+            try:
+                answer = self._patient.send(target, part.body, content_type)
+            except EngineRefused as refused:
+                # What was taken before it ended is told; how far that is in the part is not known.
+                if isinstance(refused.answer, dict) and "accepted" in refused.answer:
+                    count_in(refused.answer, part, [], sums, tell)
+                raise
             doubles = firsts.doubles_in(part, content_type, refused_in(answer))
             sums.may_double = firsts.is_full
             sums.asked_again = self._patient.has_asked_again

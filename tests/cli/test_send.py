@@ -190,6 +190,20 @@ def test_a_campaign_from_its_list_to_its_end(place: Path) -> None:
         assert (missing.returncode, missing.stderr) == (1, "Error: there is no campaign 'autumn'\n")
 
 
+def test_a_quota_without_room_ends_it_with_what_was_taken(place: Path) -> None:
+    rows = "".join(f"p{n}@x.fast.test,{n}\n" for n in range(70))
+    (place / "people.csv").write_text("email,code\n" + rows)
+    # Today, and sixty days on which it is paused.
+    plan = '[[plan]]\nname = "tiny"\nmessages_per_day = 1\n'
+    with scene(place, plan):
+        eilpost(place, "account", "plan", "shop", "tiny")
+        sent = eilpost(place, "send", "--template", "spring.toml", "people.csv")
+    assert sent.returncode == 1
+    assert sent.stdout == "spring sale: 61 accepted (60 paused by the quota).\n"
+    assert "Error: The quota of your plan (1 messages a day) leaves no room" in sent.stderr
+    assert "The same command goes on where this ended" in sent.stderr
+
+
 def test_ctrl_c_in_the_middle_of_a_list_says_that_the_same_command_goes_on(place: Path) -> None:
     part = "email,code\n" + "".join(f"p{n}@x.fast.test,{n}\n" for n in range(PART_LINES_MAX))
     command = [*COMMAND, "send", "--template", "spring.toml", "-"]
