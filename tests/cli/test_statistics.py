@@ -87,7 +87,8 @@ async def test_a_stopped_engine_counts_too(tmp_path: Path) -> None:
     said = await eilpost(tmp_path / "data", "statistics", "--times", "--group", "day")
     assert said.stdout == "Nothing was delivered.\n"
     said = await eilpost(tmp_path / "data", "statistics", "--group", "hour", "--csv")
-    assert (said.stdout, said.stderr) == ("", "There is no mail.\n")
+    assert said.stdout == ""
+    assert said.stderr.endswith("\nThere is no mail.\n")
 
 
 @pytest.mark.slow
