@@ -12,6 +12,7 @@ counted: a person has to see.
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -56,14 +57,24 @@ REPLY: Final = "554 5.3.0 (the stored record of this mail is damaged)"
 PUT_ASIDE: Final = b"envelope\0"
 # The log is gone through once for so many.
 AT_ONCE_MAX: Final = 16
-# Rows that one read looks at, some milliseconds' worth.
+# Rows that one read looks at, some milliseconds' worth, and reads between which nothing expires.
 READ_ROWS: Final = 5_000
+READS_MAX: Final = 40
 # Ids can run ahead of time, and times of events by the length of an attempt.
 MARGIN_MS: Final = 3_600_000
 
 logger = logging.getLogger(__name__)
 
 Read = Callable[..., Awaitable[Any]]
+
+
+@dataclass(slots=True)
+class Search:
+    """What of some envelopes was found in the log so far; `seq` is None at its end."""
+
+    ids: frozenset[int]
+    seq: int | None
+    found: dict[int, list[Event]] = field(default_factory=dict)
 
 
 class LostMail:
@@ -78,37 +89,50 @@ class LostMail:
         self._claims = claims
         self._max_age_ms = max_age_ms
         self._noted: dict[int, None] = {}
+        self._search: Search | None = None
         self._has_looked_back = False
 
     def note(self, envelope_id: int) -> None:
         """Have an envelope ended whose record is being put aside."""
         self._noted[envelope_id] = None
 
-    async def end(self) -> None:
-        """End what was noted, at first also what an earlier life of the process has left."""
+    async def end(self) -> bool:
+        """End what was noted, at first also what an earlier life of the process has left.
+
+        A long log is gone through in several calls: says whether there is more of it.
+        """
         if not self._has_looked_back:
             self._has_looked_back = True
             self._noted.update(dict.fromkeys(await self._read(read_put_aside)))
-        # In flight it is whole in memory, and stored again with its outcome.
-        while ids := frozenset(islice(self._noted.keys() - self._claims.keys(), AT_ONCE_MAX)):
-            events: dict[int, list[Event]] = {}
-            seq: int | None = await self._read(seq_at, stamps.accepted_unix_ms_of(min(ids)))
-            while seq is not None:
-                page, seq = await self._read(read_traces, ids, seq)
+        for _ in range(READS_MAX):
+            search = self._search = self._search or await self._begun()
+            if search is None:
+                return False
+            if search.seq is not None:
+                page, search.seq = await self._read(read_traces, search.ids, search.seq)
                 for event in page:
-                    events.setdefault(event.envelope_id, []).append(event)
-            for envelope_id, found in sorted(events.items()):
-                await self._writer.do(
-                    Turn.HOUSEKEEPING,
-                    partial(
-                        end_lost,
-                        events=found,
-                        is_claimed=envelope_id in self._claims,
-                        max_age_ms=self._max_age_ms,
-                    ),
+                    search.found.setdefault(event.envelope_id, []).append(event)
+            if search.seq is None:
+                await self._finish(search)
+                self._search = None
+        return True
+
+    async def _begun(self) -> Search | None:
+        """Begin to look for some of those that were noted; None if there are none."""
+        # In flight it is whole in memory, and stored again with its outcome.
+        ids = frozenset(islice(self._noted.keys() - self._claims.keys(), AT_ONCE_MAX))
+        if not ids:
+            return None
+        return Search(ids, await self._read(seq_at, stamps.accepted_unix_ms_of(min(ids))))
+
+    async def _finish(self, search: Search) -> None:
+        for envelope_id in sorted(search.ids - self._claims.keys()):
+            if envelope_id in search.found:
+                work = partial(
+                    end_lost, events=search.found[envelope_id], max_age_ms=self._max_age_ms
                 )
-            for envelope_id in ids:
-                del self._noted[envelope_id]
+                await self._writer.do(Turn.HOUSEKEEPING, work)
+            del self._noted[envelope_id]
 
 
 def read_put_aside(store: Store) -> list[int]:
@@ -167,12 +191,10 @@ def read_traces(
         return found, U64.unpack(cursor.key())[0] if is_there else None
 
 
-def end_lost(
-    changes: Changes, events: Sequence[Event], *, is_claimed: bool, max_age_ms: int
-) -> None:
+def end_lost(changes: Changes, events: Sequence[Event], *, max_age_ms: int) -> None:
     """Write an envelope anew from its events, and end it if it was open."""
     told = [each for each in events if each.kind == "status"]
-    if not told or is_claimed or not _is_lost(changes, told[-1]):
+    if not told or not _is_lost(changes, told[-1]):
         return
     envelope = _as_told(changes, events, told[-1], max_age_ms)
     campaign = _campaign_of(changes, envelope.fixed)

@@ -119,9 +119,9 @@ class Sweeper:
     async def sweep(self, now_unix_ms: int, rows_max: int) -> bool:
         """See `Spool.sweep`."""
         await self._expire(now_unix_ms)
-        await self._lost.end()
+        has_left = await self._lost.end()
         await self._end_suppressions(now_unix_ms)
-        has_campaigns_left = await self._forget_campaigns(now_unix_ms)
+        has_left |= await self._forget_campaigns(now_unix_ms)
         # Said here too, or a spool that refuses would hear of its room only from new mail.
         self._writer.note_room(await self._read(look_after_environment))
         for left in range(rows_max, 0, -ROWS_MAX):
@@ -149,7 +149,7 @@ class Sweeper:
                     items=ROWS_MAX,
                 )
             if not has_more:
-                return has_campaigns_left
+                return has_left
         return True
 
     async def _expire(self, now_unix_ms: int) -> None:

@@ -177,6 +177,31 @@ async def test_in_flight_it_is_whole_in_memory(disk_spool: Harness) -> None:
         assert (await found(spool, lost)).fixed.reverse_path == "sender@out.example"
 
 
+async def test_a_long_log_is_gone_through_in_several_steps(
+    disk_spool: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.spool.lmdb_lost.READ_ROWS", 3)
+    monkeypatch.setattr("engine.spool.lmdb_lost.READS_MAX", 2)
+    monkeypatch.setattr("engine.spool.lmdb_lost.AT_ONCE_MAX", 2)
+    async with disk_spool.open() as spool:
+        account = await h.make_account(spool)
+        ids = await h.accept_many(spool, account, 30)
+        disk_spool.clock.now += 5 * h.HOUR_MS
+        later = await h.accept_many(spool, account, 30)
+    lost = [*ids[3:6], later[29]]
+    for envelope_id in lost:
+        damage(tmp_path, envelope_id)
+    async with disk_spool.open() as spool:
+        await h.sweep_all(spool)
+        steps = 0
+        while await spool.sweep(disk_spool.clock.now, 500):
+            steps += 1
+        assert steps > 4
+        assert await counts(spool) == {"queued": 56, "soft_bounced": 4}
+        for envelope_id in lost:
+            assert (await found(spool, envelope_id)).state.status is Status.SOFT_BOUNCED
+
+
 async def test_without_its_events_it_stays_as_it_was_counted(
     disk_spool: Harness, tmp_path: Path
 ) -> None:
