@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "statistics": "Count mails by where they stand, and say how long delivery took.",
     "explain": "Say what holds a mail back, and when it will move.",
     "forecast": "Say when a campaign will be through.",
+    "holds": "List what is held back, by whom, since when and why.",
     "suspend": "Hold mail back: of an account, a campaign, a destination and more.",
     "resume": "Lift holds, so that what they held moves at once.",
     "retry": "Make waiting mail due now.",

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from engine.cli.control import Asked, EngineRefused, EngineStopped, engine
-from engine.cli.options import config_option, failures, json_option, load
+from engine.cli.options import a_domain, config_option, failures, json_option, load
 from engine.cli.printing import in_words, print_json, printable
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -17,6 +17,7 @@ F = TypeVar("F", bound=Callable[..., object])
 UNIT_S: Final = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(s|min|m|h|d)?", re.ASCII)
 FILTERS: Final = ("account", "campaign", "destination", "site", "reply", "older_s")
+OPTIONS: Final = ", ".join(f"--{name.removesuffix('_s')}" for name in FILTERS)
 
 
 class Duration(click.ParamType[float]):
@@ -29,8 +30,18 @@ class Duration(click.ParamType[float]):
     ) -> float:
         found = DURATION.fullmatch(str(value))
         if found is None:
-            self.fail(f"{value!r} is no time like 30s, 15min, 2h or 3d", param, ctx)
+            self.fail(f"{value!r} is no time like 30s, 15min, 2h or 3d.", param, ctx)
         return float(found[1]) * UNIT_S[found[2] or "s"]
+
+
+def _domain(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and "@" in value:
+        raise click.BadParameter(f"{value} is an address; give the domain behind its @.")
+    return None if value is None else a_domain(ctx, param, value)
+
+
+def _lower(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    return None if value is None else value.lower()
 
 
 def filter_options(command: F) -> F:
@@ -39,8 +50,15 @@ def filter_options(command: F) -> F:
         (
             click.option("--account", metavar="NAME", help="Mail of this account."),
             click.option("--campaign", metavar="NAME", help="Mail of this campaign."),
-            click.option("--destination", metavar="DOMAIN", help="Mail to this domain."),
-            click.option("--site", metavar="NAME", help="Mail to all domains of a receiving site."),
+            click.option(
+                "--destination", metavar="DOMAIN", callback=_domain, help="Mail to this domain."
+            ),
+            click.option(
+                "--site",
+                metavar="NAME",
+                callback=_lower,
+                help="Mail to all domains of a receiving site.",
+            ),
             click.option("--reply", metavar="TEXT", help="Mail whose last reply contains TEXT."),
             click.option(
                 "--older", "older_s", type=Duration(), help="Mail accepted at least so long ago."
@@ -94,8 +112,7 @@ def given(wanted: Mapping[str, object]) -> dict[str, object]:
     """Return the filters that were given. Without any it is wrong usage."""
     chosen = {name: wanted[name] for name in FILTERS if wanted.get(name) is not None}
     if not chosen:
-        options = ", ".join(f"--{name.removesuffix('_s')}" for name in FILTERS)
-        raise click.UsageError(f"say which mail with at least one of {options}")
+        raise click.UsageError(f"Say which mail with at least one of {OPTIONS}.")
     return chosen
 
 
@@ -135,15 +152,28 @@ def summed_holds(lists: Iterable[Iterable[Mapping[str, Any]]]) -> list[dict[str,
 
 
 def hold_text(hold: Mapping[str, Any]) -> str:
-    """Return a hold as people read it: its number, what it holds, until when, and why."""
-    names = ", ".join(
-        f"{name.removesuffix('_s')} {printable(hold[name])}{'s' * (name == 'older_s')}"
+    """Return a hold as people read it: its number, what it holds, by whom, until when, and why."""
+    end = f"until {hold['until']}" if hold["until"] else "until it is resumed"
+    why = f", reason: {printable(hold['reason'])}" if hold["reason"] else ""
+    return f"hold {hold['hold_id']} ({filter_text(hold)}; by {printable(hold['who'])} {end}{why})"
+
+
+def filter_text(hold: Mapping[str, Any]) -> str:
+    """Return which mail a hold is about: "account shop, older 2 d"."""
+    return ", ".join(
+        f"{name.removesuffix('_s')} {_value_text(name, hold[name])}"
         for name in FILTERS
         if hold[name] is not None
     )
-    end = f"until {hold['until']}" if hold["until"] else "until it is resumed"
-    why = f", reason: {printable(hold['reason'])}" if hold["reason"] else ""
-    return f"hold {hold['hold_id']} ({names}; by {printable(hold['who'])} {end}{why})"
+
+
+def _value_text(name: str, value: Any) -> str:
+    if name != "older_s":
+        return printable(value)
+    for unit in ("d", "h", "min"):
+        if value and value % UNIT_S[unit] == 0:
+            return f"{value / UNIT_S[unit]:g} {unit}"
+    return f"{value:g} s"
 
 
 def counts_text(counts: Mapping[str, int]) -> str:

@@ -3,9 +3,9 @@
 import click
 
 from engine.cli.control import EngineRefused, EngineStopped, engine
-from engine.cli.filters import Duration, counts_text, filter_options, given, go_through
+from engine.cli.filters import Duration, counts_text, filter_options, given, go_through, hold_text
 from engine.cli.options import config_option, failures, json_option, load
-from engine.cli.printing import print_json, printable
+from engine.cli.printing import print_json
 
 
 @click.command
@@ -35,7 +35,6 @@ def command(
     elif hold is None:
         click.echo(f"Would hold back: {counts_text(matched)}.")
     else:
-        end = f"until {hold['until']}" if hold["until"] else "until it is resumed"
-        click.echo(f"Hold {printable(hold['hold_id'])} {end}: {counts_text(matched)}.")
+        click.echo(f"Held back: {counts_text(matched)}, by {hold_text(hold)}.")
         if not any(matched.values()):
             click.echo("Nothing fits it now. What comes later and fits is held.", err=True)

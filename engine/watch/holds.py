@@ -20,6 +20,7 @@ from engine.watch.bulk import Decided, Deed, decide
 from engine.watch.hold_views import HeldMails, HoldView, held_mails, hold_view
 from engine.watch.messages import account_id_of, account_named
 from engine.watch.queries import Query, not_found, whole_number
+from protocols.addresses import AddressFault, normalise_domain
 
 REASON_CHARACTERS_MAX: Final = 500
 TEN_YEARS_S: Final = 315_360_000
@@ -193,8 +194,8 @@ class HoldsDoor:
         return MailFilter(
             account_id,
             body.campaign,
-            _lower(body.destination),
-            _lower(body.site),
+            _domain(body.destination),
+            None if body.site is None else body.site.lower(),
             body.reply,
             _milliseconds("older_s", body.older_s),
         )
@@ -219,8 +220,16 @@ def _view(hold: Hold, names: Mapping[int, str]) -> HoldView:
     return hold_view(hold, _account_of(hold, names))
 
 
-def _lower(name: str | None) -> str | None:
-    return None if name is None else name.lower()
+def _domain(name: str | None) -> str | None:
+    """Return a destination's name in lower-case A-labels; what is no domain is refused."""
+    if name is None:
+        return None
+    domain = normalise_domain(name)
+    if isinstance(domain, AddressFault):
+        # Nothing has such a name: the filter would silently fit no mail.
+        why = "it is an address; give what stands behind its @" if "@" in name else domain.text
+        raise _fault("destination", f"This is no domain: {why}.")
+    return domain
 
 
 def _milliseconds(where: str, seconds: float | None) -> int | None:

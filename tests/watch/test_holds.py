@@ -211,6 +211,8 @@ async def test_a_large_deed_goes_on_where_it_stopped(
         ("/v1/holds", {}, ""),
         ("/v1/cancel", {"dry_run": True}, ""),
         ("/v1/holds", {"reply": ""}, "reply"),
+        ("/v1/retry", {"destination": "ann@one.test"}, "destination"),
+        ("/v1/cancel", {"destination": "one..test"}, "destination"),
         ("/v1/holds", {"campaign": "x", "for_s": -1}, "for_s"),
         ("/v1/retry", {"older_s": 1e300}, "older_s"),
         ("/v1/cancel", {"campaign": "x", "after": "y"}, "after"),
