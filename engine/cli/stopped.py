@@ -55,7 +55,7 @@ class StoppedEngine:
 
     async def _answer(self, method: str, target: str, body: bytes) -> Response:
         path, _, raw_query = target.partition("?")
-        place = (self._config.spool.url, self._config.data_dir)
+        place: tuple[str, Path] = (self._config.spool.url, self._config.data_dir)
         if method == "GET" and not is_there(*place):
             # A question makes no spool: it is answered from an empty one in memory, whose name
             # makes it the same for the next page.
