@@ -2,7 +2,8 @@
 
 The receiver is out of reach, so that everything stays queued behind it. Mails from all over the
 queue are asked for one after the other, and beside each explanation the same mail's listing:
-what an answer over HTTP costs at all.
+what an answer over HTTP costs at all. Its destination is explained, too: what all mail there waits
+for.
 """
 
 import random
@@ -34,13 +35,19 @@ def _measure(directory: Path, report: Report, queued: int, destinations: int, as
         client = HttpClient(engine.port, account)
         ids = _ids(client, asks)
         told, took_ms = _ask(client, [f"/v1/messages/{each}/explain" for each in ids])
-        _, alone_ms = _ask(client, [f"/v1/messages/{each}" for each in ids])
+        mails, alone_ms = _ask(client, [f"/v1/messages/{each}" for each in ids])
+        places = [f"/v1/destinations/{each['destination']}/explain" for each in mails]
+        _, places_ms = _ask(client, places)
         whole = {
             name: _ask_anew_and_again(client, f"/v1/campaigns/{CAMPAIGN}/{what}")
             for name, what in (("the whole campaign", "explain"), ("its forecast", "forecast"))
         }
         client.close()
-    for name, times_ms in (("explain", took_ms), ("the mail alone", alone_ms)):
+    for name, times_ms in (
+        ("explain", took_ms),
+        ("the mail alone", alone_ms),
+        ("its destination", places_ms),
+    ):
         cuts = statistics.quantiles(times_ms, n=100)
         report.add(case, f"{name}, p50", cuts[49], "ms")
         report.add(case, f"{name}, p99", cuts[98], "ms")

@@ -125,9 +125,10 @@ def refined(whole: Holding, found: Causes, row: DestinationRow) -> Holding:
     ]
     if found.causes and (not own or (is_mails_own and whole.code != "retry_wait")):
         # Each mail was put off, though its actor is still there; or each waits for its own account.
-        most = found.causes[0].held
-        key = row.destination if most.scope == "envelope" else most.key
-        return replace(most, key=key)
+        whole = found.causes[0].held
+        if whole.scope == "envelope":
+            whole = replace(whole, key=row.destination)
+        own = [each for each in found.causes if each.held.code == whole.code]
     if whole.code != "retry_wait":
         return whole
     if not own:

@@ -15,7 +15,7 @@ PATIENCE_S = 30
 
 
 class Receiver:
-    """Takes everybody but `later...@`, who has to wait, and `nobody@`, who is not there.
+    """Takes everybody but `later...@` and `grey...@`, who have to wait, and `nobody@`, who is none.
 
     At `slow.test` it wants less after the first few.
     """
@@ -28,6 +28,8 @@ class Receiver:
     ) -> str:
         if address.startswith("later"):
             return "452 4.2.2 <b>mailbox</b> full"
+        if address.startswith("grey"):
+            return "450 4.7.1 Greylisted, come back"
         if address.startswith("nobody@"):
             return "550 5.1.1 no such user"
         if address.endswith("@slow.test"):

@@ -8,8 +8,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from engine.rehearsal.engine_process import EngineProcess
-from tests.watch.browser.browsing import call, click, send, sign_in, text, wait_for
+from engine.rehearsal.engine_process import Credentials, EngineProcess
+from tests.watch.browser.browsing import call, click, complaints, send, sign_in, text, wait_for
 
 WORDS = {
     "en-US,en": {
@@ -146,6 +146,48 @@ def test_a_destination_is_looked_at_closely_and_tried_now(
     wait_for(browser, "its mail's story", lambda: "hello" in text(browser, "#story-title"))
     browser.find_element(By.ID, "detail-back").click()
     wait_for(browser, "back", lambda: text(browser, "#detail-title") == "Mail to down.test")
+
+
+@pytest.mark.parametrize(
+    ("language", "full", "room", "grey"),
+    [
+        ("en", "mailbox full", "Ask these recipients to make room", "greylisting"),
+        ("de", "Postfach voll", "Platz zu schaffen", "Greylisting"),
+    ],
+)
+def test_a_destination_says_what_its_mails_wait_for(
+    browse: Callable[..., webdriver.Chrome],
+    engine: EngineProcess,
+    language: str,
+    full: str,
+    room: str,
+    grey: str,
+) -> None:
+    browser = browse(language)
+    credentials = engine.create_account("shop")
+    send(engine, credentials, "later1@x.test", "later2@x.test", "grey@x.test")
+    sign_in(browser, engine, credentials)
+    row = '#waiting tr[data-destination="x.test"]'
+    wait_for(browser, "all are put off", lambda: counted(engine, credentials) == 3)
+    wait_for(browser, "its row", lambda: browser.find_elements(By.CSS_SELECTOR, row))
+    click(browser, f"{row} button")
+    causes = "#destination-causes"
+    wait_for(browser, "the causes", lambda: grey in text(browser, causes))
+    told = [each.text for each in browser.find_elements(By.CSS_SELECTOR, f"{causes} li")]
+    assert told[0].startswith("2 ")
+    assert f"({full})" in told[0]
+    assert "452 4.2.2 <b>mailbox</b> full" in told[0]
+    assert room in told[0]
+    assert told[1].startswith("1 ")
+    assert "450 4.7.1 Greylisted" in told[1]
+    assert complaints(browser) == []
+
+
+def counted(engine: EngineProcess, credentials: Credentials) -> int:
+    """Say how many mails were put off."""
+    [row] = call(engine, credentials, "GET", "/v1/statistics")["rows"]
+    deferred: int = row["deferred"]
+    return deferred
 
 
 def test_an_open_story_goes_on(browser: webdriver.Chrome, engine: EngineProcess) -> None:
