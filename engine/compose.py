@@ -10,6 +10,7 @@ of that and is a crash, which loses nothing either.
 
 import os
 import random
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,13 @@ from engine.delivery.resolver import DnsResolver, Resolver
 from engine.delivery.service import Delivery, resolver_for
 from engine.delivery.shaping_http import ShapingDoor
 from engine.delivery.wire import Connect, connect_tcp
-from engine.http_server import HttpServer, HttpSettings, OperatorSessions, Route
+from engine.http_server import (
+    HttpServer,
+    HttpSettings,
+    HttpSetupError,
+    OperatorSessions,
+    Route,
+)
 from engine.intake.accounts import Accounts
 from engine.intake.accounts_http import AccountsDoor
 from engine.intake.campaigns_http import CampaignsDoor
@@ -35,6 +42,7 @@ from engine.intake.suppressions_http import SuppressionsDoor
 from engine.spool import RunBlocking, open_spool
 from engine.spool.housekeeping import run_housekeeping
 from engine.spool.interface import Spool, SpoolSettings
+from engine.spool.lmdb_files import sync_directory
 from engine.watch.service import Watch
 from engine.watch.status.service import Mailing
 
@@ -175,13 +183,29 @@ def intake_routes(spool: Spool, config: Config, clock: Clock, seams: Seams) -> l
 
 
 def signing_key(file: Path, random_octets: Callable[[int], bytes]) -> bytes:
-    """Return a key to sign with, of 32 octets; make it the first time."""
+    """Return a key to sign with, of 32 octets; make it the first time, durably.
+
+    Raises HttpSetupError for one that others may have read, or put there for us to find: whoever
+    knows it is an operator.
+    """
     try:
-        key = file.read_bytes()
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         key = random_octets(32)
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as made:
             made.write(key)
+            made.flush()
+            os.fsync(made.fileno())
+        sync_directory(file.parent)
+    else:
+        with open(descriptor, "rb") as given:
+            mode = os.fstat(descriptor).st_mode
+            key = given.read(33)
+        if mode & 0o077:
+            text = (
+                f"{file} is open to others (mode {stat.S_IMODE(mode):o}): remove it, and the next"
+            )
+            raise HttpSetupError(f"{text} start makes a new one; links that it signed end with it.")
     if len(key) != 32:
         # Torn by a crash in the moment it was made: nobody can have signed with it yet.
         file.unlink()
