@@ -17,7 +17,7 @@ def seconds_of(ctx: click.Context, param: click.Parameter, value: str) -> int:
     """Read a time like 90s, 15m, 12h or 7d."""
     found = re.fullmatch(r"([0-9]{1,9})([smhd])", value)
     if found is None:
-        raise click.BadParameter(f"{value!r} is no time: like 90s, 15m, 12h or 7d", ctx, param)
+        raise click.BadParameter(f"{value!r} is no time like 90s, 15m, 12h or 7d.", ctx, param)
     return int(found[1]) * UNITS_S[found[2]]
 
 
@@ -72,7 +72,7 @@ def list_accounts(as_json: bool) -> None:
             ),
         )
     else:
-        click.echo("There is no account yet: eilpost account create NAME")
+        click.echo("There is no account yet: eilpost account create NAME makes one.")
 
 
 @command.command

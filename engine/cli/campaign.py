@@ -45,7 +45,7 @@ def list_campaigns(account: str | None, as_json: bool) -> None:
     elif rows:
         print_columns(COLUMNS, map(_cells, rows))
     else:
-        click.echo("There is no campaign yet: eilpost send --help")
+        click.echo("There is no campaign yet: eilpost send makes one.")
 
 
 @command.command
@@ -105,9 +105,9 @@ def _owner(asked: Asked, name: str) -> str:
     rows = pages(asked, "/v1/campaigns", "campaigns", campaign=name)
     owners: list[str] = [row["account"] for row in rows]
     if len(owners) > 1:
-        raise click.UsageError(f"several accounts have it; say --account, of {', '.join(owners)}")
+        raise click.UsageError(f"Several accounts have it: say --account, of {', '.join(owners)}.")
     if not owners:
-        raise EngineRefused(f"there is no campaign {name!r}")
+        raise EngineRefused(f"There is no campaign {name!r}.")
     return owners[0]
 
 

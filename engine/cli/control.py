@@ -178,7 +178,7 @@ def decoded(status: int, octets: bytes) -> Any:
     try:
         answer = msgspec.json.decode(octets) if octets else None
     except msgspec.DecodeError as error:
-        raise EngineRefused(f"the engine's answer ({status}) is no JSON") from error
+        raise EngineRefused(f"The engine's answer ({status}) is no JSON.") from error
     if status >= 400:
         fault = answer.get("error", {}) if isinstance(answer, dict) else {}
         kind = EngineBusy if status in (429, 503) else EngineRefused

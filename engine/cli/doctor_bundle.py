@@ -51,7 +51,7 @@ def write_bundle(message_id: int, output: str, findings: Iterable[Finding]) -> N
     try:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
-        raise EngineRefused(f"{output} is there already; name another --output") from error
+        raise EngineRefused(f"{output} is there already: name another --output.") from error
     except OSError as error:
         raise EngineRefused(f"{output}: {error.strerror}") from error
     with os.fdopen(descriptor, "wb") as file:

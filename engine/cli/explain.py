@@ -42,7 +42,7 @@ def _show(asked: Asked, what: str, as_json: bool) -> None:
         return
     messages = asked.get("/v1/explain", address=what)["messages"]
     if not messages:
-        raise EngineRefused(f"there is no mail to {what}")
+        raise EngineRefused(f"There is no mail to {what}.")
     for message in messages:
         _show_message(message, as_json)
 

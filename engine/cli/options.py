@@ -52,7 +52,7 @@ def a_domain(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
     domain = normalise_domain(value)
     if isinstance(domain, AddressFault):
-        raise click.BadParameter(f"{value}: {domain.text}")
+        raise click.BadParameter(f"{value} is no domain: {domain.text}.")
     return domain
 
 

@@ -51,7 +51,7 @@ def show(
     sites are matched with the MX hosts of DOMAIN, which are looked up if nobody knows them yet.
     """
     if campaign is not None and account is None:
-        raise click.UsageError("--campaign needs --account: it is one account's")
+        raise click.UsageError("--campaign needs --account: it is one account's.")
     config = load()
     from engine.cli.shaping_site import find_site
     from engine.config import ConfigError
@@ -126,7 +126,9 @@ def lint(files: tuple[Path, ...], as_json: bool) -> None:
     if found:
         raise click.ClickException(f"{len(found)} faults")
     if not as_json:
-        click.echo(f"{len(book.rules)} rules and {len(book.reactions)} reactions: nothing is wrong")
+        click.echo(
+            f"{len(book.rules)} rules and {len(book.reactions)} reactions: nothing is wrong."
+        )
 
 
 @command.command("reload")
@@ -142,7 +144,7 @@ def reload_rules(as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:
-        click.echo(f"{answer['rules']} rules and {answer['reactions']} reactions hold now")
+        click.echo(f"{answer['rules']} rules and {answer['reactions']} reactions hold now.")
 
 
 @command.command

@@ -248,7 +248,7 @@ def _updates_of(entry: str) -> str:
 
 def _id(entry: str) -> str:
     if not entry.isalnum() or not entry.isascii():
-        raise click.ClickException(f"{entry!a} is no id; `eilpost status list` shows them")
+        raise click.ClickException(f"{entry!a} is no id: `eilpost status list` shows them.")
     return entry
 
 

@@ -246,11 +246,17 @@ def refusals(code: str, status: int, where: str) -> Iterator[None]:
     try:
         yield
     except AccountRefused as error:
-        raise HttpError(400, "account_refused", str(error), where) from error
+        raise HttpError(400, "account_refused", _sentence(error), where) from error
     except (SpoolFull, SpoolFailed) as error:
         raise HttpError(503, "spool_unavailable", "Nothing can be stored now.") from error
     except SpoolError as error:
-        raise HttpError(status, code, str(error), where) from error
+        raise HttpError(status, code, _sentence(error), where) from error
+
+
+def _sentence(error: Exception) -> str:
+    """Return the text of an error as people are told it everywhere: with a capital and a stop."""
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
 
 
 def _keys(account: Account, api_key: str, secret_key: str) -> AccountKeys:

@@ -82,7 +82,8 @@ def answering(value: Any) -> Handler:
 def destination(name: str, **fields: object) -> dict[str, object]:
     base: dict[str, object] = dict.fromkeys(("since", "next_attempt_at", "last_reply"))
     counts = {"queued": 0, "deferred": 0, "paused": 0}
-    return {"destination": name, "state": "idle", **base, **counts, **fields}
+    held = {"held": 0, "holds": []}
+    return {"destination": name, "state": "idle", **base, **counts, **held, **fields}
 
 
 DESTINATIONS = [
@@ -104,6 +105,23 @@ async def test_queue_lists_what_waits_the_fullest_first(tmp_path: Path) -> None:
     ]
     assert "421 \\x1b[31mno" in done.stdout
     assert [json.loads(line) for line in as_json.stdout.splitlines()] == DESTINATIONS[2:0:-1]
+
+
+async def test_queue_says_what_is_held_by_which_hold(tmp_path: Path) -> None:
+    hold: dict[str, object] = dict.fromkeys(("account", "destination", "site", "reply", "older_s"))
+    hold |= {"hold_id": 4, "campaign": "spring", "since": "", "until": None, "who": "shop"}
+    rows = [
+        destination("a.example", queued=9, held=3, holds=[hold | {"mails": 3, "reason": ""}]),
+        destination("b.example", queued=2, held=2, holds=[hold | {"mails": 2, "reason": ""}]),
+        destination("c.example", queued=1),
+    ]
+    listing = answering({"destinations": rows, "after": None})
+    async with engine_with(tmp_path / "data", get_destinations=listing):
+        done = await eilpost(tmp_path / "data", "queue")
+    head, *lines = done.stdout.splitlines()
+    assert head.split()[:5] == ["destination", "queued", "deferred", "paused", "held"]
+    assert [line.split()[4] for line in lines[:3]] == ["3", "2", "0"]
+    assert lines[3:] == ["Held: 5 by hold 4 (campaign spring; by shop until it is resumed)."]
 
 
 async def test_listings_are_read_to_their_last_page(tmp_path: Path) -> None:

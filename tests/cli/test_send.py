@@ -187,7 +187,10 @@ def test_a_campaign_from_its_list_to_its_end(place: Path) -> None:
         table = eilpost(place, "campaign", "list").stdout.splitlines()
         assert table[1].split()[2:5] == ["shop", "cancelled", "3"]
         missing = eilpost(place, "campaign", "show", "autumn")
-        assert (missing.returncode, missing.stderr) == (1, "Error: there is no campaign 'autumn'\n")
+        assert (missing.returncode, missing.stderr) == (
+            1,
+            "Error: There is no campaign 'autumn'.\n",
+        )
 
 
 def test_a_quota_without_room_ends_it_with_what_was_taken(place: Path) -> None:

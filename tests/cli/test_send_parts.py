@@ -348,8 +348,8 @@ async def test_a_name_that_two_accounts_have_is_not_guessed(tmp_path: Path) -> N
         said = await eilpost(tmp_path / "data", "campaign", "pause", "spring")
         missing = await eilpost(tmp_path / "data", "campaign", "pause", "autumn")
     assert said.exit_code == 2
-    assert "several accounts have it; say --account, of shop, club" in said.stderr
-    assert (missing.exit_code, missing.stderr) == (1, "Error: there is no campaign 'autumn'\n")
+    assert "Several accounts have it: say --account, of shop, club." in said.stderr
+    assert (missing.exit_code, missing.stderr) == (1, "Error: There is no campaign 'autumn'.\n")
 
 
 def test_options_go_before_the_file(tmp_path: Path) -> None:
