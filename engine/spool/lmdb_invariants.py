@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from engine.spool import invariants, projections
 from engine.spool.activity import RowKey, TimesKey, sum_of_times
 from engine.spool.interface import AgendaRow
+from engine.spool.invariants import EnvelopeCheck
 from engine.spool.lmdb_contents import get_octets
 from engine.spool.lmdb_counters import TIMES
 from engine.spool.lmdb_environment import Store
@@ -57,9 +58,11 @@ def faults_of(store: Store, now_unix_ms: int) -> list[str]:
     with store.environment.begin() as txn:
         tables = _Tables(store, txn)
         try:
-            faults = invariants.faults_of(tables, now_unix_ms)
-            faults += _faults_of_expiry(tables)
-            faults += _faults_of_release(tables)
+            faults = invariants.faults_of(
+                tables,
+                now_unix_ms,
+                lambda found: (_check_expiry(tables, found), _check_release(tables, found)),
+            )
             faults += _faults_of_wakes(tables)
             faults += _faults_of_sums(tables)
             faults += _faults_of_times(tables)
@@ -163,24 +166,24 @@ class _Tables:
         return (unpack_record(stored, Event) for _, stored in self.items("event"))
 
 
-def _faults_of_expiry(tables: _Tables) -> Iterator[str]:
+def _check_expiry(tables: _Tables, faults: list[str]) -> EnvelopeCheck:
     rows = Counter(U64_U64.unpack(key) for key, _ in tables.items("expiry"))
-    for envelope in tables.envelopes():
+    while (envelope := (yield)) is not None:
         if envelope.state.status not in FINAL_STATUSES:
             rows[envelope.state.expires_unix_ms, envelope.fixed.envelope_id] -= 1
     for (expires_unix_ms, envelope_id), count in rows.items():
         if count:
             what = "has no row" if count < 0 else "has a row too many"
-            yield f"expiry: envelope {envelope_id} {what} at {expires_unix_ms}"
+            faults.append(f"expiry: envelope {envelope_id} {what} at {expires_unix_ms}")
 
 
-def _faults_of_release(tables: _Tables) -> Iterator[str]:
+def _check_release(tables: _Tables, faults: list[str]) -> EnvelopeCheck:
     rows = {RELEASE.unpack(key) for key, _ in tables.items("release")}
-    for envelope in tables.envelopes():
+    while (envelope := (yield)) is not None:
         fixed, state = envelope.fixed, envelope.state
         row = (state.due_unix_ms, fixed.account_id, state.release_day)
         if state.status is Status.PAUSED and row not in rows:
-            yield f"release: no row leads to envelope {fixed.envelope_id}"
+            faults.append(f"release: no row leads to envelope {fixed.envelope_id}")
 
 
 def _faults_of_wakes(tables: _Tables) -> Iterator[str]:
