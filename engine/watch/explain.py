@@ -80,7 +80,9 @@ class Explainer:
         fixed, state = envelope.fixed, envelope.state
         meant = self._typos.right_domain(fixed.destination)
         if state.status in FINAL_STATUSES:
-            advice = explain_words.final_advice(language, state.status, state.reason, meant=meant)
+            advice = explain_words.final_advice(
+                language, state.status, state.reason, state.reply, meant=meant
+            )
             reply = state.reply or None
             return Explanation(
                 fixed.envelope_id, state.status, None, None, None, None, reply, advice

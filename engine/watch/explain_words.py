@@ -6,6 +6,7 @@ that was probably meant) and `contact`. Decides nothing; holds no time, which re
 own way.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -271,7 +272,10 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
     },
 }
 
-# By status and reason, by reason, or by status.
+# Replies that say more than their reason: about addresses beyond ASCII (RFC 6531), and of damage
+# here, which is told in parentheses, as all words of our own are.
+_ADVICE_BY_REPLY: Final = re.compile(r"^5\d\d (5\.6\.[79]\b|5\.3\.0(?= \())")
+# By the code in the reply, by reason, or by status.
 FINAL_ADVICE: Final[Mapping[Language, Words]] = {
     "en": {
         "delivered": (
@@ -282,6 +286,15 @@ FINAL_ADVICE: Final[Mapping[Language, Words]] = {
         "soft_bounced": "Read the reply, and send it again once its cause is gone.",
         "hard_bounced": "Check the address; it takes no mail.",
         "blocked": "It was not sent; read the reason.",
+        "5.6.7": (
+            "Use another address: the receiver's server takes none with letters beyond ASCII "
+            "before the @, be it the sender's or the recipient's."
+        ),
+        "5.6.9": (
+            "Use addresses of plain letters in From, Reply-To and Cc: the receiver's server takes "
+            "no others."
+        ),
+        "5.3.0": "It was damaged in this server's storage. Send it again.",
         "unknown_user": "Check the address: the receiver does not know it.",
         "no_such_domain": "Check the domain in the address: it does not exist.",
         "null_mx": "Check the domain in the address: it takes no mail at all.",
@@ -317,6 +330,16 @@ FINAL_ADVICE: Final[Mapping[Language, Words]] = {
         "soft_bounced": "Lesen Sie die Antwort, und senden Sie neu, wenn die Ursache behoben ist.",
         "hard_bounced": "Prüfen Sie die Adresse; sie nimmt keine Mail an.",
         "blocked": "Sie wurde nicht gesendet; der Grund steht dabei.",
+        "5.6.7": (
+            "Nehmen Sie eine andere Adresse: Der Server des Empfängers nimmt keine mit Umlauten "
+            "oder anderen Zeichen außerhalb von ASCII vor dem @, sei es die des Absenders oder "
+            "die des Empfängers."
+        ),
+        "5.6.9": (
+            "Nehmen Sie für From, Reply-To und Cc Adressen ohne Umlaute und ähnliche Zeichen vor "
+            "dem @: Der Server des Empfängers nimmt keine anderen."
+        ),
+        "5.3.0": "Sie wurde im Speicher dieses Servers beschädigt. Senden Sie sie neu.",
         "unknown_user": "Prüfen Sie die Adresse: Der Empfänger kennt sie nicht.",
         "no_such_domain": "Prüfen Sie die Domain in der Adresse: Es gibt sie nicht.",
         "null_mx": "Prüfen Sie die Domain in der Adresse: Sie nimmt gar keine Mail an.",
@@ -440,13 +463,14 @@ def waiting_advice(
 
 
 def final_advice(
-    language: Language, status: Status, reason: Reason | None, *, meant: str | None
+    language: Language, status: Status, reason: Reason | None, reply: str, *, meant: str | None
 ) -> str:
     """Return what the sender of a finished mail can do."""
     words = FINAL_ADVICE[language]
     fits = status in (Status.SOFT_BOUNCED, Status.HARD_BOUNCED, Status.BLOCKED)
     by_reason = words.get(reason) if fits and reason else None
-    sentences = [by_reason or words[status]]
+    by_code = words.get(next(iter(_ADVICE_BY_REPLY.findall(reply)), "")) if fits else None
+    sentences = [by_code or by_reason or words[status]]
     if meant and fits and reason in _DOMAIN_REASONS:
         sentences.append(words["meant"])
     return " ".join(sentences).format(meant=meant)

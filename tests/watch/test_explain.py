@@ -244,8 +244,28 @@ def test_each_code_has_its_words_and_leaves_no_gap(language: Language) -> None:
             assert "{" not in advice
     for status in FINAL_STATUSES:
         for reason in (None, *Reason):
-            assert words.final_advice(language, status, reason, meant="gmail.com")
+            assert words.final_advice(language, status, reason, "", meant="gmail.com")
     assert words.REASONS[language].keys() == set(Reason)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("553 5.6.7 (not sent: an address is beyond ASCII)", "another address"),
+        ("550 5.6.7 mailbox name not allowed", "another address"),
+        ("550 5.6.9 (not sent: the header has an address beyond ASCII)", "From, Reply-To"),
+        ("554 5.3.0 (the stored record of this mail is damaged)", "this server's storage"),
+        # Not of ours, and not of that kind.
+        ("554 5.3.0 no space left", "Read the reply"),
+        ("554 5.6.70 something", "Read the reply"),
+        ("", "Read the reply"),
+    ],
+)
+def test_some_replies_say_more_than_their_reason(reply: str, said: str) -> None:
+    status = Status.SOFT_BOUNCED
+    assert said in words.final_advice("en", status, Reason.PROTOCOL, reply, meant=None)
+    delivered = words.final_advice("en", Status.DELIVERED, None, reply, meant=None)
+    assert delivered.startswith("The recipient's server has taken it.")
 
 
 def test_both_languages_say_the_same_things() -> None:
