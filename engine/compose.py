@@ -44,6 +44,7 @@ from engine.spool.housekeeping import run_housekeeping
 from engine.spool.interface import Spool, SpoolSettings
 from engine.spool.lmdb_files import sync_directory
 from engine.watch.service import Watch
+from engine.watch.sessions import operator_url
 from engine.watch.status.service import Mailing
 
 
@@ -80,7 +81,7 @@ class Engine:
 
     def operator_url(self) -> str:
         """Return a link to the dashboard that signs in one operator, once."""
-        return f"{self.config.public_url}/#token={self.operators.new_token()}"
+        return operator_url(self.config.public_url, self.operators)
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "cancel": "Cancel waiting mail.",
     "status": "Print what the status page says, or write on it.",
     "events": "Print status changes, also as they happen.",
+    "link": "Print a link that signs an operator in on the dashboard.",
     "doctor": "Check that everything stands as sending needs it, and say what to do.",
 }
 

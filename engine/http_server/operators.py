@@ -15,6 +15,8 @@ from typing import Final
 
 # Long enough to walk from the terminal to a browser, short enough to be worthless in a log.
 TOKEN_MS: Final = 60 * 60 * 1000
+# Links that are out at a time: one for each operator and many forgotten ones.
+TOKENS_MAX: Final = 100
 SESSION_MS: Final = 12 * 60 * 60 * 1000  # One working day.
 KEY_PREFIX: Final = "operator-"
 # What was signed has 48 bits of chance and at most 60 of time; longer is no key of ours.
@@ -49,8 +51,12 @@ class OperatorSessions:
         self._tokens: dict[bytes, int] = {}
 
     def new_token(self) -> str:
-        token = self._secret_text()
-        self._tokens[_digest(token)] = self._now_unix_ms() + TOKEN_MS
+        now, token = self._now_unix_ms(), self._secret_text()
+        self._tokens = {each: until for each, until in self._tokens.items() if until >= now}
+        while len(self._tokens) >= TOKENS_MAX:
+            # The oldest: whoever asks wants the new one.
+            del self._tokens[next(iter(self._tokens))]
+        self._tokens[_digest(token)] = now + TOKEN_MS
         return token
 
     def exchange(self, token: str) -> OperatorSession | None:

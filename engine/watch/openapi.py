@@ -43,7 +43,7 @@ from engine.watch.holds import BulkBody, BulkView, HoldBody, HoldPage, RetryView
 from engine.watch.messages import MessagePage, MessageStory
 from engine.watch.openapi_operation import Operation, V3Error
 from engine.watch.series import SeriesPage
-from engine.watch.sessions import SessionView, TokenBody
+from engine.watch.sessions import LinkView, SessionView, TokenBody
 from engine.watch.statistics import DestinationPage, StatisticsPage
 from engine.watch.status.described import STATUS_OPERATIONS
 from protocols.records import Status
@@ -207,6 +207,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         ("ticket", "lang"),
     ),
     ("POST", "/v1/stream/tickets"): Operation("A ticket for the stream.", answer=Ticket),
+    ("POST", "/v1/operator/links"): Operation(
+        "A link that signs in one operator, once; over the control socket only.", answer=LinkView
+    ),
     ("POST", "/v1/operator/sessions"): Operation(
         "Credentials for the token of an operator's link.", body=TokenBody, answer=SessionView
     ),

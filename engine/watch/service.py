@@ -137,7 +137,7 @@ class Watch:
             *doctor.routes(spool),
             *stream.routes(services),
             *mailjet_reads.routes(spool, listings),
-            *(sessions.routes(self._operators) if self._operators else ()),
+            *(sessions.routes(self._operators, self.public_url) if self._operators else ()),
             *health.routes(
                 spool,
                 self.hub,

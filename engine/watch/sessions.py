@@ -1,4 +1,4 @@
-"""`POST /v1/operator/sessions`: an operator's one-time link becomes credentials for a tab."""
+"""Operators' one-time links: how one is made, and how it becomes credentials for a tab."""
 
 import msgspec
 
@@ -18,7 +18,21 @@ class SessionView(msgspec.Struct, frozen=True):
     expires_at: str
 
 
-def routes(operators: OperatorSessions) -> list[Route]:
+class LinkView(msgspec.Struct, frozen=True):
+    """A link to the dashboard that signs in one operator, once, while the engine runs."""
+
+    url: str
+
+
+def routes(operators: OperatorSessions, public_url: str) -> list[Route]:
+    async def new_link(request: Request) -> Response:
+        if request.header(b"authorization") is not None:
+            # Whoever was given a working day would have as many as they like.
+            raise HttpError(
+                403, "control_socket_only", "Links are made at the machine itself: `eilpost link`."
+            )
+        return Response.json(LinkView(operator_url(public_url, operators)), 201)
+
     async def new_session(request: Request) -> Response:
         try:
             token = msgspec.json.decode(request.body, type=TokenBody).token
@@ -33,5 +47,12 @@ def routes(operators: OperatorSessions) -> list[Route]:
         return Response.json(view)
 
     return [
+        Route("POST", "/v1/operator/links", new_link, Access.OPERATOR),
         Route("POST", "/v1/operator/sessions", new_session, Access.OPEN, body_bytes_max=4_096),
     ]
+
+
+def operator_url(public_url: str, operators: OperatorSessions) -> str:
+    """Return a link to the dashboard that signs in one operator, once."""
+    # In the fragment: it is in no server's log and in no Referer.
+    return f"{public_url}/#token={operators.new_token()}"

@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 
-from engine.rehearsal.engine_process import COMMAND, EngineFailed, EngineProcess, HttpClient
+from engine.rehearsal.engine_process import (
+    COMMAND,
+    Credentials,
+    EngineFailed,
+    EngineProcess,
+    HttpClient,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -163,6 +169,28 @@ def test_a_question_where_no_engine_has_run_makes_no_spool(tmp_path: Path) -> No
         making = [*COMMAND, "account", "create", "shop"]
         if is_new:
             subprocess.run(making, cwd=tmp_path, capture_output=True, check=True)
+
+
+def test_another_link_signs_an_operator_in_once(engine: EngineProcess) -> None:
+    with pytest.raises(EngineFailed, match="not running"):
+        engine.run("link")
+    engine.start()
+    engine.wait_until_ready()
+    url = json.loads(engine.run("link", "--json"))["url"]
+    assert url != engine.run("link").strip()
+    page, _, token = url.partition("#token=")
+    assert page == f"{engine.url}/"
+    client = HttpClient(engine.port)
+    body = json.dumps({"token": token}).encode()
+    status, session = client.request("POST", "/v1/operator/sessions", body)
+    assert status == 200
+    assert isinstance(session, dict)
+    assert client.request("POST", "/v1/operator/sessions", body)[0] == 403
+    client.close()
+    keys = Credentials("", session["api_key"], session["secret_key"])
+    operator = HttpClient(engine.port, keys)
+    assert operator.request("GET", "/v1/accounts")[0] == 200
+    operator.close()
 
 
 def test_a_port_in_use_is_named(engine: EngineProcess) -> None:

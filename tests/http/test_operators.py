@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 
 from engine.http_server import OperatorSessions
-from engine.http_server.operators import SESSION_MS, TOKEN_MS
+from engine.http_server.operators import SESSION_MS, TOKEN_MS, TOKENS_MAX
 
 KEY = b"k" * 32
 
@@ -34,6 +34,15 @@ def test_a_token_serves_once_and_not_for_ever() -> None:
     assert ours.exchange("never given out") is None
     now.unix_ms += TOKEN_MS + 1
     assert ours.exchange(late) is None
+
+
+def test_links_that_nobody_opens_do_not_pile_up() -> None:
+    ours = sessions(Time())
+    tokens = [ours.new_token() for _ in range(TOKENS_MAX + 5)]
+    assert [ours.exchange(token) is not None for token in tokens] == [
+        *[False] * 5,
+        *[True] * TOKENS_MAX,
+    ]
 
 
 def test_credentials_hold_over_a_restart_until_they_expire() -> None:

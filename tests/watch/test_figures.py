@@ -399,6 +399,14 @@ async def test_an_operators_link_signs_in_once(look: Look) -> None:
     ).status_code == 401
 
 
+@pytest.mark.parametrize("who", ["acme", "operator", "nobody"])
+async def test_no_link_is_made_over_the_port(look: Look, who: str) -> None:
+    keys = {"operator": look.operator(), "nobody": NOBODY}.get(who, who)
+    answer = await look.ask("POST", "/v1/operator/links", keys, json={})
+    assert answer.status_code == (401 if who == "nobody" else 403)
+    assert "token" not in answer.text
+
+
 async def test_every_route_of_the_engine_is_described(tmp_path: Path) -> None:
     seams = Seams(run_blocking=run_inline)
     config = Config(

@@ -6,7 +6,7 @@ export const german = {
   api_key: "API-Schlüssel", secret_key: "Geheimer Schlüssel",
   sign_in_hint: "Mit Schlüssel und Geheimnis Ihres Kontos. Sie bleiben, bis dieser Tab geschlossen wird.",
   wrong_credentials: "Schlüssel und Geheimnis gehören nicht zusammen, oder das Konto ist gesperrt.",
-  bad_token: "Dieser Link für Betreiber wurde schon benutzt oder ist zu alt. Beim Start des Programms wird ein neuer ausgegeben.",
+  bad_token: "Dieser Link für Betreiber wurde schon benutzt oder ist zu alt. Der Befehl „eilpost link“ gibt einen neuen aus.",
   other_language: "English", language_label: "English (Sprache wechseln)",
   live: "Live", lost: "Verbindung verloren, neuer Versuch läuft", connecting: "Verbinde", signed_out: "Nicht angemeldet",
   as_operator: "Betreiber: alle Konten", as_account: "Ihr Konto",

@@ -7,7 +7,7 @@ export const english = {
   api_key: "API key", secret_key: "Secret key",
   sign_in_hint: "With the key and secret of your account. They are kept until this tab is closed.",
   wrong_credentials: "This key and secret do not belong together, or the account is disabled.",
-  bad_token: "This operator's link was used before or is too old. A new one is printed when the engine starts.",
+  bad_token: "This operator's link was used before or is too old. The command “eilpost link” prints a new one.",
   other_language: "Deutsch", language_label: "Deutsch (switch the language)",
   live: "Live", lost: "Connection lost, trying again", connecting: "Connecting", signed_out: "Not signed in",
   as_operator: "Operator: all accounts", as_account: "Your account",
