@@ -169,19 +169,28 @@ def cause_now(record: DestinationRecord, live: LiveDestination | None, now_unix_
     return record.cause if record.failures or record.not_before_unix_ms > now_unix_ms else ""
 
 
-def hold_of_row(spool: Spool, row: DestinationRow) -> WholeHold | None:
+def hold_of_row(
+    spool: Spool, row: DestinationRow, account_id: int | None = None
+) -> WholeHold | None:
     """What holds all mail of a destination: it as such, or each flow that has some there.
 
-    Of several holds the one that holds the most, and of equals the one that ends last.
+    Of several holds the one that holds the most, and of equals the one that ends last. With an
+    account, whose row it is, none that is about another's mail.
     """
     waiting, held = waiting_in(row), row.held
     if held is not None and held.mails >= waiting:
         return WholeHold(held.parts[0].hold, held.parts[0].account, held.until_unix_ms)
     if waiting and row.wake_unix_ms is not None and row.wake_unix_ms >= NO_END_UNIX_MS:
         # Mail by mail: each of them is held, by what fits there.
-        for hold in spool.holds():
-            if hold.wanted.fits_place(row.destination, row.record.site):
-                return WholeHold(hold, None, row.wake_unix_ms)
+        fitting = (
+            hold
+            for hold in spool.holds()
+            if not hold.wanted.is_of_flow
+            and hold.wanted.fits_place(row.destination, row.record.site)
+            and (account_id is None or hold.wanted.account_id in (None, account_id))
+        )
+        last = max(fitting, key=lambda hold: hold.end_unix_ms, default=None)
+        return None if last is None else WholeHold(last, None, row.wake_unix_ms)
     return None
 
 

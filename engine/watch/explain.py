@@ -312,7 +312,7 @@ class Explainer:
             self._live().get(row.destination),
             self._now_unix_ms(),
             held_by=held_by,
-            hold=hold_of_row(self._spool, row),
+            hold=hold_of_row(self._spool, row, account.account_id if account else None),
             is_operator=account is None,
         )
 

@@ -82,7 +82,7 @@ class KnownFacts:
         account_id = account.account_id if account else None
         outlook = self._delivering.outlook(row.destination, None, account_id)
         record = outlook.record if outlook and outlook.record.site else row.record
-        hold = hold_of_row(self._spool, row)
+        hold = hold_of_row(self._spool, row, account_id)
         wait = None
         if outlook is None and record.waits:
             # The one that its row on the agenda is about, if it is the reader's to know of.

@@ -143,6 +143,28 @@ async def test_an_account_reaches_its_own_mail_only(look: Look) -> None:
     assert await statuses(look) == {Status.CANCELLED: 2, Status.QUEUED: 3}
 
 
+async def test_an_account_is_told_of_no_hold_of_anothers_mail(look: Look) -> None:
+    bolt = await make_account(look.spool, "bolt")
+    await accept_many(look.spool, bolt, 1, campaign="secret")
+    await accept_many(look.spool, look.account, 1)
+    # Bolt's hold of a campaign is the oldest, its hold by age the one that is there for longest.
+    for who, hold in (
+        ("bolt", {"campaign": "secret", "reason": "bolt's reason"}),
+        ("acme", {"older_s": 0, "for_s": 3600, "reason": "our reason"}),
+        ("acme", {"older_s": 0, "reason": "our last reason"}),
+        ("bolt", {"older_s": 0, "reason": "bolt's other reason"}),
+    ):
+        await post(look, "/v1/holds", hold, who, 201)
+    await look.spool.settle([], [Rest("one.test", DestinationRecord())])
+    for path in ("/v1/destinations", "/v1/destinations/one.test/explain"):
+        response = await look.get(path)
+        assert "our last reason" in response.text
+        assert "bolt" not in response.text
+        assert "secret" not in response.text
+    [row] = (await look.json("/v1/destinations"))["destinations"]
+    assert (row["state"], row["next_attempt_at"]) == ("held", None)
+
+
 async def test_cancel_counts_first_and_leaves_what_is_in_flight(look: Look) -> None:
     await accept_many(look.spool, look.account, 5, campaign="spring", quota=Quota(per_day=4))
     kept = await accept_many(look.spool, look.account, 2)
