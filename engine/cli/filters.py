@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from engine.cli.control import Asked, EngineRefused, EngineStopped, engine
+from engine.cli.control import Asked, EngineRefused, EngineStopped, engine, say_if_stopped
 from engine.cli.options import a_domain, config_option, failures, json_option, load
 from engine.cli.printing import in_words, print_json, printable
 
@@ -87,13 +87,18 @@ def bulk_options(command: F) -> F:
     return command
 
 
-def change_mail(route: str, options: Mapping[str, object]) -> dict[str, Any] | None:
+def change_mail(
+    route: str, options: Mapping[str, object], *, moves: bool = False
+) -> dict[str, Any] | None:
     """Have the engine change what fits the `bulk_options`; return what that came to.
 
-    With `--json` it is printed, and None is returned.
+    With `--json` it is printed, and None is returned. If that is to get mail to move, a stopped
+    engine is told of.
     """
     chosen, as_json = given(options), options["as_json"]
     with failures(EngineStopped, EngineRefused), engine(load()) as asked:
+        if moves:
+            say_if_stopped(asked)
         done = go_through(
             asked,
             route,

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from engine.cli.control import EngineRefused, EngineStopped, engine, pages
+from engine.cli.control import EngineRefused, EngineStopped, engine, pages, say_if_stopped
 from engine.cli.filters import FILTERS, OPTIONS, filter_options, hold_text
 from engine.cli.options import config_option, failures, json_option, load
 from engine.cli.printing import print_json
@@ -38,6 +38,7 @@ def command(
         holds = list(pages(asked, "/v1/holds", "holds"))
         if not (all_of_them or chosen or hold_ids):
             raise click.UsageError(_which(holds))
+        say_if_stopped(asked)
         lifted = _fitting(holds, hold_ids, chosen)
         for hold in lifted:
             if not dry_run:

@@ -17,7 +17,7 @@ def command(**options: object) -> None:
     Destinations that could not be reached are tried now as well; one that still cannot is tried
     again when it would have been. Rates and holds stay.
     """
-    done = change_mail("/v1/retry", options)
+    done = change_mail("/v1/retry", options, moves=True)
     if done is None:
         return
     fitting = sum(done["matched"].values())

@@ -97,6 +97,8 @@ async def causes_at(
         for cause in _scaled(causes, count, whole):
             _add(sums, cause.held, cause.seq, cause.count)
     paused = row.counts[PLACE_OF[Status.PAUSED]]
+    if not is_exact and not paused and _is_counted(row, spool):
+        _as_counted(sums, row.held.mails if row.held else 0)
     if paused:
         _add(sums, _of_paused(of_all, whole, release_unix_ms, account), 0, paused)
     in_order = sorted(sums.values(), key=lambda each: -each.count)
@@ -199,6 +201,37 @@ def _scaled(causes: dict[object, Cause], count: int, whole: Holding) -> list[Cau
 
 def _what(held: Holding) -> tuple[str, str, str]:
     return held.code, held.scope, held.key
+
+
+def _is_counted(row: DestinationRow, spool: Spool) -> bool:
+    """Say whether the counters have how many mails are held, and nothing else could be in the way.
+
+    A hold with an end may be outlasted by a mail's own wait, and what holds mail by mail is not
+    counted.
+    """
+    return all(
+        hold.wanted.is_of_flow and hold.until_unix_ms is None
+        for hold in spool.holds()
+        if hold.wanted.fits_place(row.destination, row.record.site)
+    )
+
+
+def _as_counted(sums: dict[object, Cause], held: int) -> None:
+    """Have holds come to `held` mails, and all else to the rest: flows differ in their length."""
+    waiting = sum(each.count for each in sums.values())
+    of_holds = [each for each in sums.values() if each.held.code == "hold"]
+    others = [each for each in sums.values() if each.held.code != "hold"]
+    groups = ((of_holds, held), (others, waiting - held))
+    if any(bool(causes) is not bool(count) for causes, count in groups):
+        return  # Of one kind nothing was looked at.
+    for causes, count in groups:
+        looked_at = sum(each.count for each in causes)
+        for each in causes:
+            each.count = each.count * count // looked_at
+        for most in sorted(causes, key=lambda each: -each.count)[:1]:
+            most.count += count - sum(each.count for each in causes)
+    for name in [name for name, each in sums.items() if not each.count]:
+        del sums[name]
 
 
 def _without_reply(whole: Holding) -> Holding:

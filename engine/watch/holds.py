@@ -124,6 +124,8 @@ class HoldsDoor:
         )
         with refusals("too_many_holds", 409, ""):
             hold = await self._spool.put_hold(hold)
+        said = f": {hold.why}" if hold.why else ""
+        logger.info("hold %d by %s of %s%s", hold.hold_id, hold.who, _given(body), said)
         return Response.json(_view(hold, await self._names()), 201)
 
     async def list(self, request: Request) -> Response:
@@ -157,8 +159,11 @@ class HoldsDoor:
         with refusals("refused", 409, ""):
             done = await decide(self._spool, deed, wanted, after, is_dry=body.dry_run, why=why)
         if (done.changed or done.destinations) and not body.dry_run:
-            said = f": {why}" if why else ""
-            logger.info("%s of %d mails that fit %s%s", deed.value, done.changed, wanted, said)
+            owner = request.identity.account
+            by = "operator" if owner is None else owner.name
+            tried = f", {len(done.destinations)} destinations tried" if done.destinations else ""
+            came_to = f"{done.changed} mails{tried}{f': {why}' if why else ''}"
+            logger.info("%s by %s of %s: %s", deed.value, by, _given(body), came_to)
         view = _bulk_view(done, is_dry=body.dry_run)
         if deed is not Deed.RETRY:
             return Response.json(view)
@@ -218,6 +223,12 @@ def _account_of(hold: Hold, names: Mapping[int, str]) -> str | None:
 
 def _view(hold: Hold, names: Mapping[int, str]) -> HoldView:
     return hold_view(hold, _account_of(hold, names))
+
+
+def _given(body: FilterBody) -> str:
+    """Return the filter of a body as the log has it, in one line."""
+    given = ((name, getattr(body, name)) for name in FilterBody.__struct_fields__)
+    return ", ".join(f"{name} {value!r}" for name, value in given if value is not None)
 
 
 def _domain(name: str | None) -> str | None:

@@ -70,6 +70,7 @@ def test_mail_is_held_resumed_retried_and_cancelled(engine: EngineProcess, runni
     assert done == {"matched": {"queued": 3}, "changed": 3, "in_flight": 0, "dry_run": False}
     text = engine.run("retry", "--destination", "dead.test")
     assert "Fitting: 2 queued." in text
+    assert "Tried now, though out of reach so far: dead.test." in text
     lifted = asked(engine, "resume", "--destination", "held.test")
     assert lifted == held["hold"]
     assert engine.run("resume", "--all") == "No hold fits.\n"

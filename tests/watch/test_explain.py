@@ -408,6 +408,21 @@ async def test_of_a_long_queue_some_are_looked_at_and_the_sum_is_right(look: Loo
     ]
 
 
+async def test_what_is_held_of_a_long_queue_is_counted_and_not_guessed(look: Look) -> None:
+    """Ten of a campaign among six hundred are half of what is looked at."""
+    await h.accept_many(look.spool, look.account, 600)
+    await h.accept_many(look.spool, look.account, 10, campaign="spring")
+    account_id = look.account.account_id
+    hold = Hold(0, MailFilter(account_id, "spring"), None, "operator", "", 0)
+    await look.spool.put_hold(hold)
+    told = await look.json("/v1/destinations/one.test/explain")
+    assert (told["is_exact"], told["held"]) == (False, 10)
+    assert [(each["code"], each["count"]) for each in told["causes"]] == [
+        ("waiting_turn", 600),
+        ("hold", 10),
+    ]
+
+
 async def test_what_is_over_the_quota_moves_at_its_release(look: Look) -> None:
     quota = Quota(per_day=2)
     await h.accept_many(look.spool, look.account, 2, at="one.test", quota=quota)
