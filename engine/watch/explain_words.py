@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from engine.watch.limit_words import limit_words
 from protocols.languages import Language
 from protocols.records import Reason, Status
 
@@ -431,7 +432,9 @@ def cause_text(
     said = sentence.format(
         key=key,
         # Of "20 connections" the number is the same word in every language.
-        limit=limit.partition(" ")[0] if code == "connection_limit" else limit,
+        limit=limit.partition(" ")[0]
+        if code == "connection_limit"
+        else limit_words(language, limit),
         ahead=number_text(language, ahead),
         why=reason_words(language, reason),
     )

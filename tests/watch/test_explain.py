@@ -10,6 +10,7 @@ from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import Finish, Quota, Rest
 from engine.watch import explain_words as words
 from engine.watch.forecast_words import FORECASTS
+from engine.watch.limit_words import limit_words
 from protocols.languages import Language
 from protocols.records import FINAL_STATUSES, DestinationRecord, Reason, Status
 from tests.spool import harness as h
@@ -295,9 +296,29 @@ def test_a_throttle_says_what_kind_it_is() -> None:
     assert said("suspended") == (
         "Mail to mx.x.test pauses, as the receiver asked; it goes on by itself."
     )
-    assert said("5/s, burst 1", "egress") == "No more than 5/s, burst 1 may leave from here."
+    assert said("5/s, burst 1", "egress") == "No more than 5 a second may leave from here."
     assert said("") == "Mail to mx.x.test was throttled and goes on by itself."
-    assert said("5/s, burst 1").startswith("No more than 5/s, burst 1 may go to mx.x.test.")
+    assert said("5/s, burst 1").startswith("No more than 5 a second may go to mx.x.test.")
+
+
+@pytest.mark.parametrize(
+    ("limit", "english", "german"),
+    [
+        ("5/s, burst 1", "5 a second", "5 je Sekunde"),
+        ("1.75/s, burst 1", "1.75 a second", "1,75 je Sekunde"),
+        (
+            "1000/h, burst 1200",
+            "1,000 an hour, up to 1,200 at once",
+            "1.000 je Stunde, bis zu 1.200 auf einmal",
+        ),
+        ("200/day, 6000/month", "200 a day, 6,000 a month", "200 am Tag, 6.000 im Monat"),
+        ("20 connections", "20 connections", "20 connections"),
+        ("", "", ""),
+    ],
+)
+def test_limits_are_read_out_in_both_languages(limit: str, english: str, german: str) -> None:
+    assert limit_words("en", limit) == english
+    assert limit_words("de", limit) == german
 
 
 async def test_a_hold_is_named_with_what_it_is_about_and_why(look: Look) -> None:

@@ -5,7 +5,7 @@ import { readableDomain } from "./domains.js";
 import { excuse, fillFacts, make, makeButton, makeTime } from "./dom.js";
 import { ask, post } from "./session.js";
 import { mailItem } from "./story.js";
-import { count, rate, word } from "./words.js";
+import { count, limitText, rate, word } from "./words.js";
 
 const MAILS_SHOWN = 20;
 
@@ -32,7 +32,7 @@ function told(why, mails, open, hold) {
   const facts = make("dl", undefined, "facts");
   fillFacts(facts, [
     [word("waiting_count"), count(waiting)], [word("since"), held?.since ? makeTime(held.since) : ""],
-    [word("last_reply"), held?.reply], [word("limit"), held?.limit],
+    [word("last_reply"), held?.reply], [word("limit"), limitText(held?.limit)],
     [word("next_attempt"), why.next_attempt_at ? makeTime(why.next_attempt_at) : ""],
     [word("rate"), why.rate_per_s ? rate(why.rate_per_s) : ""],
   ]);

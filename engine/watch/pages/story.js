@@ -3,7 +3,7 @@
 import { excuse, fillFacts, make, makeButton, makeTime } from "./dom.js";
 import { eventLine } from "./happenings.js";
 import { Missing, ask } from "./session.js";
-import { count, moment, word, wordOf } from "./words.js";
+import { count, limitText, moment, word, wordOf } from "./words.js";
 
 // What the panel shows for a message id: {title, nodes, mail}.
 export async function storyOf(messageId) {
@@ -42,7 +42,7 @@ function factsOf(mail, why) {
   const held = why.held_by;
   return [
     [word("since"), held?.since ? makeTime(held.since) : ""], [word("last_reply"), held?.reply || mail.reply],
-    [word("limit"), held?.limit], [word("ahead"), why.ahead ? count(why.ahead) : ""],
+    [word("limit"), limitText(held?.limit)], [word("ahead"), why.ahead ? count(why.ahead) : ""],
     [word("expires"), why.expires_at ? makeTime(why.expires_at) : ""],
     [word("accepted_at"), makeTime(mail.accepted_at)],
     [word("finished"), mail.finished_at ? makeTime(mail.finished_at) : ""],

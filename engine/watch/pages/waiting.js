@@ -3,7 +3,7 @@
 
 import { readableDomain } from "./domains.js";
 import { element, make, makeButton, setClass, setText } from "./dom.js";
-import { count, moment, rate, word, wordOf } from "./words.js";
+import { count, limitText, moment, rate, word, wordOf } from "./words.js";
 
 const ROWS = 100;
 // Rows that change places under the pointer cannot be read, so the order holds for a while.
@@ -17,7 +17,7 @@ export function causeOf(row) {
   const isFlowing = row.state === "flowing"; // Perhaps at the pace of a limit: that is said, too.
   const what = held && !isFlowing ? wordOf("codes", held.code) : wordOf("states", row.state);
   const reason = isFlowing ? null : row.reason ?? held?.reason;
-  const why = [reason ? wordOf("reasons", reason) : "", held?.limit ?? ""].filter(Boolean).join(", ");
+  const why = [reason ? wordOf("reasons", reason) : "", limitText(held?.limit)].filter(Boolean).join(", ");
   return why ? `${what} (${why})` : what;
 }
 

@@ -36,6 +36,16 @@ export function fillWords(root) {
   for (const element of root.querySelectorAll("[data-label]")) element.ariaLabel = word(element.dataset.label);
 }
 
+// A limit as in the configuration, "20/min, burst 5" or "20 connections", for people.
+export function limitText(limit) {
+  if (!limit) return "";
+  const connections = /^(\d+) connections?$/.exec(limit);
+  if (connections) return word("so_many_connections")(count(Number(connections[1])));
+  return limit
+    .replaceAll(/(\d+(?:\.\d+)?)\/(s|min|h|day|month)\b/g, (_, n, unit) => `${count(Number(n))} ${wordOf("per", unit)}`)
+    .replace(/, burst (\d+)/, (_, n) => (n === "1" ? "" : `, ${word("at_once")(count(Number(n)))}`));
+}
+
 // Making a formatter costs more than using it a thousand times.
 const formatters = new Map();
 function formatter(kind, options) {

@@ -94,6 +94,7 @@ export const german = {
   times_count: "Zugestellt", times_none: "In diesem Zeitraum wurde nichts zugestellt.",
   causes: { throttled: "durch eine Antwort gedrosselt", "named wait": "die Antwort nannte eine Zeit", undo: "zurückgenommen", pin: "festgehalten", unpin: "gelöst", "unpin, as before the pin": "gelöst, wie vor dem Festhalten" },
   actors: { engine: "Programm", operator: "Betreiber" },
+  per: { s: "je Sekunde", min: "je Minute", h: "je Stunde", day: "am Tag", month: "im Monat" }, at_once: (n) => `bis zu ${n} auf einmal`,
   units: { d: "Tage" },
   status: {
     queued: "gesendet (ausstehend)", deferred: "gesendet (ausstehend), wird wieder versucht", paused: "pausiert (Kontingent)",
@@ -110,7 +111,7 @@ export const german = {
     unknown_user: "unbekannter Empfänger", mailbox_full: "Postfach voll", greylisted: "Greylisting", throttled: "der Empfänger verlangt weniger",
     policy: "nach Richtlinie abgelehnt", spam: "für Spam gehalten", size: "zu groß", relay_denied: "Weiterleitung verweigert",
     connection: "keine Verbindung", tls: "Verschlüsselung gescheitert", dns: "keine Antwort vom DNS", no_such_domain: "Domain gibt es nicht",
-    null_mx: "Domain nimmt keine Mail an", protocol: "gestörter Dialog", quota: "Tageslimit", suppressed: "Adresse unterdrückt",
+    null_mx: "Domain nimmt keine Mail an", protocol: "gestörter Dialog", quota: "Tarif ausgeschöpft", suppressed: "Adresse unterdrückt",
     expired: "zu alt", outcome_unknown: "Ausgang unbekannt", other: "anderes",
   },
 };

@@ -95,6 +95,7 @@ export const english = {
   times_count: "Delivered", times_none: "Nothing was delivered in this period.",
   causes: { throttled: "throttled by a reply", "named wait": "the reply named a time", undo: "taken back", pin: "pinned", unpin: "unpinned", "unpin, as before the pin": "unpinned, as before the pin" },
   actors: { engine: "engine", operator: "operator" },
+  per: { s: "a second", min: "a minute", h: "an hour", day: "a day", month: "a month" }, at_once: (n) => `up to ${n} at once`,
   units: { d: "days" },
   status: {
     queued: "sent (pending)", deferred: "sent (pending), will be tried again", paused: "paused by quota",
@@ -111,7 +112,7 @@ export const english = {
     unknown_user: "unknown user", mailbox_full: "mailbox full", greylisted: "greylisted", throttled: "the receiver asks for less",
     policy: "refused by policy", spam: "taken for spam", size: "too large", relay_denied: "relaying denied",
     connection: "no connection", tls: "encryption failed", dns: "no answer from DNS", no_such_domain: "no such domain",
-    null_mx: "domain takes no mail", protocol: "broken dialogue", quota: "daily limit", suppressed: "address is suppressed",
+    null_mx: "domain takes no mail", protocol: "broken dialogue", quota: "plan used up", suppressed: "address is suppressed",
     expired: "too old", outcome_unknown: "outcome unknown", other: "other",
   },
 };
