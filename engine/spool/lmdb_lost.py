@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -49,9 +49,6 @@ from protocols.records import (
     unpack_envelope,
     unpack_record,
 )
-
-if TYPE_CHECKING:
-    pass
 
 REPLY: Final = "554 5.3.0 (the stored record of this mail is damaged)"
 PUT_ASIDE: Final = b"envelope\0"
