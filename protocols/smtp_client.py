@@ -229,7 +229,7 @@ class SmtpClient:
         """
         told: list[Result] = []
         if last_words:
-            dot_unsent = self._octets_after_dot is not None and not self._dot_left(octets_unsent)
+            dot_unsent = self._octets_after_dot is not None and not self.dot_left(octets_unsent)
             told = self._last_words(last_words) if dot_unsent else self.receive(last_words)
         if self.is_closed:
             return told
@@ -252,7 +252,7 @@ class SmtpClient:
             pipe.accepted = []
         return results
 
-    def _dot_left(self, octets_unsent: int) -> bool:
+    def dot_left(self, octets_unsent: int) -> bool:
         """Whether the final dot under way may have reached the server."""
         return self._dot_given_out and octets_unsent <= (self._octets_after_dot or 0)
 
@@ -474,7 +474,7 @@ class SmtpClient:
             outcome = pipe.outcome_at_end(
                 cause,
                 is_first=not self.transactions_completed,
-                dot_may_be_there=self._dot_left(octets_unsent),
+                dot_may_be_there=self.dot_left(octets_unsent),
             )
             self._settle(pipe.unsettled(), outcome)
             self.transactions_completed += 1

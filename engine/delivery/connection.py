@@ -156,6 +156,10 @@ class Connection:
         self._octets_waiting: int | None = None
         self._tls = ""
         self._tls_resumed = False
+        # While `deliver` runs: its limit, and when the server did something last (trio's clock).
+        self._limits: trio.CancelScope | None = None
+        self._stirred_s = 0.0
+        self._abandoned = ""
 
     @classmethod
     async def open(
@@ -247,7 +251,9 @@ class Connection:
         `outcome_unknown`) and the connection is closed.
         """
         client = self._client
-        with trio.CancelScope(deadline=trio.current_time() + TIMEOUT_S[Stage.DOT]) as scope:
+        self._stirred_s = trio.current_time()
+        with trio.CancelScope(deadline=self._stirred_s + TIMEOUT_S[Stage.DOT]) as scope:
+            self._limits = scope
             try:
                 self._look_before_use(report)
                 replies_seen = client.replies_counted
@@ -271,11 +277,26 @@ class Connection:
                 self._break(str(error), report, octets_unsent=error.octets_unsent)
             except trio.Cancelled:
                 what = self._what_was_awaited() if scope.cancel_called else "interrupted"
-                octets_unsent = 0
-                if self._octets_waiting is not None:
-                    octets_unsent = self._octets_waiting + self._wire.octets_unsent
-                self._break(what, report, octets_unsent=octets_unsent)
+                self._break(what, report, octets_unsent=self._octets_unsent())
                 raise
+            finally:
+                self._limits = None
+
+    def waited_s(self) -> tuple[float, float] | None:
+        """Return how long the server has owed an answer, and how long it is waited for yet.
+
+        None while it owes none. What it is sent and takes counts as an answer, too.
+        """
+        if self._limits is None or not self.is_open or self._client.is_idle:
+            return None
+        now_s = trio.current_time()
+        return now_s - self._stirred_s, max(0.0, self._limits.deadline - now_s)
+
+    def abandon(self, what: str) -> None:
+        """Break off what `deliver` has under way, unless some of it may have arrived whole."""
+        if self._limits is not None and not self._client.dot_left(self._octets_unsent()):
+            self._abandoned = what
+            self._limits.cancel()
 
     async def quit(self) -> None:
         """Say goodbye if the session is open and idle, and close."""
@@ -401,7 +422,15 @@ class Connection:
             except WireBroken as error:
                 raise WireBroken(str(error), error.octets_unsent + len(rest)) from error
 
+    def _octets_unsent(self) -> int:
+        """Return how much of what is being written has certainly not left."""
+        if self._octets_waiting is None:
+            return 0
+        return self._octets_waiting + self._wire.octets_unsent
+
     def _what_was_awaited(self) -> str:
+        if self._abandoned:
+            return self._abandoned
         if self._octets_waiting is not None:
             return f"the server took nothing for {CONTENT_BLOCK_TIMEOUT_S:.0f} s"
         stage = self._client.waiting_for or Stage.DOT
@@ -409,7 +438,8 @@ class Connection:
 
     def _limit(self, scope: trio.CancelScope, limit_s: float) -> None:
         """Give the peer at least `limit_s` from now, and not much more."""
-        least = trio.current_time() + limit_s
+        self._stirred_s = trio.current_time()
+        least = self._stirred_s + limit_s
         if not least <= scope.deadline <= least + DEADLINE_SLACK_S:
             scope.deadline = least + DEADLINE_SLACK_S
 

@@ -164,6 +164,7 @@ class Destination:
                 passing=self._mail.passing(now_unix_ms),
                 account_id=account_id,
             ),
+            self._sessions.silence(0 if mail is None else mail.envelope_id),
         )
 
     def _now_unix_ms(self) -> int:
@@ -339,6 +340,7 @@ class Destination:
         self._around.disposition.reserve(count)
         self._allowance.charge(count, now_unix_ms)
         session.lease.mails += count
+        session.under_way.took(mail.expiries(transaction))
         if mail.ready - mail.limited < self._window.low and (mail.claimed or mail.more_due):
             self._changed.set()
         return transaction
@@ -402,6 +404,7 @@ class Destination:
         """Pass one outcome on and learn from it."""
         outcome = result.outcome
         envelope = self._mail.land(result.envelope_id)
+        session.under_way.landed(result.envelope_id)
         due_unix_ms = self._around.disposition.report(envelope, outcome, session.peer)
         if isinstance(outcome, Delivered):
             self._sessions.concurrency.delivered(1)

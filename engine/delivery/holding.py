@@ -9,7 +9,7 @@ left when nobody says no. Reads nothing, charges nothing, waits for nothing.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Final
 
@@ -20,6 +20,7 @@ from engine.delivery.limits import (
     TokenBucket,
     binding_limit,
 )
+from engine.delivery.under_way import Silence
 from engine.spool.agenda import UNREACHABLE_CAUSES
 from engine.spool.interface import DestinationRow, WindowPosition
 from protocols.records import (
@@ -91,6 +92,8 @@ class Outlook:
     connections: int
     rate_per_s: float
     flow_path: tuple[Limit, ...] = ()
+    # Of the server that has the mail; else of all servers of the destination, if all are silent.
+    silence: Silence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,8 @@ class Holding:
     reply: str = ""
     reason: Reason | None = None
     note: str = ""
+    # Whether the server owes an answer, since then; `next_attempt_unix_ms` is then when we give up.
+    is_silent: bool = False
 
 
 def holding(envelope: Envelope, facts: Facts) -> Holding | None:
@@ -140,7 +145,8 @@ def holding(envelope: Envelope, facts: Facts) -> Holding | None:
     now_unix_ms = facts.now_unix_ms
     envelope_key = str(envelope.fixed.envelope_id)
     if facts.outlook is not None and facts.outlook.place.is_in_flight:
-        return Holding("in_flight", "envelope", envelope_key, 0, now_unix_ms)
+        moving = Holding("in_flight", "envelope", envelope_key, 0, now_unix_ms)
+        return _silenced(moving, facts.outlook.silence)
     gates = _gates(envelope, envelope_key, facts)
     gate, ready_unix_ms = binding_limit(gates, now_unix_ms)
     if gate is None:
@@ -340,15 +346,10 @@ def _on_path(destination: str, due_unix_ms: int, facts: Facts) -> Holding:
         return Holding("waiting_turn", "engine", "destinations", due_unix_ms, None)
     limit, since_unix_ms = _refusing(outlook, facts.ahead, now_unix_ms)
     if limit is None:
-        return Holding(
-            "waiting_turn",
-            "destination",
-            destination,
-            due_unix_ms,
-            _by_rate(outlook.rate_per_s, facts.ahead, now_unix_ms),
-        )
+        next_unix_ms = _by_rate(outlook.rate_per_s, facts.ahead, now_unix_ms)
+        turn = Holding("waiting_turn", "destination", destination, due_unix_ms, next_unix_ms)
+        return _silenced(turn, outlook.silence)
     allowed_unix_ms = _allows_at(limit, facts.ahead + 1, now_unix_ms)
-    next_unix_ms: int | None
     if math.isinf(allowed_unix_ms):
         next_unix_ms = _by_rate(outlook.rate_per_s, max(1, facts.ahead), now_unix_ms)
     else:
@@ -363,6 +364,18 @@ def _on_path(destination: str, due_unix_ms: int, facts: Facts) -> Holding:
         limit_text(limit),
         told.reply if told else "",
         Reason.THROTTLED if told and told.reply else None,
+    )
+
+
+def _silenced(held: Holding, silence: Silence | None) -> Holding:
+    """Return the same of a server that does not answer: what it has goes on when it does."""
+    if silence is None:
+        return held
+    return replace(
+        held,
+        since_unix_ms=silence.since_unix_ms,
+        next_attempt_unix_ms=silence.until_unix_ms,
+        is_silent=True,
     )
 
 

@@ -261,6 +261,11 @@ class DestinationMail:
             group.mail.needs_utf8,
         )
 
+    def expiries(self, transaction: Transaction) -> Iterator[tuple[int, int]]:
+        """Give each envelope of a transaction in flight with when it is too old (wall ms)."""
+        for envelope_id, _ in transaction.recipients:
+            yield envelope_id, self._in_flight[envelope_id][0].state.expires_unix_ms
+
     def bring_forward(self, now_unix_ms: int) -> int:
         """Let the first whose account's limits agree be the next; return how many of it may go."""
         assert self.flows is not None, "without limits nothing is limited"

@@ -8,10 +8,14 @@ said on the wire is `connection`'s.
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+import trio
+
+from engine.clock import Clock
 from engine.delivery.disposition import Peer
 from engine.delivery.health import is_work
 from engine.delivery.pool import Lease
 from engine.delivery.slots import Slots
+from engine.delivery.under_way import UnderWay
 from protocols.transactions import EnvelopeOutcome, Transaction
 
 # A destination's only connection is handed on to others that wait after so many mails.
@@ -44,14 +48,16 @@ class Session:
         "is_leaving",
         "lease",
         "peer",
+        "under_way",
         "was_good",
     )
 
-    def __init__(self, feeder: Feeder, lease: Lease, *, mails_max: int) -> None:
+    def __init__(self, feeder: Feeder, lease: Lease, clock: Clock, *, mails_max: int) -> None:
         self._feeder = feeder
         self._mails_max = mails_max
         self._mails_at_start = lease.mails
         self.lease = lease
+        self.under_way = UnderWay(lease.connection, clock)
         target = lease.connection.target
         self.peer = Peer(target.host, target.address, lease.connection.tls)
         # Whether the server did its work: it took a mail, or refused one for a reason of its own.
@@ -60,6 +66,12 @@ class Session:
         self.is_leaving = False
 
     async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.under_way.watch)
+            await self._deliver()
+            nursery.cancel_scope.cancel()
+
+    async def _deliver(self) -> None:
         connection = self.lease.connection
         while connection.is_open:
             await connection.deliver(self._next_transaction, self._report)

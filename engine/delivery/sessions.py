@@ -17,6 +17,7 @@ from engine.delivery.limits import Concurrency, ConnectionLimit, binding_limit
 from engine.delivery.pool import Lease
 from engine.delivery.session import Feeder, Session
 from engine.delivery.surroundings import Surroundings
+from engine.delivery.under_way import Silence
 from protocols.outcomes import Deferred
 from protocols.smtp_states import Stage
 
@@ -60,6 +61,7 @@ class Sessions:
         self.idle = 0
         self._leaving = 0
         self._opening: dict[trio.CancelScope, None] = {}
+        self._open: dict[Session, None] = {}
 
     @property
     def count(self) -> int:
@@ -79,6 +81,20 @@ class Sessions:
         if self.idle or self.concurrency.allowed != ceiling:
             return None
         return replace(self._limit, open=self.count)
+
+    def silence(self, envelope_id: int) -> Silence | None:
+        """Return the silence of the server that has a mail, or else of all that are connected.
+
+        Of those the one that is waited for least: behind it others go on.
+        """
+        for session in self._open:
+            if envelope_id in session.under_way:
+                return session.under_way.silence()
+        silences = [session.under_way.silence() for session in self._open]
+        known = [each for each in silences if each is not None]
+        if not known or len(known) < len(silences):
+            return None
+        return min(known, key=lambda silence: silence.until_unix_ms)
 
     def open(self, nursery: trio.Nursery, mails: int, now_unix_ms: int) -> None:
         """Start as many sessions as so many mails are worth and the destination has earned."""
@@ -140,7 +156,8 @@ class Sessions:
         self._health.opened()
         self.connected += 1
         mails_max = self._allowance.limits.messages_per_connection_max
-        session = Session(self._owner, lease, mails_max=mails_max)
+        session = Session(self._owner, lease, self._around.clock, mails_max=mails_max)
+        self._open[session] = None
         try:
             await session.run()
             cause = lease.connection.cause
@@ -149,6 +166,7 @@ class Sessions:
                 # successor would be one too many.
                 await lease.connection.quit()
         finally:
+            del self._open[session]
             self.connected -= 1
             self._leaving -= session.is_leaving
             lease.site.leaving -= session.is_leaving

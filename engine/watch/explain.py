@@ -38,6 +38,7 @@ from engine.watch.explain_views import (
     cause_view,
     held_by_view,
 )
+from engine.watch.final_words import final_advice
 from engine.watch.messages import WAITING, account_id_of, reader_of
 from protocols.languages import Language
 from protocols.records import FINAL_STATUSES, Account, Envelope, Status
@@ -80,9 +81,7 @@ class Explainer:
         fixed, state = envelope.fixed, envelope.state
         meant = self._typos.right_domain(fixed.destination)
         if state.status in FINAL_STATUSES:
-            advice = explain_words.final_advice(
-                language, state.status, state.reason, state.reply, meant=meant
-            )
+            advice = final_advice(language, state.status, state.reason, state.reply, meant=meant)
             reply = state.reply or None
             return Explanation(
                 fixed.envelope_id, state.status, None, None, None, None, reply, advice
@@ -109,6 +108,7 @@ class Explainer:
                 contact=self._config.contact,
                 meant=meant,
                 expires_first=next_unix_ms is not None and next_unix_ms >= state.expires_unix_ms,
+                is_silent=held.is_silent,
             ),
         )
 
@@ -268,6 +268,7 @@ class Explainer:
             many=many,
             contact=self._config.contact,
             meant=self._typos.right_domain(row.destination),
+            is_silent=held.is_silent,
         )
 
     def _next_unix_ms(self, row: DestinationRow) -> int | None:

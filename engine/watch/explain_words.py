@@ -6,13 +6,12 @@ that was probably meant) and `contact`. Decides nothing; holds no time, which re
 own way.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
 from engine.watch.limit_words import limit_words
 from protocols.languages import Language
-from protocols.records import Reason, Status
+from protocols.records import Reason
 
 Words = Mapping[str, str]
 
@@ -68,8 +67,21 @@ REASONS: Final[Mapping[Language, Words]] = {
 CAUSES: Final[Mapping[Language, Words]] = {
     "en": {
         "in_flight": "It is being handed to the receiving server just now.",
+        "in_flight.silent": (
+            "It is with the receiving server, which has not answered for a while."
+        ),
         "waiting_turn": "Nothing is in the way but the mails to {key} that go before it: {ahead}.",
         "waiting_turn.next": "Nothing is in the way: it is the next one to {key}.",
+        "waiting_turn.silent": (
+            "The mail servers of {key} take other mail first and have not answered for a while. "
+            "Mails before it: {ahead}."
+        ),
+        "waiting_turn.silent.many": (
+            "The mail servers of {key} have not answered for a while. Mails waiting: {ahead}."
+        ),
+        "in_flight.silent.many": (
+            "Mails are with the receiving server, which has not answered for a while."
+        ),
         "waiting_turn.many": "Nothing is in the way: mails to {key} go one by one, {ahead} still.",
         "waiting_turn.engine": "It is due and waits for its destination to be taken up.",
         "waiting_turn.engine.many": "Mails are due and wait for the destination to be taken up.",
@@ -109,8 +121,21 @@ CAUSES: Final[Mapping[Language, Words]] = {
     },
     "de": {
         "in_flight": "Sie wird gerade an den Server des Empfängers übergeben.",
+        "in_flight.silent": (
+            "Sie ist beim Server des Empfängers, der seit einer Weile nicht antwortet."
+        ),
         "waiting_turn": ("Im Weg sind nur die Mails an {key}, die vor ihr dran sind: {ahead}."),
         "waiting_turn.next": "Nichts ist im Weg: Sie ist die nächste an {key}.",
+        "waiting_turn.silent": (
+            "Die Mailserver von {key} nehmen erst andere Mails und antworten seit einer Weile "
+            "nicht. Mails vor ihr: {ahead}."
+        ),
+        "waiting_turn.silent.many": (
+            "Die Mailserver von {key} antworten seit einer Weile nicht. Mails, die warten: {ahead}."
+        ),
+        "in_flight.silent.many": (
+            "Mails sind beim Server des Empfängers, der seit einer Weile nicht antwortet."
+        ),
         "waiting_turn.many": "Nichts ist im Weg: Mails an {key} gehen nacheinander, noch {ahead}.",
         "waiting_turn.engine": "Sie ist fällig und wartet, bis ihr Ziel an die Reihe kommt.",
         "waiting_turn.engine.many": "Mails sind fällig und warten, bis das Ziel drankommt.",
@@ -164,7 +189,15 @@ CAUSES: Final[Mapping[Language, Words]] = {
 WAITING_ADVICE: Final[Mapping[Language, Words]] = {
     "en": {
         "in_flight": "Nothing to do: the answer comes within moments.",
+        "in_flight.silent": (
+            "Nothing to do: the server is given the time that the mail standard asks for; then the "
+            "mail is tried again."
+        ),
         "waiting_turn": "Nothing to do: it goes by itself.",
+        "waiting_turn.silent": (
+            "Nothing to do: the servers are given the time that the mail standard asks for; then "
+            "it goes on by itself."
+        ),
         "rate_limit": (
             "Nothing to do: going slower is what keeps mail to this receiver out of the junk "
             "folder. Bulk mail that is sent with Priority 0 lets your other mail go first."
@@ -216,7 +249,15 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
     },
     "de": {
         "in_flight": "Nichts zu tun: Die Antwort kommt in wenigen Augenblicken.",
+        "in_flight.silent": (
+            "Nichts zu tun: Der Server bekommt die Zeit, die der Mailstandard verlangt; danach "
+            "wird die Mail wieder versucht."
+        ),
         "waiting_turn": "Nichts zu tun: Sie geht von selbst.",
+        "waiting_turn.silent": (
+            "Nichts zu tun: Die Server bekommen die Zeit, die der Mailstandard verlangt; danach "
+            "geht es von selbst weiter."
+        ),
         "rate_limit": (
             "Nichts zu tun: Langsamer zu senden hält Mails an diesen Empfänger vom Spam-Ordner "
             "fern. Massenmails mit Priority 0 lassen Ihre übrigen Mails vor."
@@ -273,111 +314,6 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
     },
 }
 
-# Replies that say more than their reason: about addresses beyond ASCII (RFC 6531), and of damage
-# here, which is told in parentheses, as all words of our own are.
-_ADVICE_BY_REPLY: Final = re.compile(r"^5\d\d (5\.6\.[79]\b|5\.3\.0(?= \())")
-# By the code in the reply, by reason, or by status.
-FINAL_ADVICE: Final[Mapping[Language, Words]] = {
-    "en": {
-        "delivered": (
-            "The recipient's server has taken it. If the recipient does not see it, it may be in "
-            "the junk folder."
-        ),
-        "cancelled": "It was cancelled and is not sent; send it again if it is wanted after all.",
-        "soft_bounced": "Read the reply, and send it again once its cause is gone.",
-        "hard_bounced": "Check the address; it takes no mail.",
-        "blocked": "It was not sent; read the reason.",
-        "5.6.7": (
-            "Use another address: the receiver's server takes none with letters beyond ASCII "
-            "before the @, be it the sender's or the recipient's."
-        ),
-        "5.6.9": (
-            "Use addresses of plain letters in From, Reply-To and Cc: the receiver's server takes "
-            "no others."
-        ),
-        "5.3.0": "It was damaged in this server's storage. Send it again.",
-        "unknown_user": "Check the address: the receiver does not know it.",
-        "no_such_domain": "Check the domain in the address: it does not exist.",
-        "null_mx": "Check the domain in the address: it takes no mail at all.",
-        "mailbox_full": "Ask the recipient to make room in the mailbox, then send it again.",
-        "policy": "Read the reply: the receiver says what it objects to.",
-        "spam": (
-            "Look at the content and at the sender domain's SPF, DKIM and DMARC before you send "
-            "it again."
-        ),
-        "size": "Make it smaller: the receiver takes no mail of this size.",
-        "relay_denied": (
-            "Check the domain in the address: its mail server does not feel responsible for it."
-        ),
-        "expired": (
-            "It was tried until it was too old. Check the domain in the address, and reach the "
-            "recipient in another way."
-        ),
-        "suppressed": (
-            "The address did not exist at an earlier mail. If it does now, have it taken off the "
-            "suppression list."
-        ),
-        "meant": "Was {meant} meant?",
-    },
-    "de": {
-        "delivered": (
-            "Der Server des Empfängers hat sie angenommen. Sieht der Empfänger sie nicht, kann "
-            "sie im Spam-Ordner liegen."
-        ),
-        "cancelled": (
-            "Sie wurde abgebrochen und wird nicht gesendet; senden Sie sie neu, wenn sie doch "
-            "gebraucht wird."
-        ),
-        "soft_bounced": "Lesen Sie die Antwort, und senden Sie neu, wenn die Ursache behoben ist.",
-        "hard_bounced": "Prüfen Sie die Adresse; sie nimmt keine Mail an.",
-        "blocked": "Sie wurde nicht gesendet; der Grund steht dabei.",
-        "5.6.7": (
-            "Nehmen Sie eine andere Adresse: Der Server des Empfängers nimmt keine mit Umlauten "
-            "oder anderen Zeichen außerhalb von ASCII vor dem @, sei es die des Absenders oder "
-            "die des Empfängers."
-        ),
-        "5.6.9": (
-            "Nehmen Sie für From, Reply-To und Cc Adressen ohne Umlaute und ähnliche Zeichen vor "
-            "dem @: Der Server des Empfängers nimmt keine anderen."
-        ),
-        "5.3.0": "Sie wurde im Speicher dieses Servers beschädigt. Senden Sie sie neu.",
-        "unknown_user": "Prüfen Sie die Adresse: Der Empfänger kennt sie nicht.",
-        "no_such_domain": "Prüfen Sie die Domain in der Adresse: Es gibt sie nicht.",
-        "null_mx": "Prüfen Sie die Domain in der Adresse: Sie nimmt gar keine Mail an.",
-        "mailbox_full": (
-            "Bitten Sie den Empfänger, in seinem Postfach Platz zu schaffen, und senden Sie neu."
-        ),
-        "policy": "Lesen Sie die Antwort: Der Empfänger sagt, was er beanstandet.",
-        "spam": (
-            "Prüfen Sie den Inhalt sowie SPF, DKIM und DMARC der Absenderdomain, bevor Sie neu "
-            "senden."
-        ),
-        "size": "Machen Sie sie kleiner: Der Empfänger nimmt keine Mail dieser Größe an.",
-        "relay_denied": (
-            "Prüfen Sie die Domain in der Adresse: Ihr Mailserver fühlt sich nicht zuständig."
-        ),
-        "expired": (
-            "Sie wurde versucht, bis sie zu alt war. Prüfen Sie die Domain in der Adresse, und "
-            "erreichen Sie den Empfänger auf anderem Weg."
-        ),
-        "suppressed": (
-            "Die Adresse gab es bei einer früheren Mail nicht. Gibt es sie jetzt, lassen Sie sie "
-            "von der Sperrliste nehmen."
-        ),
-        "meant": "War {meant} gemeint?",
-    },
-}
-
-# Where a misspelt domain may be the cause.
-_DOMAIN_REASONS: Final = frozenset(
-    {
-        Reason.UNKNOWN_USER,
-        Reason.NO_SUCH_DOMAIN,
-        Reason.NULL_MX,
-        Reason.RELAY_DENIED,
-        Reason.EXPIRED,
-    }
-)
 # Who says so has been reached.
 _SAID_BY_SERVERS: Final = frozenset(
     {
@@ -407,6 +343,7 @@ def cause_text(
     reason: Reason | None = None,
     many: bool = False,
     note: str = "",
+    is_silent: bool = False,
 ) -> str:
     """Return the sentence about what holds a mail back, with a `note` of whoever holds it.
 
@@ -414,7 +351,9 @@ def cause_text(
     """
     words = CAUSES[language]
     variant = scope
-    if code == "rate_limit" and limit in ("", SUSPENDED):
+    if is_silent:
+        variant = "silent.many" if many and f"{code}.silent.many" in words else "silent"
+    elif code == "rate_limit" and limit in ("", SUSPENDED):
         variant = limit or "unlimited"
     elif code == "rate_limit" and scope in ("egress", "account", "campaign"):
         variant = scope
@@ -451,32 +390,21 @@ def waiting_advice(
     scope: str = "",
     many: bool = False,
     expires_first: bool = False,
+    is_silent: bool = False,
 ) -> str:
     """Return what the sender of a waiting mail, or of `many`, can do."""
     words = WAITING_ADVICE[language]
     said = words.get(f"{code}.{reason}") or words.get(f"{code}.{scope}") or words[code]
     if many:
         said = words.get(f"{code}.{reason}.many" if reason else f"{code}.many") or said
+    if is_silent:
+        said = words[f"{code}.silent"]
     sentences = [said]
     if meant and code in _DOMAIN_CODES:
         sentences.append(words["meant"])
     if expires_first:
         sentences.append(words["expires_first"])
     return " ".join(sentences).format(contact=contact, meant=meant)
-
-
-def final_advice(
-    language: Language, status: Status, reason: Reason | None, reply: str, *, meant: str | None
-) -> str:
-    """Return what the sender of a finished mail can do."""
-    words = FINAL_ADVICE[language]
-    fits = status in (Status.SOFT_BOUNCED, Status.HARD_BOUNCED, Status.BLOCKED)
-    by_reason = words.get(reason) if fits and reason else None
-    by_code = words.get(next(iter(_ADVICE_BY_REPLY.findall(reply)), "")) if fits else None
-    sentences = [by_code or by_reason or words[status]]
-    if meant and fits and reason in _DOMAIN_REASONS:
-        sentences.append(words["meant"])
-    return " ".join(sentences).format(meant=meant)
 
 
 def number_text(language: Language, number: int) -> str:

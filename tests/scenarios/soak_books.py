@@ -61,7 +61,9 @@ class Books:
 
     def summary(self) -> str:
         kills = sum(life.is_killed for life in self.lives)
-        finals = Counter(story.statuses[-1] for story in self.heard.stories.values())
+        # A copy, because others go on writing meanwhile.
+        stories = list(self.heard.stories.values())
+        finals = Counter(story.statuses[-1] for story in stories)
         return (
             f"{len(self.lives)} lives, {kills} killed; {len(self.ledger.acknowledged)} single "
             f"mails acknowledged, {len(self.campaigns)} campaigns with "

@@ -37,6 +37,7 @@ UNFINDABLE: Final = ("loop.test", "silent.test")
 # A mail that was let go is at a receiver's door within this; nobody is asked for who would be
 # there by himself so soon.
 SOON_S: Final = 20.0
+BY_TURNS: Final = frozenset({"in_flight", "waiting_turn"})
 # Each kind of cause may have to be lifted once, and a receiver may still have the mail fail once.
 LIFTS_MAX: Final = 8
 
@@ -77,7 +78,10 @@ class Inquiry:
                 if await case.has_moved():
                     # Tried and put off again before it could be asked for: a wait of its own.
                     return
-                if case.held["code"] in LIFTS and case.next_unix_ms > named.next_unix_ms:
+                # Whoever hangs up may have to be waited for, and who goes before is no cause.
+                codes = {named.held["code"], case.held["code"]}
+                is_cause = case.held["code"] in LIFTS and not codes & BY_TURNS
+                if is_cause and case.next_unix_ms > named.next_unix_ms:
                     self.faults.append(f"{named} was held longer by {case.held}")
                     return
             if await case.moves():
@@ -195,6 +199,12 @@ async def _mend_receivers(case: _Case) -> None:
     await case.clear_back_off(*UNREACHABLE_CAUSES)
 
 
+async def _hang_up(case: _Case) -> None:
+    """Whoever owes an answer hangs up: what was in his hands is over, and the next one's turn."""
+    case.life.when_over()
+    await trio.lowlevel.checkpoint()
+
+
 async def _lift_rates(case: _Case) -> None:
     """No rule holds any more, and what replies have taught is forgotten."""
     delivery = case.engine.delivery
@@ -229,4 +239,7 @@ LIFTS: Final[Mapping[str, Callable[[_Case], Awaitable[None]]]] = {
     "rate_limit": _lift_rates,
     "hold": _lift_holds,
     "quota": _release,
+    # Either is asked about only if it is to last: then a server is silent that mail is with.
+    "in_flight": _hang_up,
+    "waiting_turn": _hang_up,
 }

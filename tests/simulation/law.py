@@ -22,8 +22,8 @@ from tests.simulation.run import Observed
 
 Key = tuple[str, str]
 
-# A transaction that is with a server may run through all timeouts before it has its end.
-IN_FLIGHT_S = 1800.0
+# After the final dot a server has ten minutes; before it, who is silent loses what is too old.
+IN_FLIGHT_S = 640.0
 # An answer is on disk so soon, or the process died.
 UNSETTLED_S = 8.0
 # What a connection has in its pipe when a hold comes goes on; receivers here answer within this.

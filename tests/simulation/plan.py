@@ -6,7 +6,6 @@ seed is either a few hours at the pace of an afternoon or whole days until the l
 
 import json
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,7 +102,7 @@ class World:
     tear_every_s: float
 
 
-def world_of(seed: int, url: str, data_dir: Path, *, account_rates: bool = True) -> World:
+def world_of(seed: int, url: str, data_dir: Path) -> World:
     rand = chances(seed, "world")
     span = SPANS[seed % len(SPANS)]
     builder = _Builder(seed, rand, span)
@@ -118,7 +117,7 @@ def world_of(seed: int, url: str, data_dir: Path, *, account_rates: bool = True)
         span=span,
         start_unix_ms=MIDNIGHT_UNIX_MS - round(rand.uniform(0.2, 1.0) * span.sending_s * 1000),
         small_per_day=small_per_day,
-        config=_config(span, url, data_dir, small_per_day, ACCOUNT_RATES if account_rates else {}),
+        config=_config(span, url, data_dir, small_per_day),
         notebook=builder.notebook,
         receivers=builder.receivers,
         zones=Zones(builder.table),
@@ -135,9 +134,7 @@ def _downtime_s(rand: random.Random, span: Span) -> float:
     return rand.choice((0.0, rand.uniform(0.0, 5.0), rand.uniform(0.0, span.max_age_s / 30)))
 
 
-def _config(
-    span: Span, url: str, data_dir: Path, small_per_day: int, account_rates: Mapping[str, str]
-) -> Config:
+def _config(span: Span, url: str, data_dir: Path, small_per_day: int) -> Config:
     return Config(
         data_dir=data_dir,
         http=Http(listen=ListenAddress("127.0.0.1", 0), idempotency_window_s=86_400.0),
@@ -166,7 +163,7 @@ def _config(
             ),
             *(
                 Rule(account=NamePattern.parse(name), rate=Rate.parse(text))
-                for name, text in account_rates.items()
+                for name, text in ACCOUNT_RATES.items()
             ),
         ),
     )

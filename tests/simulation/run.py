@@ -105,9 +105,7 @@ def simulate(
     """
     if url == "memory:":
         url = f"memory:simulation-{next(_names)}"
-    # Inquiries are about causes of which each can be lifted alone; an account's rate is tried in
-    # `tests/delivery/test_holding_truth.py`.
-    world = world_of(seed, url, data_dir, account_rates=inquiry is None)
+    world = world_of(seed, url, data_dir)
     with (
         mock.patch.object(housekeeping, "EVERY_S", world.span.housekeeping_s),
         mock.patch.object(monitor, "EVERY_S", 2 * world.span.housekeeping_s),

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from engine.watch.final_words import FINAL_ADVICE, final_advice
 
 from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import Finish, Quota, Rest
@@ -245,7 +246,7 @@ def test_each_code_has_its_words_and_leaves_no_gap(language: Language) -> None:
             assert "{" not in advice
     for status in FINAL_STATUSES:
         for reason in (None, *Reason):
-            assert words.final_advice(language, status, reason, "", meant="gmail.com")
+            assert final_advice(language, status, reason, "", meant="gmail.com")
     assert words.REASONS[language].keys() == set(Reason)
 
 
@@ -264,13 +265,13 @@ def test_each_code_has_its_words_and_leaves_no_gap(language: Language) -> None:
 )
 def test_some_replies_say_more_than_their_reason(reply: str, said: str) -> None:
     status = Status.SOFT_BOUNCED
-    assert said in words.final_advice("en", status, Reason.PROTOCOL, reply, meant=None)
-    delivered = words.final_advice("en", Status.DELIVERED, None, reply, meant=None)
+    assert said in final_advice("en", status, Reason.PROTOCOL, reply, meant=None)
+    delivered = final_advice("en", Status.DELIVERED, None, reply, meant=None)
     assert delivered.startswith("The recipient's server has taken it.")
 
 
 def test_both_languages_say_the_same_things() -> None:
-    for table in (words.CAUSES, words.WAITING_ADVICE, words.FINAL_ADVICE, FORECASTS):
+    for table in (words.CAUSES, words.WAITING_ADVICE, FINAL_ADVICE, FORECASTS):
         assert table["en"].keys() == table["de"].keys()
         for key, sentence in table["en"].items():
             places = set(re.findall(r"\{(\w+)\}", sentence))
