@@ -87,6 +87,7 @@ class SmtpClient:
         self._out: list[bytes] = []
         self._octets_after_dot: int | None = None  # None when no final dot is unanswered
         self._dot_given_out = False
+        self._handing_over: list[int] = []
         self._pipe: deque[InPipe] = deque()
         self._reset_due = False
         self._results: list[Result] = []
@@ -180,6 +181,11 @@ class SmtpClient:
         self._awaited = len(self._expected)
         self._dot_given_out = self._octets_after_dot is not None
         return out
+
+    def handing_over(self) -> list[int]:
+        """Return, once, the envelopes whose final dot the next `data_to_send()` has."""
+        found, self._handing_over = self._handing_over, []
+        return found
 
     def receive(self, data: bytes) -> list[Result]:
         """Take what was read, in pieces of any size, and return what it amounts to."""
@@ -373,6 +379,7 @@ class SmtpClient:
         if verdict is Verdict.GO_AHEAD:
             if pipe.accepted:
                 pipe.step(TransactionEvent.GO_AHEAD)
+                self._handing_over = list(pipe.accepted)
                 content = to_wire(pipe.transaction.content)
                 if content:
                     self._out.append(content)

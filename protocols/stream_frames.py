@@ -14,7 +14,7 @@ import msgpack
 import msgspec
 
 from protocols.languages import Language
-from protocols.records import Event, Status
+from protocols.records import Event, Reason, Status
 from protocols.timestamps import time_text, time_text_or_none
 
 SUBPROTOCOL_JSON: Final = "eilpost.v1+json"
@@ -103,6 +103,7 @@ class Wanted:
     destinations: frozenset[str] | None = None
     message_ids: frozenset[int] | None = None
     statuses: frozenset[Status] | None = None
+    reasons: frozenset[Reason] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,7 @@ class _Filter(msgspec.Struct, forbid_unknown_fields=True):
     destination: str | list[str] | None = None
     message_id: int | list[int] | None = None
     status: Status | list[Status] | None = None
+    reason: Reason | list[Reason] | None = None
 
 
 class _Subscribe(msgspec.Struct, forbid_unknown_fields=True):
@@ -176,6 +178,7 @@ def _wanted(asked: _Filter) -> Wanted:
         else frozenset(each.lower() for each in destinations),
         message_ids=_set_of(asked.message_id),
         statuses=_set_of(asked.status),
+        reasons=_set_of(asked.reason),
     )
 
 

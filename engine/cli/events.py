@@ -25,6 +25,7 @@ RETRY_S: Final = 1.0
 @click.option("--campaign", multiple=True)
 @click.option("--destination", multiple=True)
 @click.option("--status", multiple=True)
+@click.option("--reason", multiple=True, help="outcome_unknown lists suspected duplicates.")
 @click.option("--message-id", multiple=True, type=int)
 @json_option
 @config_option

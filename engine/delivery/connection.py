@@ -15,7 +15,6 @@ are not decided here.
 
 import contextlib
 import ssl
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -23,6 +22,7 @@ from typing import Final
 
 import trio
 
+from engine.delivery.target import Target, TlsContexts
 from engine.delivery.wire import Connect, TlsWire, Wire, WireBroken, connect_tcp
 from protocols.capabilities import Capabilities
 from protocols.outcomes import Deferred, Delivered, lost
@@ -35,7 +35,6 @@ from protocols.transactions import (
     EnvelopeOutcome,
     Result,
     SessionReady,
-    TlsPolicy,
     Transaction,
 )
 
@@ -65,66 +64,10 @@ CONTENT_BLOCK_OCTETS: Final = 65536
 # A deadline is moved when it is off by more than this, so that a connection at
 # full speed touches trio's timers once in ten seconds and not for each mail.
 DEADLINE_SLACK_S: Final = 10.0
-# TLS sessions kept for resumption; one is a few kB, and most mail goes to few sites.
-TLS_SESSIONS_MAX: Final = 1000
 
 NextTransaction = Callable[[], Transaction | None]
 Report = Callable[[Sequence[EnvelopeOutcome]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a connection goes and as whom. `host` is the MX name (or the address itself)."""
-
-    host: str
-    address: str
-    port: int
-    ehlo_name: str
-    source: str | None = None
-    tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC
-
-
-class TlsContexts:
-    """The TLS settings and sessions that all connections share: making one takes 23 ms.
-
-    Neither policy checks names: with MX records from plain DNS there is no name
-    that could be trusted. `required` means that nothing goes in plain text.
-    """
-
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        """`context` replaces the default one, for example to trust certain issuers only."""
-        if context is None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        self._context = context
-        self._sessions: OrderedDict[tuple[str, str, int], ssl.SSLSession] = OrderedDict()
-
-    def wrap(self, wire: Wire, target: Target) -> TlsWire:
-        """Return TLS over `wire`, resuming the last session with this target if there is one."""
-        return TlsWire(
-            wire,
-            self._context,
-            server_hostname=_server_name(target.host),
-            session=self._sessions.get((target.host, target.address, target.port)),
-        )
-
-    def remember(self, target: Target, session: ssl.SSLSession | None) -> None:
-        if session is None or not session.has_ticket:
-            return
-        key = (target.host, target.address, target.port)
-        self._sessions[key] = session
-        self._sessions.move_to_end(key)
-        if len(self._sessions) > TLS_SESSIONS_MAX:
-            self._sessions.popitem(last=False)
-
-
-def _server_name(host: str) -> str | None:
-    """Return `host` as SNI wants it; None for what is no name (RFC 6066 section 3)."""
-    name = host.rstrip(".")
-    is_name = name.isascii() and all(0 < len(label) < 64 for label in name.split("."))
-    is_address = ":" in name or name.replace(".", "").isdigit()
-    return name if is_name and not is_address else None
+HandingOver = Callable[[Sequence[int]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,15 +183,21 @@ class Connection:
 
     # What an actor does.
 
-    async def deliver(self, next_transaction: NextTransaction, report: Report) -> None:
+    async def deliver(
+        self,
+        next_transaction: NextTransaction,
+        report: Report,
+        handing_over: HandingOver = lambda envelope_ids: None,
+    ) -> None:
         """Deliver until `next_transaction` returns None and every envelope has its outcome.
 
         `next_transaction` is called whenever the pipe has room and must not wait;
         after a None it is asked again when the next reply comes. `report` gets
-        each envelope's outcome once, in batches as the replies come in. The
-        session may end meanwhile: see `is_open`. On cancellation the envelopes
-        under way are reported (content that may have arrived as
-        `outcome_unknown`) and the connection is closed.
+        each envelope's outcome once, in batches as the replies come in;
+        `handing_over` the ids whose final dot is sent next. The session may end
+        meanwhile: see `is_open`. On cancellation the envelopes under way are
+        reported (content that may have arrived as `outcome_unknown`) and the
+        connection is closed.
         """
         client = self._client
         self._stirred_s = trio.current_time()
@@ -263,6 +212,8 @@ class Connection:
                         if transaction is None:
                             break
                         self._take(client.send(transaction), report)
+                    if handed_over := client.handing_over():
+                        handing_over(handed_over)
                     out = client.data_to_send()
                     if out:
                         await self._write(out, scope)

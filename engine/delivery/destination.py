@@ -10,6 +10,7 @@ speaks no SMTP (`connection`); what failures add up to is `health`.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -399,6 +400,9 @@ class Destination:
         return not self._ending
 
     # Outcomes.
+
+    def handing_over(self, envelope_ids: Sequence[int]) -> None:
+        self._around.spool.handing_over(self._mail.attempts(envelope_ids))
 
     def note_outcome(self, session: Session, result: EnvelopeOutcome) -> None:
         """Pass one outcome on and learn from it."""

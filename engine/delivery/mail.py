@@ -266,6 +266,11 @@ class DestinationMail:
         for envelope_id, _ in transaction.recipients:
             yield envelope_id, self._in_flight[envelope_id][0].state.expires_unix_ms
 
+    def attempts(self, envelope_ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Give envelopes in flight with the number of the attempt that is under way."""
+        for envelope_id in envelope_ids:
+            yield envelope_id, self._in_flight[envelope_id][0].state.attempts + 1
+
     def bring_forward(self, now_unix_ms: int) -> int:
         """Let the first whose account's limits agree be the next; return how many of it may go."""
         assert self.flows is not None, "without limits nothing is limited"

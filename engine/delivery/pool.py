@@ -14,10 +14,11 @@ from typing import Final
 
 import trio
 
-from engine.delivery.connection import Connection, Target
+from engine.delivery.connection import Connection
 from engine.delivery.limits import Limit
 from engine.delivery.routes import NextHost, Way
 from engine.delivery.slots import Site, Slots
+from engine.delivery.target import Target
 from protocols.mx import in_trying_order
 from protocols.outcomes import Deferred
 from protocols.smtp_states import Stage

@@ -15,7 +15,7 @@ import trio
 
 from engine.clock import Clock
 from engine.config import Config
-from engine.delivery.connection import Connection, TlsContexts
+from engine.delivery.connection import Connection
 from engine.delivery.content_room import ContentBudget
 from engine.delivery.destination import Destination
 from engine.delivery.disposition import SETTLERS, Disposition
@@ -30,6 +30,7 @@ from engine.delivery.scheduler import RESIDENT_ACTORS_MAX, Scheduler
 from engine.delivery.shaping_memory import ShapingMemory
 from engine.delivery.slots import CONNECTIONS_MAX
 from engine.delivery.surroundings import DestinationStatistics, Surroundings
+from engine.delivery.target import TlsContexts
 from engine.delivery.throttles import Throttles
 from engine.delivery.wire import Connect, connect_tcp
 from engine.shaping.book import Effective, FlowRate, PlacedRule, RuleBook, flow_rates

@@ -27,6 +27,10 @@ class Feeder(Protocol):
 
     def next_transaction(self, session: "Session") -> Transaction | None: ...
 
+    def handing_over(self, envelope_ids: Sequence[int]) -> None:
+        """Note which mails a server may have from now on."""
+        ...
+
     def note_outcome(self, session: "Session", result: EnvelopeOutcome) -> None: ...
 
     def must_leave(self, session: "Session") -> bool:
@@ -74,7 +78,9 @@ class Session:
     async def _deliver(self) -> None:
         connection = self.lease.connection
         while connection.is_open:
-            await connection.deliver(self._next_transaction, self._report)
+            await connection.deliver(
+                self._next_transaction, self._report, self._feeder.handing_over
+            )
             if not connection.is_open or not await self._feeder.wait_for_work(self):
                 return
 

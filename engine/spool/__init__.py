@@ -40,7 +40,9 @@ async def open_spool(
     scheme, _, rest = url.partition(":")
     if scheme == "memory":
         _make_directory(data_dir)
-        yield MemorySpool(data_named(rest), settings=settings, clock=clock, random=random)
+        model = MemorySpool(data_named(rest), settings=settings, clock=clock, random=random)
+        await model.settle_doubts()
+        yield model
     elif scheme == "lmdb":
         # Loaded only when asked for: the model and its tests need no database.
         from engine.spool.lmdb_spool import open_lmdb_spool

@@ -227,6 +227,7 @@ class EventFilter:
     destinations: frozenset[str] | None = None
     envelope_ids: frozenset[int] | None = None
     statuses: frozenset[Status] | None = None
+    reasons: frozenset[Reason] | None = None
 
     def admits(self, event: Event) -> bool:
         return (
@@ -236,6 +237,7 @@ class EventFilter:
             and (self.destinations is None or event.destination in self.destinations)
             and (self.envelope_ids is None or event.envelope_id in self.envelope_ids)
             and (self.statuses is None or event.status in self.statuses)
+            and (self.reasons is None or event.reason in self.reasons)
         )
 
 
@@ -320,6 +322,8 @@ class SpoolStatistics:
     start_count: int
     quarantined: int
     intake_open: bool
+    # Mails that the last process had with a server when it died.
+    doubts_at_start: int
 
 
 class Spool(
@@ -374,6 +378,14 @@ class Spool(
 
     def give_back(self, envelope_ids: Iterable[int]) -> None:
         """End the claim on envelopes that were not attempted."""
+        ...
+
+    def handing_over(self, envelopes: Iterable[tuple[int, int]]) -> None:
+        """Note ids and numbers of attempts whose final dot is about to be sent.
+
+        If the process dies before their results are stored, the next one tells of them. It waits
+        for no disk: a power cut may forget some.
+        """
         ...
 
     async def content(self, content_ids: Collection[int]) -> dict[int, Content]: ...

@@ -58,7 +58,7 @@ def prepare_directory(path: Path) -> None:
 
 def prepare_files(path: Path) -> None:
     """See that the files in the directory are plain, ours, and closed to others."""
-    for name in ("data.mdb", "lock.mdb", "lock", "ballast"):
+    for name in ("data.mdb", "lock.mdb", "lock", "ballast", "handed_over"):
         try:
             if os.path.lexists(path / name):
                 _see_to_rights(path / name, 0o600, stat.S_IFREG)

@@ -26,6 +26,8 @@ from engine.spool import (
     lmdb_settle,
 )
 from engine.spool.disk_calls import DiskRoom
+from engine.spool.doubts import settle_doubts
+from engine.spool.handed_over import NAME, HandedOver, open_handed_over
 from engine.spool.holds import Holds
 from engine.spool.interface import (
     Accepted,
@@ -84,7 +86,13 @@ class LmdbSpool(
     """See the module. Made by `open_lmdb_spool`, which runs its writer."""
 
     def __init__(
-        self, store: Store, *, settings: SpoolSettings, clock: Clock, run_blocking: RunBlocking
+        self,
+        store: Store,
+        handed_over: HandedOver,
+        *,
+        settings: SpoolSettings,
+        clock: Clock,
+        run_blocking: RunBlocking,
     ) -> None:
         super().__init__()
         self._store = store
@@ -95,6 +103,8 @@ class LmdbSpool(
         self._shared_reads = SharedReads(run_blocking)
         self._claims: dict[int, tuple[Envelope, bytes]] = {}
         self._claimed_at: dict[str, set[int]] = {}
+        self._handed_over = handed_over
+        self._doubts_at_start = 0
         # Destinations whose window is being read, each with the end of that.
         self._windows: dict[str, trio.Event] = {}
         self._disturbed: list[set[int]] = []
@@ -184,6 +194,7 @@ class LmdbSpool(
     def _after_commit(self, changes: Changes) -> None:
         for envelope_id in changes.settled_ids:
             self._drop_claim(envelope_id)
+            self._handed_over.clear(envelope_id)
         if changes.accounts_changed:
             self.accounts_have_changed()
         for disturbed in self._disturbed:
@@ -280,6 +291,16 @@ class LmdbSpool(
             claimed.discard(envelope_id)
             if not claimed:
                 del self._claimed_at[destination]
+
+    def handing_over(self, envelopes: Iterable[tuple[int, int]]) -> None:
+        self._handed_over.note(envelopes)
+
+    async def settle_doubts(self) -> None:
+        """Tell of what the last process had handed over."""
+        noted = self._handed_over.noted()
+        self._doubts_at_start = await settle_doubts(self, noted)
+        for envelope_id in noted:
+            self._handed_over.clear(envelope_id)
 
     async def content(self, content_ids: Collection[int]) -> dict[int, Content]:
         self.writer.check()
@@ -386,6 +407,7 @@ class LmdbSpool(
             start_count=self._store.start_count,
             quarantined=marks.quarantined,
             intake_open=writer.is_intake_open,
+            doubts_at_start=self._doubts_at_start,
         )
 
     def disk_room(self) -> DiskRoom | None:
@@ -424,10 +446,13 @@ async def open_lmdb_spool(
         try:
             store.begin_life(random.randbytes(8).hex())
             store.disk.keep_ballast()
-            spool = LmdbSpool(store, settings=settings, clock=clock, run_blocking=run_blocking)
-            with lone_exceptions():
+            with open_handed_over(path / NAME) as handed_over, lone_exceptions():
+                spool = LmdbSpool(
+                    store, handed_over, settings=settings, clock=clock, run_blocking=run_blocking
+                )
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(spool.run)
+                    await spool.settle_doubts()
                     yield spool
                     spool.close()
         finally:

@@ -27,6 +27,7 @@ from engine.spool import (
 )
 from engine.spool.account_rules import known
 from engine.spool.disk_calls import DiskRoom
+from engine.spool.doubts import settle_doubts
 from engine.spool.interface import (
     Accepted,
     AcceptRequest,
@@ -96,6 +97,7 @@ class MemorySpool(
         self._claimed: set[int] = set()
         self._listeners: list[Callable[[CommitNotice], None]] = []
         self._commits = 0
+        self._doubts_at_start = 0
         self._items_committed = 0
         data.start_count += 1
         data.stream_id = data.stream_id or random.randbytes(8).hex()
@@ -192,6 +194,7 @@ class MemorySpool(
                     envelope, transitions.apply_result(envelope, result, data.next_place())
                 )
             self._claimed.discard(result.envelope_id)
+            data.handed_over.pop(result.envelope_id, None)
         for decision in decisions:
             if isinstance(decision, Rest):
                 data.rest(decision.destination, decision.record, commit.now_unix_ms)
@@ -348,6 +351,16 @@ class MemorySpool(
     def give_back(self, envelope_ids: Iterable[int]) -> None:
         self._claimed.difference_update(envelope_ids)
 
+    def handing_over(self, envelopes: Iterable[tuple[int, int]]) -> None:
+        self._data.handed_over.update(envelopes)
+
+    async def settle_doubts(self) -> None:
+        """Tell of what the last process had handed over."""
+        noted = dict(self._data.handed_over)
+        self._doubts_at_start = await settle_doubts(self, noted)
+        for envelope_id in noted:
+            self._data.handed_over.pop(envelope_id, None)
+
     async def content(self, content_ids: Collection[int]) -> dict[int, Content]:
         await trio.lowlevel.checkpoint()
         contents = self._data.contents
@@ -453,6 +466,7 @@ class MemorySpool(
             start_count=data.start_count,
             quarantined=0,
             intake_open=True,
+            doubts_at_start=self._doubts_at_start,
         )
 
     def disk_room(self) -> DiskRoom | None:

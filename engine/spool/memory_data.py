@@ -68,6 +68,7 @@ class MemoryData:
     paused: set[tuple[int, int, int]] = field(default_factory=set)
     usage: dict[tuple[int, int], int] = field(default_factory=dict)
     events: dict[int, Event] = field(default_factory=dict)
+    handed_over: dict[int, int] = field(default_factory=dict)
     flows: dict[tuple[int, str | None], int] = field(default_factory=dict)
     requests: dict[tuple[int, bytes], tuple[int, Accepted]] = field(default_factory=dict)
     counters: dict[CounterKey, tuple[int, ...]] = field(default_factory=dict)

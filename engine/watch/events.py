@@ -16,7 +16,14 @@ from engine.http_server import Access, Request, Response, Route
 from engine.spool.interface import EventFilter, EventPage, Spool
 from engine.watch.hub import EventHub, place_of
 from engine.watch.messages import account_id_of
-from engine.watch.queries import LIMIT_MAX, Query, domain_name, refuse, whole_number
+from engine.watch.queries import (
+    LIMIT_MAX,
+    Query,
+    domain_name,
+    known_reason,
+    refuse,
+    whole_number,
+)
 from engine.watch.subscriber import event_filter
 from protocols.records import Event
 from protocols.stream_frames import (
@@ -39,6 +46,7 @@ PARAMETERS: Final = frozenset(
         "destination",
         "message_id",
         "status",
+        "reason",
     }
 )
 WAIT_S_MAX: Final = 60
@@ -168,6 +176,7 @@ def _wanted(query: Query, account_id: int | None) -> EventFilter:
             destinations=query.set_of("destination", domain_name),
             message_ids=query.set_of("message_id", whole_number),
             statuses=query.statuses(),
+            reasons=query.set_of("reason", known_reason),
         ),
         account_id,
     )

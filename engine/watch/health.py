@@ -131,6 +131,11 @@ def _spool(statistics: SpoolStatistics) -> Iterator[Metric]:
         "eilpost_start_count", "How often this spool was opened.", statistics.start_count
     )
     yield GaugeMetricFamily(
+        "eilpost_suspected_duplicates",
+        "Mails that the last process had with a server when it died; they are tried again.",
+        statistics.doubts_at_start,
+    )
+    yield GaugeMetricFamily(
         "eilpost_spool_quarantined", "Damaged records set aside.", statistics.quarantined
     )
     yield GaugeMetricFamily(

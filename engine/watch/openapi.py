@@ -120,7 +120,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "token": ("From a link in a mail.", TEXT),
     "ticket": ("From /v1/stream/tickets, in place of credentials.", TEXT),
 }
-EVENT_FILTERS: Final = ("account", "campaign", "destination", "message_id", "status")
+EVENT_FILTERS: Final = ("account", "campaign", "destination", "message_id", "status", "reason")
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v3.1/send"): Operation(
         "Hand in up to 50 messages. 200 means that all are kept, 400 that some are not.",

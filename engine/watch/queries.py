@@ -10,7 +10,7 @@ from typing import Final, NoReturn, TypeVar
 from engine.http_server import HttpError, Request
 from protocols.addresses import normalise_domain
 from protocols.languages import Language, preferred_language
-from protocols.records import Status
+from protocols.records import Reason, Status
 from protocols.timestamps import parse_time
 
 LIMIT_MAX: Final = 1_000
@@ -108,6 +108,14 @@ def _status(text: str) -> Status:
     except ValueError as error:
         names = ", ".join(_names(Status))
         raise ValueError(f"{text[:40]!r} is none of {names}") from error
+
+
+def known_reason(text: str) -> Reason:
+    """Return a reason by its word. Raises ValueError."""
+    try:
+        return Reason(text)
+    except ValueError as error:
+        raise ValueError(f"{text[:40]!r} is none of {', '.join(sorted(Reason))}") from error
 
 
 def _names(statuses: Iterable[Status]) -> list[str]:

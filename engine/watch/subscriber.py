@@ -233,4 +233,5 @@ def event_filter(wanted: Wanted, account_id: int | None) -> EventFilter:
         destinations=wanted.destinations,
         envelope_ids=wanted.message_ids,
         statuses=wanted.statuses,
+        reasons=wanted.reasons,
     )

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from engine.delivery.connection import Connection, Target, TlsContexts
+from engine.delivery.connection import Connection
+from engine.delivery.target import Target, TlsContexts
 from engine.delivery.wire import Connect, TlsWire, Wire, WireBroken, memory_wire_pair
 from protocols.outcomes import Deferred, Outcome
 from protocols.smtp_client import EnvelopeOutcome, Transaction

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from engine.delivery.connection import Connection, Target, TlsContexts
+from engine.delivery.connection import Connection
+from engine.delivery.target import Target, TlsContexts
 from protocols.outcomes import Bounced, Deferred, Delivered, Outcome
 from protocols.records import Reason
 from protocols.smtp_client import Transaction

@@ -8,7 +8,8 @@ import trio
 import trustme
 from trio.testing import MockClock
 
-from engine.delivery.connection import Connection, Target, TlsContexts
+from engine.delivery.connection import Connection
+from engine.delivery.target import Target, TlsContexts
 from engine.delivery.wire import TlsWire, Wire
 from protocols.outcomes import Deferred, Delivered
 from protocols.records import Reason

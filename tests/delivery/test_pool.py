@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 import trio
 from trio.testing import MockClock
 
-from engine.delivery.connection import Connection, Target, TlsContexts
+from engine.delivery.connection import Connection
 from engine.delivery.pool import BROKEN_TLS_S, IDLE_S, SITE_DOWN_S, Lease, Pool
 from engine.delivery.routes import NextHost, Way
+from engine.delivery.target import Target, TlsContexts
 from engine.rehearsal.behaviour import Behaviour
 from engine.rehearsal.memory_network import MemoryNetwork
 from engine.rehearsal.receiver import Receiver

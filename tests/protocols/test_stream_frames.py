@@ -113,7 +113,7 @@ def test_what_clients_may_ask(frames: JsonFrames | MsgpackFrames) -> None:
         "campaign": ["c", None],
         "destination": ["One.test"],
     }
-    everything |= {"message_id": [1, 2], "status": "delivered"}
+    everything |= {"message_id": [1, 2], "status": "delivered", "reason": ["other", "size"]}
     assert parse({"subscribe": {"after": "ab-1", "filter": everything}}) == Subscribe(
         "ab-1",
         Wanted(
@@ -122,6 +122,7 @@ def test_what_clients_may_ask(frames: JsonFrames | MsgpackFrames) -> None:
             destinations=frozenset({"one.test"}),
             message_ids=frozenset({1, 2}),
             statuses=frozenset({Status.DELIVERED}),
+            reasons=frozenset({Reason.OTHER, Reason.SIZE}),
         ),
     )
 

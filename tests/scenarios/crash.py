@@ -62,6 +62,8 @@ class Books:
     # When each life began, as the engine writes times.
     begun_at: list[str] = field(default_factory=list)
     kills: int = 0
+    # Whether the machine goes on when the engine dies: then each suspected duplicate is told.
+    machine_lives: bool = True
     counts: dict[str, int] = field(default_factory=dict)
     by_destination: dict[str, dict[str, int]] = field(default_factory=dict)
     log_digest: str = ""
@@ -137,6 +139,8 @@ def repeated(books: Books) -> Iterator[str]:
         if len({digest for _, digest in places}) > 1:
             yield f"{address} got two different contents"
         story = stories.get(address)
+        if len(lives) > 1 and books.machine_lives and (not story or not story.doubts):
+            yield f"{address} was taken again, and nobody was told that it may be: {lives}"
         if len(lives) > 1 and story and story.last_at < books.begun_at[lives[-1] - 1]:
             yield f"{address} was taken again after its delivery had been committed: {lives}"
     for life, count in enumerate(books.duplicates(), 1):

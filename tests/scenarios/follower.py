@@ -33,6 +33,8 @@ class Story:
     last_at: str = ""
     last_reply: str = ""
     last_reason: str | None = None
+    # How often it was said that nobody knows what became of an attempt.
+    doubts: int = 0
 
 
 @dataclass(slots=True)
@@ -68,6 +70,7 @@ class Heard:
             story.statuses.append(event["status"])
             story.last_at, story.last_reply = event["at"], event["reply"]
             story.last_reason = event["reason"]
+            story.doubts += event["reason"] == "outcome_unknown"
 
 
 class Follower(threading.Thread):

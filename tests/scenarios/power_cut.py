@@ -155,7 +155,7 @@ def run(
     work.mkdir()
     place.mkdir(parents=True)
     with _plugged_in(work, place, kind, random.Random(f"{seed} disk")) as disk:
-        return crash.run(
+        books = crash.run(
             place.parent,
             cuts,
             seed,
@@ -163,6 +163,9 @@ def run(
             end=disk.cut,
             tell=crash.say,
         )
+        # What was handed over is noted without a sync.
+        books.machine_lives = False
+        return books
 
 
 @contextmanager

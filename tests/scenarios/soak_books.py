@@ -152,6 +152,8 @@ def repeated(books: Books) -> Iterator[str]:
         elif any(not books.lives[life - 1].is_killed for life in lives[:-1]):
             yield f"{address} was taken again after an end in order: {lives}"
         story = stories.get(address)
+        if len(lives) > 1 and story and not story.doubts:
+            yield f"{address} was taken again, and nobody was told that it may be: {lives}"
         if len(lives) > 1 and story and story.last_at < books.lives[lives[-1] - 1].begun_at:
             yield f"{address} was taken again after its end had been committed: {lives}"
     for number, count in enumerate(books.duplicates(), 1):

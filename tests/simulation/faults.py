@@ -137,6 +137,13 @@ class _NeverTakesBack(_Faulty):
         """Keep the claims."""
 
 
+class _ForgetsWhatWasSent(_Faulty):
+    """Notes nothing of what a server may have."""
+
+    def handing_over(self, envelopes: Iterable[tuple[int, int]]) -> None:
+        """Keep no note."""
+
+
 class _HoldsNothing(_Faulty):
     """Says that it holds, and forgets."""
 
@@ -256,6 +263,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "shrugs failed commits off": (_spool(_ShrugsItOff), "went on after a failed commit"),
     "doubts the answer": (_spool(_DoubtsTheAnswer), "twice_only_if_nobody_could_know"),
     "is in a hurry": (_spool(_InAHurry), "before its time"),
+    "forgets what was sent": (_spool(_ForgetsWhatWasSent), "what_may_be_twice_is_told"),
     "holds nothing": (_spool(_HoldsNothing), "what_is_held_stays"),
     "never expires": (_spool(_NeverExpires), "no_mail_grows_too_old"),
     "tells listeners half": (_spool(_ToldHalf), "resuming_misses_nothing"),

@@ -8,7 +8,7 @@ nothing; limits hold over every window. The times that it allows are derived fro
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 
 import msgspec
 
@@ -142,6 +142,22 @@ def _twice_only_if_nobody_could_know(seen: Observed) -> Iterator[str]:
             waited_s = life.ended_s - each.answered_s
             if not life.has_crashed or committed or waited_s > UNSETTLED_S:
                 yield f"{key} was taken over and answered at {each.at_s:.3f}, and sent again"
+
+
+def _what_may_be_twice_is_told(seen: Observed) -> Iterator[str]:
+    """Between two copies the log says of the first that nobody knows what became of it."""
+    told: dict[int, list[int]] = defaultdict(list)
+    for event in seen.events:
+        if event.reason is Reason.OUTCOME_UNKNOWN:
+            told[event.envelope_id].append(event.at_unix_ms)
+    known = {_key(envelope): envelope.fixed.envelope_id for envelope in seen.envelopes}
+    for key, taken in _taken_by_key(seen).items():
+        for first, second in pairwise(taken):
+            if not first.is_clear or key not in known:
+                continue  # What was said on a wire like that is no reply, and told as such.
+            from_unix_ms, until_unix_ms = _unix_ms(seen, first.at_s), _unix_ms(seen, second.at_s)
+            if not any(from_unix_ms <= at <= until_unix_ms for at in told[known[key]]):
+                yield f"{key} was taken over at {first.at_s:.3f} and again, and nobody was told"
 
 
 def _books_balance(seen: Observed) -> Iterator[str]:
@@ -310,6 +326,7 @@ PARAGRAPHS: tuple[Callable[[Observed], Iterator[str]], ...] = (
     _delivered_is_what_a_receiver_said,
     _nothing_else_is_delivered,
     _twice_only_if_nobody_could_know,
+    _what_may_be_twice_is_told,
     _books_balance,
     _resuming_misses_nothing,
     _no_mail_grows_too_old,

@@ -183,6 +183,11 @@ class MortalSpool:
 
         return call
 
+    def handing_over(self, envelopes: Any) -> None:
+        # What the dead still do while they unwind, no process does.
+        if not self.life.is_over:
+            self.inner.handing_over(envelopes)
+
     async def settle(self, results: Any, decisions: Any = ()) -> None:
         # The model has no disk of its own to fail.
         if isinstance(self.inner, MemorySpool) and self.life.commit_fails():

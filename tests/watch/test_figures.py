@@ -253,6 +253,7 @@ async def test_events_page_through_the_log(look: Look) -> None:
         ("after=x", "after"),
         ("wait_s=61", "wait_s"),
         ("status=sent", "status"),
+        ("reason=unknown", "reason"),
         ("message_id=x", "message_id"),
         ("who=x", "who"),
     ]:

@@ -150,6 +150,7 @@ async def test_now_begins_with_the_next_event_and_says_where(look: Look) -> None
         ({"destination": ["TWO.test", "three.test"]}, {2, 3}),
         ({"status": "queued"}, {1, 2, 3}),
         ({"status": ["delivered"]}, set()),
+        ({"reason": "outcome_unknown"}, set()),
         ({"account": "acme"}, {1, 2, 3}),
         ({"account": "other"}, set()),
         ({"message_id": 7}, set()),
