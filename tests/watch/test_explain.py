@@ -5,11 +5,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from engine.watch.final_words import FINAL_ADVICE, final_advice
 
 from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import Finish, Quota, Rest
 from engine.watch import explain_words as words
+from engine.watch.final_words import FINAL_ADVICE, final_advice
 from engine.watch.forecast_words import FORECASTS
 from engine.watch.limit_words import limit_words
 from protocols.languages import Language
