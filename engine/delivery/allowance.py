@@ -8,11 +8,13 @@ reply says about them. Owns no wait, no mail and no connection.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 from engine.delivery.flows import WAITS_MAX, FlowLimits
 from engine.delivery.health import Health
 from engine.delivery.limits import (
     RESIDENT_WAIT_MS,
+    ConnectionLimit,
     Limit,
     Refusals,
     TokenBucket,
@@ -110,11 +112,17 @@ class Allowance:
 
     def connections_allowed(self, now_unix_ms: int) -> int:
         """Return how many connections the rules and the site's replies leave to it."""
-        learned = (each.learned.connections_at(now_unix_ms) for each in self._shared)
-        return min(
-            (ceiling for ceiling in learned if ceiling is not None),
-            default=self.limits.connections_max,
-        )
+        taught = self.taught_connections(now_unix_ms)
+        return self.limits.connections_max if taught is None else taught.ceiling
+
+    def taught_connections(self, now_unix_ms: int) -> ConnectionLimit | None:
+        """Return how many connections the site's replies leave, and which reply; None: no limit."""
+        taught = [
+            ConnectionLimit(each.scope, each.key, ceiling, reply=each.learned.reply)
+            for each in self._shared
+            if (ceiling := each.learned.connections_at(now_unix_ms)) is not None
+        ]
+        return min(taught, key=attrgetter("ceiling"), default=None)
 
     def set_rate(self, record: DestinationRecord, now_unix_ms: int) -> bool:
         """Let the bucket have the destination's own rate from now on.

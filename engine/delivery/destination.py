@@ -147,7 +147,7 @@ class Destination:
         """
         now_unix_ms = self._now_unix_ms()
         path: list[Limit] = self._allowance.path_copied(now_unix_ms)
-        reached = self._sessions.limit_reached()
+        reached = self._sessions.limit_reached(now_unix_ms)
         if self._mail.has_backlog and reached is not None:
             path.append(reached)
         if self._sessions.is_opening and self._allowance.wanted is not None:

@@ -354,7 +354,7 @@ def _on_path(destination: str, due_unix_ms: int, facts: Facts) -> Holding:
         next_unix_ms = _by_rate(outlook.rate_per_s, max(1, facts.ahead), now_unix_ms)
     else:
         next_unix_ms = math.ceil(allowed_unix_ms)
-    told = limit if isinstance(limit, Gate | TokenBucket) else None
+    told = limit if isinstance(limit, Gate | TokenBucket | ConnectionLimit) else None
     return Holding(
         limit.code,
         limit.scope,

@@ -164,12 +164,16 @@ def restored_bucket(
 
 @dataclass(slots=True)
 class ConnectionLimit:
-    """At most `ceiling` connections at once; `open` counts them."""
+    """At most `ceiling` connections at once; `open` counts them.
+
+    `reply` is the one that taught it; a ceiling from a rule has none.
+    """
 
     scope: str
     key: str
     ceiling: int
     open: int = 0
+    reply: str = ""
 
     @property
     def code(self) -> str:

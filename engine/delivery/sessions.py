@@ -75,10 +75,15 @@ class Sessions:
     def set_ceiling(self, connections_max: int) -> None:
         self._limit.ceiling = self.concurrency.ceiling = connections_max
 
-    def limit_reached(self) -> ConnectionLimit | None:
+    def limit_reached(self, now_unix_ms: int) -> ConnectionLimit | None:
         """Return the ceiling, as it stands, if nothing but it keeps the number down."""
+        if self.idle:
+            return None
+        taught = self._allowance.taught_connections(now_unix_ms)
+        if taught is not None and taught.ceiling < self.concurrency.allowed:
+            return replace(taught, open=self.count)
         ceiling = self._allowance.limits.connections_max
-        if self.idle or self.concurrency.allowed != ceiling:
+        if self.concurrency.allowed != ceiling:
             return None
         return replace(self._limit, open=self.count)
 

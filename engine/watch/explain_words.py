@@ -95,8 +95,9 @@ CAUSES: Final[Mapping[Language, Words]] = {
         "rate_limit.account": "No more than {limit} may go for the account {key}.",
         "rate_limit.campaign": "No more than {limit} may go for the campaign {key}.",
         "connection_limit": "All connections that {key} may have are in use: {limit}.",
+        "connection_limit.full": "All connections that {key} may have are in use.",
         "connection_limit.site": (
-            "All connections that the mail servers {key} may have are in use."
+            "All connections that the mail servers {key} may have are in use: {limit}."
         ),
         "connection_limit.engine": "All connections of the engine are in use: {limit}.",
         "retry_wait": "The last attempt failed ({why}); it is tried again by itself.",
@@ -149,8 +150,9 @@ CAUSES: Final[Mapping[Language, Words]] = {
         "rate_limit.account": "Für das Konto {key} dürfen höchstens {limit} hinausgehen.",
         "rate_limit.campaign": "Für die Kampagne {key} dürfen höchstens {limit} hinausgehen.",
         "connection_limit": "Alle Verbindungen, die {key} haben darf, sind belegt: {limit}.",
+        "connection_limit.full": "Alle Verbindungen, die {key} haben darf, sind belegt.",
         "connection_limit.site": (
-            "Alle Verbindungen, die die Mailserver {key} haben dürfen, sind belegt."
+            "Alle Verbindungen, die die Mailserver {key} haben dürfen, sind belegt: {limit}."
         ),
         "connection_limit.engine": "Alle Verbindungen des Programms sind belegt: {limit}.",
         "retry_wait": (
@@ -355,6 +357,8 @@ def cause_text(
         variant = "silent.many" if many and f"{code}.silent.many" in words else "silent"
     elif code == "rate_limit" and limit in ("", SUSPENDED):
         variant = limit or "unlimited"
+    elif code == "connection_limit" and not limit:
+        variant = "full"
     elif code == "rate_limit" and scope in ("egress", "account", "campaign"):
         variant = scope
     elif many and f"{code}.{scope}.many" in words:

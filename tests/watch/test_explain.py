@@ -236,6 +236,7 @@ def test_each_code_has_its_words_and_leaves_no_gap(language: Language) -> None:
                         )
                         assert said.endswith("."), said
                         assert said[0].isupper(), said
+                        assert ": ." not in said
                         assert "{" not in said
         for reason in (None, *Reason):
             advice = words.waiting_advice(

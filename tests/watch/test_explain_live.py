@@ -6,8 +6,8 @@ import trio
 from trio.testing import MockClock
 
 from engine.config import Route, Rule
-from engine.config_values import DomainPattern, NamePattern, NextHop, Rate
-from engine.delivery.learned import Learned, fallen
+from engine.config_values import DomainPattern, NamePattern, NextHop, Rate, Step
+from engine.delivery.learned import Learned, fallen, reacted
 from engine.http_server import Identity
 from engine.rehearsal.behaviour import Behaviour
 from tests.delivery.world import World, config
@@ -82,3 +82,27 @@ async def test_a_throttled_destination_that_rests_has_the_reply_that_throttled_i
     assert (told.held_by.code, told.held_by.key) == ("rate_limit", site)
     assert (told.held_by.reply, told.held_by.limit) == (SLOWER, "3/min, burst 1")
     assert [(each.count, each.reply) for each in told.causes] == [(9, SLOWER)]
+
+
+async def test_connections_that_a_reply_took_away_are_explained_with_it(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    world.add("x.test", Behaviour(reply_delay_s=2.0))
+    async with world.delivering() as delivery:
+        await world.send([f"r{n}@x.test" for n in range(400)])
+        await trio.sleep(60.0)
+        step = Step.parse("connections 1 for 30min")
+        now_unix_ms = world.clock.now_unix_ms()
+        taught = reacted(Learned(), now_unix_ms, step, flow_per_s=1.0, reply=SLOWER)
+        assert taught is not None
+        delivery._throttles.set_learned(delivery._throttles.site("mx.x.test"), taught)
+        await trio.sleep(10.0)
+        explainer, _ = lookers(world, delivery)
+        told = await explainer.destination("x.test", Identity(operator=True), "en")
+    assert told is not None
+    assert told.held_by is not None
+    held = told.held_by
+    assert (held.code, held.scope, held.key) == ("connection_limit", "site", "mx.x.test")
+    assert (held.limit, held.reply, held.reason) == ("1 connection", SLOWER, "throttled")
+    assert held.text == "All connections that the mail servers mx.x.test may have are in use: 1."
