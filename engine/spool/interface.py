@@ -326,6 +326,15 @@ class SpoolStatistics:
     doubts_at_start: int
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Faults, one line each, and how many of all mails were looked at one by one."""
+
+    faults: list[str]
+    looked_at: int
+    mails: int
+
+
 class Spool(
     AccountCalls,
     CampaignCalls,
@@ -451,6 +460,13 @@ class Spool(
 
         Each fault is one line that names its table and key. Costs a walk over the whole spool:
         for `doctor`, the simulation and the tests.
+        """
+        ...
+
+    async def check_some(self) -> Checked:
+        """Look at numbers, sums, the agenda and some mails; return what does not hold.
+
+        Costs seconds at a million mails. What was left out is what `check_invariants` is for.
         """
         ...
 

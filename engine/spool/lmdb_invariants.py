@@ -56,14 +56,14 @@ if TYPE_CHECKING:
 def faults_of(store: Store, now_unix_ms: int) -> list[str]:
     """Return one line for each thing that does not hold; see `Spool.check_invariants`."""
     with store.environment.begin() as txn:
-        tables = _Tables(store, txn)
+        tables = SpoolTables(store, txn)
         try:
             faults = invariants.faults_of(
                 tables,
                 now_unix_ms,
                 lambda found: (_check_expiry(tables, found), _check_release(tables, found)),
             )
-            faults += _faults_of_wakes(tables)
+            faults += faults_of_wakes(tables)
             faults += _faults_of_sums(tables)
             faults += _faults_of_times(tables)
             faults += _faults_of_octets(tables)
@@ -72,7 +72,7 @@ def faults_of(store: Store, now_unix_ms: int) -> list[str]:
     return faults
 
 
-class _Tables:
+class SpoolTables:
     """The tables at the moment of one transaction."""
 
     def __init__(self, store: Store, txn: "lmdb.Transaction[bytes]") -> None:
@@ -166,7 +166,7 @@ class _Tables:
         return (unpack_record(stored, Event) for _, stored in self.items("event"))
 
 
-def _check_expiry(tables: _Tables, faults: list[str]) -> EnvelopeCheck:
+def _check_expiry(tables: SpoolTables, faults: list[str]) -> EnvelopeCheck:
     rows = Counter(U64_U64.unpack(key) for key, _ in tables.items("expiry"))
     while (envelope := (yield)) is not None:
         if envelope.state.status not in FINAL_STATUSES:
@@ -177,7 +177,7 @@ def _check_expiry(tables: _Tables, faults: list[str]) -> EnvelopeCheck:
             faults.append(f"expiry: envelope {envelope_id} {what} at {expires_unix_ms}")
 
 
-def _check_release(tables: _Tables, faults: list[str]) -> EnvelopeCheck:
+def _check_release(tables: SpoolTables, faults: list[str]) -> EnvelopeCheck:
     rows = {RELEASE.unpack(key) for key, _ in tables.items("release")}
     while (envelope := (yield)) is not None:
         fixed, state = envelope.fixed, envelope.state
@@ -186,13 +186,13 @@ def _check_release(tables: _Tables, faults: list[str]) -> EnvelopeCheck:
             faults.append(f"release: no row leads to envelope {fixed.envelope_id}")
 
 
-def _faults_of_wakes(tables: _Tables) -> Iterator[str]:
+def faults_of_wakes(tables: SpoolTables) -> Iterator[str]:
     for row in tables.agenda_rows():
         if tables.remembered(row.destination).wake_unix_ms != row.wake_unix_ms:
             yield f"destination: {row.destination} does not know its agenda row"
 
 
-def _faults_of_sums(tables: _Tables) -> Iterator[str]:
+def _faults_of_sums(tables: SpoolTables) -> Iterator[str]:
     marks, total = tables.marks, NO_COUNTS
     by_account: dict[int, tuple[int, ...]] = {}
     for key, stored in tables.items("counter"):
@@ -219,7 +219,7 @@ def _faults_of_sums(tables: _Tables) -> Iterator[str]:
         yield f"meta: {marks.garbage} contents are said to be garbage, {garbage} are"
 
 
-def _faults_of_times(tables: _Tables) -> Iterator[str]:
+def _faults_of_times(tables: SpoolTables) -> Iterator[str]:
     days: dict[tuple[int, str], list[tuple[int, ...]]] = {}
     for day in tables.times_rows():
         days.setdefault((day[0].account_id, day[0].destination), []).append(day[1])
@@ -233,7 +233,7 @@ def _faults_of_times(tables: _Tables) -> Iterator[str]:
     yield from (f"counter: {place} has times of days only" for place in days)
 
 
-def _faults_of_octets(tables: _Tables) -> Iterator[str]:
+def _faults_of_octets(tables: SpoolTables) -> Iterator[str]:
     chunked = {U64.unpack_from(key)[0] for key, _ in tables.items("content")}
     for key, stored in tables.items("content_head"):
         content_id = U64.unpack(key)[0]

@@ -22,6 +22,7 @@ from engine.spool import (
     lmdb_invariants,
     lmdb_listing,
     lmdb_place,
+    lmdb_quick_look,
     lmdb_reading,
     lmdb_settle,
 )
@@ -35,6 +36,7 @@ from engine.spool.interface import (
     AgendaRow,
     Ahead,
     AttemptResult,
+    Checked,
     CommitNotice,
     Content,
     Decision,
@@ -415,6 +417,9 @@ class LmdbSpool(
 
     async def check_invariants(self) -> list[str]:
         return await self._read(lmdb_invariants.faults_of, self._stamp.now_unix_ms())
+
+    async def check_some(self) -> Checked:
+        return await self._read(lmdb_quick_look.look_quickly)
 
     async def _read(self, read: Callable[..., T], *arguments: Any) -> T:
         self.writer.check()

@@ -34,6 +34,7 @@ from engine.spool.interface import (
     AgendaRow,
     Ahead,
     AttemptResult,
+    Checked,
     CommitNotice,
     Content,
     Decision,
@@ -475,3 +476,7 @@ class MemorySpool(
     async def check_invariants(self) -> list[str]:
         await trio.lowlevel.checkpoint()
         return invariants.faults_of(self._data, self.now_unix_ms())
+
+    async def check_some(self) -> Checked:
+        mails = len(self._data.fixed)
+        return Checked(await self.check_invariants(), mails, mails)

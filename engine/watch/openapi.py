@@ -214,7 +214,8 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "Credentials for the token of an operator's link.", body=TokenBody, answer=SessionView
     ),
     ("GET", "/v1/doctor/spool"): Operation(
-        "Whether everything holds between the spool's tables; walks over all of it.",
+        "Whether all holds between the spool's tables: by sums and samples, or look=all of it.",
+        ("look",),
         answer=SpoolCondition,
     ),
     ("POST", "/v1/check"): Operation(

@@ -34,6 +34,9 @@ SOUND = {
     "quarantined": 0,
     "intake_open": True,
     "envelopes_open": 3,
+    "mails": 4,
+    "looked_at": 4,
+    "is_complete": False,
 }
 STORY = {"message_id": 17, "destination": "x.test", "subject": "Hi", "event_payload": "private"}
 
@@ -75,7 +78,9 @@ async def test_what_the_engine_says_of_its_spool(tmp_path: Path, servers: str) -
     status, found = await spool_findings(tmp_path / "data", servers)
     assert status == any(each["verdict"] == "fault" for each in found.values())
     assert found["spool"]["verdict"] == found["quarantine"]["verdict"] == "ok"
-    assert "finished: 3" in found["spool"]["found"]
+    assert found["spool"]["found"] == "all tables agree; mails not finished: 3"
+    _, found = await spool_findings(tmp_path / "data", servers, mails=12_345)
+    assert "4 of 12,345 mails looked at one by one: --full" in found["spool"]["found"]
     status, found = await spool_findings(
         tmp_path / "data", servers, faults=["queue: a", "agenda: b"], fault_count=7, quarantined=2
     )

@@ -349,6 +349,7 @@ class _Simulation:
                     rows = await spool.statistics(group, account_id=account_id)
                     seen.statistics[name, group] = rows
             seen.faults += await spool.check_invariants()
+            seen.faults += (await spool.check_some()).faults
         for fixed in (each.fixed for each in seen.envelopes if each.fixed.variables is not None):
             seen.contents[fixed.subject, fixed.recipient] = {digest_of_letter(fixed)}
 

@@ -344,6 +344,7 @@ class Pair:
 
     async def _compare(self) -> None:
         assert await self.adapter.check_invariants() == []
+        assert (await self.adapter.check_some()).faults == []
         assert await self.model.check_invariants() == []
         seen = [await _seen(spool) for spool in (self.adapter, self.model)]
         assert seen[0] == seen[1]
