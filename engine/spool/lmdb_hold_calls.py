@@ -9,22 +9,20 @@ from engine.spool.hold_calls import Hold
 from engine.spool.holds import Holds
 from engine.spool.lmdb_environment import Store
 from engine.spool.lmdb_writer import Turn, Writer
+from engine.spool.telling import Telling
 from protocols.records import Envelope
 
 # As everywhere: a commit is short, so that results of attempts never wait long for their turn.
 NAMES_PER_COMMIT: Final = 500
 
 
-class LmdbHoldCalls:
-    """A part of `LmdbSpool`, which sets these and has the time."""
+class LmdbHoldCalls(Telling):
+    """A part of `LmdbSpool`, which sets these."""
 
     writer: Writer
     _store: Store
     _claims: dict[int, tuple[Envelope, bytes]]
     _read: Callable[..., Awaitable[Any]]
-
-    def now_unix_ms(self) -> int:
-        raise NotImplementedError
 
     @property
     def _holds(self) -> Holds:

@@ -110,7 +110,7 @@ class LmdbSpool(
         # Destinations whose window is being read, each with the end of that.
         self._windows: dict[str, trio.Event] = {}
         self._disturbed: list[set[int]] = []
-        self._listeners: list[Callable[[CommitNotice], None]] = []
+        self._listeners = []
         self.writer = Writer(
             store, run_blocking, self._stamp.now_unix_ms, self._claims, self._after_commit
         )
@@ -136,12 +136,6 @@ class LmdbSpool(
     @property
     def start_count(self) -> int:
         return self._store.start_count
-
-    def now_unix_ms(self) -> int:
-        return self._stamp.now_unix_ms()
-
-    def add_listener(self, listener: Callable[[CommitNotice], None]) -> None:
-        self._listeners.append(listener)
 
     # Writing.
 
@@ -203,11 +197,8 @@ class LmdbSpool(
             disturbed.update(changes.touched_ids)
         self._sweeper.put_aside(changes.damage)
         if changes.events or changes.due_destinations or changes.holds_changed:
-            notice = CommitNotice(
-                changes.events, list(changes.due_destinations), changes.holds_changed
-            )
-            for listener in self._listeners:
-                listener(notice)
+            due = list(changes.due_destinations)
+            self._tell(CommitNotice(changes.events, due, changes.holds_changed))
 
     # Finding work.
 

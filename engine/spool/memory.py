@@ -6,7 +6,7 @@ await. What outlives a crash is `MemoryData`; claims, listeners and the clock's 
 """
 
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -96,7 +96,7 @@ class MemorySpool(
         self._settings = settings
         self._stamp = Stamp(clock, high_water_unix_ms=data.time_high_unix_ms)
         self._claimed: set[int] = set()
-        self._listeners: list[Callable[[CommitNotice], None]] = []
+        self._listeners = []
         self._commits = 0
         self._doubts_at_start = 0
         self._items_committed = 0
@@ -110,12 +110,6 @@ class MemorySpool(
     @property
     def start_count(self) -> int:
         return self._data.start_count
-
-    def now_unix_ms(self) -> int:
-        return self._stamp.now_unix_ms()
-
-    def add_listener(self, listener: Callable[[CommitNotice], None]) -> None:
-        self._listeners.append(listener)
 
     # Writing.
 
@@ -314,9 +308,7 @@ class MemorySpool(
                 for name in commit.due_destinations
                 if not agenda.backs_off(data.destinations.get(name), commit.now_unix_ms)
             ]
-            notice = CommitNotice(commit.events, due)
-            for listener in self._listeners:
-                listener(notice)
+            self._tell(CommitNotice(commit.events, due))
         # A caller that is cancelled here has committed and will not know it, as on a disk.
         await trio.lowlevel.checkpoint()
 

@@ -1,6 +1,6 @@
 """Holds in the `memory:` adapter; see `engine.spool.hold_calls`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 import msgspec
@@ -10,18 +10,15 @@ from engine.spool.hold_calls import Hold
 from engine.spool.holds import Holds
 from engine.spool.interface import CommitNotice
 from engine.spool.memory_data import MemoryData
+from engine.spool.telling import Telling
 from protocols.records import Envelope
 
 
-class MemoryHolds:
-    """A part of `MemorySpool`, which sets these and has the time."""
+class MemoryHolds(Telling):
+    """A part of `MemorySpool`, which sets these."""
 
     _data: MemoryData
     _claimed: set[int]
-    _listeners: list[Callable[[CommitNotice], None]]
-
-    def now_unix_ms(self) -> int:
-        raise NotImplementedError
 
     async def put_hold(self, hold: Hold) -> Hold:
         await trio.lowlevel.checkpoint()
@@ -74,7 +71,3 @@ class MemoryHolds:
         ]
         if due:
             self._tell(CommitNotice((), due))
-
-    def _tell(self, notice: CommitNotice) -> None:
-        for listener in self._listeners:
-            listener(notice)
