@@ -136,7 +136,8 @@ class HttpAsked:
             return EngineBusy(f"{self._where}: no answer within {seconds:.0f} s")
         if isinstance(error, PermissionError | socket.gaierror | ssl.SSLError):
             return EngineRefused(f"{self._where}: {error.strerror}")
-        return EngineStopped(f"the engine ended while it was asked: {error!r}")
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return EngineStopped(f"the engine ended while it was asked ({why})")
 
 
 class Control(HttpAsked):

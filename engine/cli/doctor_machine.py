@@ -95,12 +95,17 @@ def check_disk(path: Path, free_bytes_min: int) -> Finding:
     there = next(each for each in (path, *path.resolve().parents) if each.exists())
     disk = os.statvfs(there)
     free = disk.f_bavail * disk.f_frsize
-    found = f"{free / 1e9:,.1f} GB free, intake closes below {free_bytes_min / 1e9:,.1f} GB"
+    found = f"{_size(free)} free, intake closes below {_size(free_bytes_min)}"
     if free < free_bytes_min:
         return fault(name, found, f"Make room on the disk of {there}: new mail is refused.")
     if free < 2 * free_bytes_min:
         return warning(name, found, f"Make room on the disk of {there}.")
     return ok(name, found)
+
+
+def _size(octets: int) -> str:
+    # Where it matters there are megabytes left, and "0.0 GB" is as good as nothing.
+    return f"{octets / 1e9:,.1f} GB" if octets >= 1e9 else f"{octets / 1e6:,.0f} MB"
 
 
 def clock_state() -> int:

@@ -110,3 +110,11 @@ def _announce(engine: Engine) -> None:
     for host, port in engine.http.addresses:
         click.echo(f"HTTP on {host} port {port}, data in {engine.config.data_dir}")
     click.echo(f"Operator's link, good for one sign-in: {engine.operator_url()}")
+    room = engine.spool.disk_room()
+    if room is not None and room.free_bytes < room.low_water_bytes:
+        logging.getLogger("eilpost.spool").warning(
+            "no mail is taken while the disk of %s has less than %d MB free, now %d MB",
+            engine.config.data_dir,
+            room.low_water_bytes // 1_000_000,
+            room.free_bytes // 1_000_000,
+        )

@@ -6,6 +6,7 @@ The disk is a memory file system whose size is changed under the running engine.
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -93,7 +94,13 @@ def test_below_the_mark_intake_is_closed_and_deliveries_go_on(running: Scene, di
         assert (status, answer["StatusCode"]) == (503, 503)
         assert "Nothing was accepted; try again later" in answer["ErrorMessage"]
     assert running.wait_until_final() == {"delivered": MAILS}
+    running.engine.stop()
+    running.engine.start()
+    while "no mail is taken while the disk of" not in running.written():
+        running.engine.check_alive()
+        time.sleep(0.05)
     disk.resize(LARGE)
+    running.engine.wait_until_ready()
     later = waiting("later")
     running.send(later)
     assert running.wait_until_final() == {"delivered": 2 * MAILS}

@@ -162,6 +162,7 @@ export class Chart {
     const axis = { stroke: color("--quiet"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line"), width: 1 } };
     return {
       width: this.#width(), height: HEIGHT, legend: { show: false }, cursor: { y: false },
+      padding: [null, 28, null, null], // Half of a date that stands under the right end.
       scales: { y: { range: (plot, least, most) => [0, Math.max(5, most * 1.05)] } },
       axes: [
         { ...axis, values: (plot, ticks) => ticks.map((each) => stepTime(each, figures.step)), space: figures.step < 3600 ? 70 : 100 },
