@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from engine.delivery.holding import Facts, Holding, holding
+from engine.delivery.holding import Facts, Gate, Holding, holding
 from engine.spool.interface import DestinationRow, Spool
 from engine.watch.destinations import PLACE_OF
 from engine.watch.explain_facts import KnownFacts
@@ -142,13 +142,17 @@ def refined(whole: Holding, found: Causes, row: DestinationRow) -> Holding:
 
 
 def _judge(of_all: Facts) -> Callable[[Envelope, Facts], Holding | None]:
-    """Return what judges one mail after the other; those of a flow that are due are alike."""
-    of_flow: dict[tuple[int, str | None], Holding | None] = {}
+    """Return what judges one mail after the other.
+
+    Those of a flow that are due, or held for longer than that, are alike.
+    """
+    of_flow: dict[tuple[int, str | None, Gate | None], Holding | None] = {}
 
     def judge(envelope: Envelope, facts: Facts) -> Holding | None:
         fixed, state = envelope.fixed, envelope.state
-        flow = (fixed.account_id, fixed.campaign)
-        is_alike = state.due_unix_ms <= of_all.now_unix_ms and facts.hold is None
+        flow = (fixed.account_id, fixed.campaign, facts.hold)
+        until_unix_ms = facts.hold.until_unix_ms if facts.hold else 0
+        is_alike = state.due_unix_ms <= max(of_all.now_unix_ms, until_unix_ms)
         if is_alike and flow in of_flow:
             return of_flow[flow]
         held = holding(envelope, facts)

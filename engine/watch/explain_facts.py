@@ -114,17 +114,39 @@ class KnownFacts:
         Which of them is with a server just now is not looked up.
         """
         of_flow: dict[tuple[int, str | None], Facts] = {}
+        of_held: dict[tuple[int, str | None, int], Facts] = {}
+        hold_of = self._hold_of(of_all.record.site)
         for envelope in mails:
             fixed = envelope.fixed
             flow = (fixed.account_id, fixed.campaign)
             known = of_flow.get(flow)
             if known is None:
                 known = of_flow[flow] = self._of_flow(fixed, of_all)
-            hold = self._spool.hold_of(envelope, of_all.record.site)
+            hold = hold_of(envelope)
             if hold is None:
                 yield envelope, known
-            else:
-                yield envelope, replace(known, hold=hold_gate(hold, fixed.account))
+                continue
+            held = of_held.get((*flow, hold.hold_id))
+            if held is None:
+                held = replace(known, hold=hold_gate(hold, fixed.account))
+                of_held[*flow, hold.hold_id] = held
+            yield envelope, held
+
+    def _hold_of(self, site: str) -> Callable[[Envelope], Hold | None]:
+        """Return what says which hold keeps a mail of one destination back, now."""
+        spool = self._spool
+        if not all(hold.wanted.is_of_flow for hold in spool.holds()):
+            return lambda envelope: spool.hold_of(envelope, site)
+        # All mails of a flow are held alike: there can be a thousand holds to look through.
+        of_flow: dict[tuple[int, str | None], Hold | None] = {}
+
+        def hold_of(envelope: Envelope) -> Hold | None:
+            flow = (envelope.fixed.account_id, envelope.fixed.campaign)
+            if flow not in of_flow:
+                of_flow[flow] = spool.hold_of(envelope, site)
+            return of_flow[flow]
+
+        return hold_of
 
     def _of_flow(self, fixed: EnvelopeFixed, of_all: Facts) -> Facts:
         record, outlook = of_all.record, of_all.outlook
