@@ -27,7 +27,6 @@ CONTENT_SECURITY_POLICY: Final = (
 )
 SECURITY_HEADERS: Final = (
     ("content-security-policy", CONTENT_SECURITY_POLICY),
-    ("x-content-type-options", "nosniff"),
     ("referrer-policy", "no-referrer"),
     ("cross-origin-opener-policy", "same-origin"),
 )
