@@ -4,14 +4,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.spool.lmdb_environment import Store
-from engine.spool.lmdb_layout import (
-    PAUSED,
-    RELEASE,
-    U32,
-    U32_U32,
-    U64,
-    StoredFlow,
-)
+from engine.spool.lmdb_layout import PAUSED, U32, U64, StoredFlow
 from engine.spool.lmdb_queue import QueueCursor
 from engine.spool.lmdb_reading import Damage
 from engine.spool.waiting_calls import FirstReleases
@@ -84,37 +77,39 @@ def read_first_releases(
     """Return when the first paused mails are released, in that order until enough was looked at."""
     by_destination: dict[str, int] = {}
     with store.environment.begin() as txn:
-        for looked_at, (release_unix_ms, key) in enumerate(_paused(txn, store, account_id)):
-            if looked_at == looked_at_max:
+        for looked_at, key in enumerate(_paused(txn, store, account_id)):
+            envelope = _envelope(txn, store, key)
+            if envelope is None:
+                continue
+            release_unix_ms = envelope.state.due_unix_ms
+            if looked_at >= looked_at_max:
                 return FirstReleases(by_destination, release_unix_ms)
-            envelope = None if key is None else _envelope(txn, store, key)
-            if envelope is not None and campaign in (None, envelope.fixed.campaign):
-                due_unix_ms = envelope.state.due_unix_ms
+            if campaign in (None, envelope.fixed.campaign):
                 name = envelope.fixed.destination
-                by_destination[name] = min(by_destination.get(name, due_unix_ms), due_unix_ms)
+                known = by_destination.get(name, release_unix_ms)
+                by_destination[name] = min(known, release_unix_ms)
     return FirstReleases(by_destination, None)
 
 
 def _paused(
     txn: "lmdb.Transaction[bytes]", store: Store, account_id: int | None
-) -> Iterator[tuple[int, bytes | None]]:
-    """Yield (release, key of an envelope) in the order of releases; without a key for a day that
-    is another account's.
-    """
-    with (
-        txn.cursor(store.tables.release) as days,
-        txn.cursor(store.tables.paused) as rows,
-    ):
-        for day_key in days.iternext(keys=True, values=False):
-            release_unix_ms, owner_id, day = RELEASE.unpack(day_key)
-            if account_id not in (None, owner_id):
-                yield release_unix_ms, None
-                continue
-            prefix = U32_U32.pack(owner_id, day)
-            is_row = rows.set_range(prefix)
-            while is_row and rows.key().startswith(prefix):
-                yield release_unix_ms, U64.pack(PAUSED.unpack(rows.key())[2])
-                is_row = rows.next()
+) -> Iterator[bytes]:
+    """Yield the keys of paused envelopes in the order in which they are released."""
+    with txn.cursor(store.tables.paused) as rows:
+        if account_id is not None:
+            # An account's days are in the order of their releases.
+            yield from _paused_below(rows, U32.pack(account_id))
+            return
+        with txn.cursor(store.tables.release) as days:
+            for day_key in days.iternext(keys=True, values=False):
+                yield from _paused_below(rows, day_key[U64.size :])
+
+
+def _paused_below(rows: "lmdb.Cursor[bytes]", prefix: bytes) -> Iterator[bytes]:
+    is_row = rows.set_range(prefix)
+    while is_row and rows.key().startswith(prefix):
+        yield U64.pack(PAUSED.unpack(rows.key())[2])
+        is_row = rows.next()
 
 
 def _envelope(txn: "lmdb.Transaction[bytes]", store: Store, key: bytes) -> Envelope | None:
