@@ -73,19 +73,24 @@ async function retry(destination, waiting, said) {
   const question = `${word("try_now")}: ${readableDomain(destination)}, ${word("waiting_there")(count(waiting))}?`;
   if (await askFirst(question, { yes: word("try_now") }) === null) return;
   try {
-    said.textContent = word("tried_now")(count(await everyStep("/v1/retry", { destination })));
+    const { fits, held } = await everyStep("/v1/retry", { destination });
+    const tried = word("tried_now")(count(fits - held));
+    said.textContent = held ? `${tried} ${word("held_still")(count(held))}` : tried;
   } catch (error) { said.textContent = excuse(error); }
 }
 
-// Go through all mail that fits, a step an answer; return how many there were in all. What was due
-// already and waited for its destination is not "changed", so that is not what people count.
+// Go through all mail that fits, a step an answer; return how many there were in all, and how many
+// of them a hold keeps back. What was due already and waited for its destination is not "changed", so
+// that is not what people count.
 export async function everyStep(path, body) {
-  let sum = 0;
+  let fits = 0;
+  let held = 0;
   let after = null;
   do {
     const step = await post(path, after === null ? body : { ...body, after });
-    sum += Object.values(step.matched).reduce((a, b) => a + b, 0);
+    fits += Object.values(step.matched).reduce((a, b) => a + b, 0);
+    held += (step.held ?? []).reduce((sum, hold) => sum + hold.mails, 0);
     after = step.after;
   } while (after !== null);
-  return sum;
+  return { fits, held };
 }

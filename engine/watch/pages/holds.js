@@ -98,7 +98,7 @@ export class Holds {
     if (Object.keys(wanted).length === 0) { said.textContent = word("give_filter"); return; }
     try {
       said.textContent = word("loading");
-      const fits = await everyStep("/v1/cancel", { ...wanted, dry_run: true });
+      const { fits } = await everyStep("/v1/cancel", { ...wanted, dry_run: true });
       said.textContent = word("hold_counted")(count(fits));
       if (deed === "hold") await this.#hold(wanted, form, fits);
     } catch (error) { said.textContent = excuse(error); }

@@ -36,7 +36,7 @@ export const german = {
   rows_of: (r) => `${r.from}–${r.to} von ${r.all} Zielen`, previous: "Zurück", next: "Weiter",
   destination_title: (name) => `Mail an ${name}`, mails_there: "Die neuesten Mails dorthin",
   waiting_there: (n) => `${n} wartend`, try_now: "Jetzt versuchen", hold_here: "Anhalten …",
-  tried_now: (n) => (n === "1" ? "1 Mail wird jetzt versucht." : `${n} Mails werden jetzt versucht.`), limit: "Grenze", ahead: "Mails davor", expires: "Verfällt",
+  tried_now: (n) => (n === "1" ? "1 Mail wird jetzt versucht." : `${n} Mails werden jetzt versucht.`), held_still: (n) => `${n} bleiben angehalten.`, limit: "Grenze", ahead: "Mails davor", expires: "Verfällt",
   site: "Standort", no_mails_there: "Keine Mails.",
   // Campaigns
   campaigns: "Kampagnen", campaign: "Kampagne", progress: "Fortschritt", forecast: "Vorhersage", actions: "Aktionen",

@@ -37,7 +37,7 @@ export const english = {
   rows_of: (r) => `${r.from}–${r.to} of ${r.all} destinations`, previous: "Previous", next: "Next",
   destination_title: (name) => `Mail to ${name}`, mails_there: "Its latest mails",
   waiting_there: (n) => `${n} waiting`, try_now: "Try now", hold_here: "Hold …",
-  tried_now: (n) => (n === "1" ? "1 mail is tried now." : `${n} mails are tried now.`), limit: "Limit", ahead: "Mails before it", expires: "Expires",
+  tried_now: (n) => (n === "1" ? "1 mail is tried now." : `${n} mails are tried now.`), held_still: (n) => `${n} stay held.`, limit: "Limit", ahead: "Mails before it", expires: "Expires",
   site: "Site", no_mails_there: "No mails.",
   // Campaigns
   campaigns: "Campaigns", campaign: "Campaign", progress: "Progress", forecast: "Forecast", actions: "Actions",
