@@ -242,7 +242,7 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
             "Nothing to do now; fewer mails at a time to this receiver would not be put off."
         ),
         "dns_failure": "Check that the domain in the address is spelt correctly.",
-        "hold": "Ask {contact} for the reason.",
+        "hold": "Ask {contact} when it will go on.",
         "quota": "Wait for the release, or change to a larger plan: that releases it at once.",
         "spool_fault": "Tell {contact}: there has to be room on the engine's disk.",
         "meant": "Was {meant} meant?",
@@ -304,7 +304,7 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
             "aufgeschoben."
         ),
         "dns_failure": "Prüfen Sie, ob die Domain in der Adresse richtig geschrieben ist.",
-        "hold": "Fragen Sie {contact} nach dem Grund.",
+        "hold": "Fragen Sie {contact}, wann es weitergeht.",
         "quota": (
             "Warten Sie auf die Freigabe, oder wechseln Sie in einen größeren Tarif: Das gibt sie "
             "sofort frei."
