@@ -23,6 +23,7 @@ from engine.delivery.holding import waiting_in
 from engine.spool.interface import CommitNotice, DestinationRow, Group, Spool
 from engine.watch.destinations import DestinationView
 from engine.watch.explain import Explainer
+from engine.watch.releases import Releases
 from protocols.languages import Language
 from protocols.records import STATUSES, Account
 from protocols.stream_frames import (
@@ -153,6 +154,7 @@ class Boards:
     def __init__(self, spool: Spool, explainer: Explainer) -> None:
         self._spool = spool
         self._explainer = explainer
+        self._releases = Releases(spool)
         self._boards: dict[tuple[Subject, int | None, Language], Board] = {}
         self._news = 0
         self._is_seen = True  # Somebody has looked since `_news` was counted up.
@@ -240,7 +242,7 @@ class Boards:
             if number % ROWS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
             views.append(self._explainer.view(row, board.language, board.account))
-        return views
+        return await self._releases.filled(views, _account_id_of(board))
 
     async def _rows(self, board: Board) -> list[DestinationRow]:
         """The destinations that are worth a place: those that were waited for and are told to be

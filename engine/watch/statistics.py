@@ -13,6 +13,7 @@ from engine.watch.destinations import DestinationView, just_before
 from engine.watch.explain import Explainer
 from engine.watch.messages import account_id_of, asked_account_id, reader_of
 from engine.watch.queries import Query, domain_name, language_of, refuse
+from engine.watch.releases import Releases
 from engine.watch.tables import part_of, table_answer, wants_csv
 from protocols.records import STATUSES
 
@@ -51,6 +52,7 @@ class StatisticsPage(msgspec.Struct, frozen=True):
 
 def routes(spool: Spool, explainer: Explainer) -> list[Route]:
     """Destinations, one by one, and counts."""
+    releases = Releases(spool)
 
     async def list_destinations(request: Request) -> Response:
         query = Query(request, ("after", "limit", "destination"))
@@ -66,6 +68,7 @@ def routes(spool: Spool, explainer: Explainer) -> list[Route]:
             rows = [row for row in rows if row.destination == named]
         account, language = reader_of(request.identity), language_of(request)
         views = [explainer.view(row, language, account) for row in rows]
+        views = await releases.filled(views, account_id)
         is_full = named is None and len(rows) == limit
         page = DestinationPage(views, rows[-1].destination if is_full else None)
         return Response.json(page, headers=(("vary", "accept-language"),))

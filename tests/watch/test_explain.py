@@ -2,7 +2,6 @@
 
 import re
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
@@ -153,36 +152,6 @@ async def test_a_campaign_says_what_holds_how_much(look: Look) -> None:
     shown = [(each["destination"], each["queued"]) for each in told["destinations"]]
     assert shown == [("one.test", 3), ("two.test", 2)]
     assert (await look.get("/v1/campaigns/nothing/explain")).status_code == 404
-
-
-async def test_an_operator_says_whose_campaign_is_meant(look: Look) -> None:
-    bolt = await make_account(look.spool, "bolt")
-    await h.accept_many(look.spool, look.account, 2, campaign="spring")
-    await h.accept_many(look.spool, bolt, 3, at="two.test", campaign="spring")
-    for part, count in (("explain", "queued"), ("forecast", "waiting")):
-        path = f"/v1/campaigns/spring/{part}"
-        for whose, domains, found in (
-            ("", ["one.test", "two.test"], 5),
-            ("?account=acme", ["one.test"], 2),
-            ("?account=bolt", ["two.test"], 3),
-        ):
-            told = await look.json(path + whose, look.operator())
-            assert told[count] == found, (part, whose)
-            assert sorted(each["destination"] for each in told["destinations"]) == domains
-        assert (await look.get(f"{path}?account=acme")).status_code == 200
-        assert (await look.get(f"{path}?account=bolt")).status_code == 404, "not one's own"
-        assert (await look.get(f"{path}?whose=bolt")).status_code == 400
-
-
-@pytest.mark.parametrize("name", ["bücher.test", "BÜCHER.test", "xn--bcher-kva.test"])
-async def test_a_destination_is_found_however_it_is_written(look: Look, name: str) -> None:
-    await h.accept_many(look.spool, look.account, 1, at="xn--bcher-kva.test")
-    quoted = quote(name)
-    told = await look.json(f"/v1/destinations/{quoted}/explain")
-    assert told["destination"] == "xn--bcher-kva.test"
-    for path in ("messages", "destinations", "events"):
-        answer = await look.json(f"/v1/{path}?destination={quoted}")
-        assert [each["destination"] for each in answer[path]] == ["xn--bcher-kva.test"], path
 
 
 async def test_another_accounts_mail_is_not_there(look: Look) -> None:
