@@ -1,4 +1,4 @@
-"""Explanations and lists as readers ask for them: of one account, by any spelling, with releases."""
+"""Explanations and lists for their readers: of one account, by any spelling, with releases."""
 
 from urllib.parse import quote
 
