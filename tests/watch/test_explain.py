@@ -8,6 +8,7 @@ import pytest
 from engine.spool.hold_calls import Hold, MailFilter
 from engine.spool.interface import Finish, Quota, Rest
 from engine.watch import explain_words as words
+from engine.watch import long_looks
 from engine.watch.final_words import FINAL_ADVICE, final_advice
 from engine.watch.forecast_words import FORECASTS
 from engine.watch.limit_words import limit_words
@@ -152,6 +153,24 @@ async def test_a_campaign_says_what_holds_how_much(look: Look) -> None:
     shown = [(each["destination"], each["queued"]) for each in told["destinations"]]
     assert shown == [("one.test", 3), ("two.test", 2)]
     assert (await look.get("/v1/campaigns/nothing/explain")).status_code == 404
+
+
+@pytest.mark.parametrize("part", ["explain", "forecast"])
+async def test_an_answer_that_is_kept_is_told_to_nobody_else(
+    look: Look, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    monkeypatch.setattr(long_looks, "QUICK_S", -1.0)  # As if each had taken so long to find.
+    bolt = await make_account(look.spool, "bolt")
+    await h.accept_many(look.spool, look.account, 2, campaign="spring")
+    await h.accept_many(look.spool, bolt, 3, at="two.test", campaign="spring")
+    path, count = f"/v1/campaigns/spring/{part}", {"explain": "queued", "forecast": "waiting"}[part]
+    for _ in range(2):
+        for who, found in (("acme", 2), ("bolt", 3), (look.operator(), 5)):
+            assert (await look.json(path, who))[count] == found
+    await h.accept_many(look.spool, look.account, 1, campaign="spring")
+    assert (await look.json(path))[count] == 2, "it is kept"
+    response = await look.ask("GET", path, headers=GERMAN)
+    assert response.json()[count] == 3, "in another language it is another answer"
 
 
 async def test_another_accounts_mail_is_not_there(look: Look) -> None:

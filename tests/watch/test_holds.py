@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.spool.interface import Quota, Rest, RetryAt
@@ -208,6 +209,23 @@ async def test_retry_moves_what_waits_and_ends_a_back_off(look: Look) -> None:
     assert (kept.failures, kept.reply, kept.not_before_unix_ms) == (3, "no route", 0)
     again = await post(look, "/v1/retry", {"site": "mx.one"})
     assert (again["changed"], again["in_flight"]) == (0, 3)
+
+
+async def test_a_destination_whose_mail_is_held_is_not_tried(look: Look) -> None:
+    await accept_many(look.spool, look.account, 2, campaign="spring")
+    await accept_many(look.spool, look.account, 1, at="two.test")
+    hold = await post(look, "/v1/holds", {"campaign": "spring"}, expect=201)
+    later_unix_ms = look.spool.now_unix_ms() + HOUR_MS
+    record = DestinationRecord(later_unix_ms, "destination_unreachable", 1, 3, "no route")
+    for name in ("one.test", "two.test"):
+        await look.spool.settle([], [Rest(name, msgspec.structs.replace(record))])
+    done = await post(look, "/v1/retry", {"account": "acme"})
+    assert done["destinations"] == ["two.test"]
+    assert [(each["hold_id"], each["mails"]) for each in done["held"]] == [(hold["hold_id"], 2)]
+    for name, not_before_unix_ms in (("one.test", later_unix_ms), ("two.test", 0)):
+        kept = await look.spool.destination(name)
+        assert kept is not None
+        assert kept.not_before_unix_ms == not_before_unix_ms
 
 
 async def test_a_large_deed_goes_on_where_it_stopped(
