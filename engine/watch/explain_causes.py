@@ -14,8 +14,8 @@ from engine.watch.destinations import PLACE_OF
 from engine.watch.explain_facts import KnownFacts
 from protocols.records import Account, Envelope, Reason, Status
 
-# Mails of a destination that are looked at: a millisecond or two.
-LOOKED_AT_MAX: Final = 200
+# Mails of a destination that are looked at: a millisecond's worth.
+LOOKED_AT_MAX: Final = 100
 # Of what is the same for all that are due, the next one goes at this moment.
 _BY_TURNS: Final = frozenset({"rate_limit", "waiting_turn", "connection_limit"})
 
@@ -79,11 +79,18 @@ async def causes_at(
     )
     found = {Status.QUEUED: dict[object, Cause](), Status.DEFERRED: dict[object, Cause]()}
     judge = _judge(of_all)
+    # Most of a queue has one and the same verdict, which is added once.
+    alike: dict[tuple[Status, int], Cause] = {}
     for envelope, known in facts.of_each(mails, of_all):
         held = judge(envelope, known)
         state = envelope.state
-        if held is not None and state.status in found:
-            _add(found[state.status], held, state.event_seqs[-1] if state.event_seqs else 0)
+        if held is None or state.status not in found:
+            continue
+        cause = alike.setdefault((state.status, id(held)), Cause(held, 0))
+        cause.count += 1
+        cause.seq = max([cause.seq, *state.event_seqs[-1:]])
+    for (status, _), cause in alike.items():
+        _add(found[status], cause.held, cause.seq, cause.count)
     is_exact = True
     next_unix_ms: int | None = None
     sums: dict[object, Cause] = {}
