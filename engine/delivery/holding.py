@@ -45,7 +45,8 @@ class Gate:
     """A limit that lets a mail pass from a moment on; NOT_BY_WAITING if somebody has to act.
 
     `limit` is what is allowed, as a rule would say it; `since_unix_ms` is 0 where nobody knows;
-    `note` is what whoever is responsible has to say about it.
+    `note` is what whoever is responsible has to say about it; `is_own` if that is the account that
+    the mail is of.
     """
 
     code: str
@@ -57,6 +58,7 @@ class Gate:
     reply: str = ""
     reason: Reason | None = None
     note: str = ""
+    is_own: bool = False
 
     def ready_at_unix_ms(self, now_unix_ms: int) -> float:
         return max(self.until_unix_ms, now_unix_ms)
@@ -133,6 +135,7 @@ class Holding:
     reply: str = ""
     reason: Reason | None = None
     note: str = ""
+    is_own: bool = False
     # Whether the server owes an answer, since then; `next_attempt_unix_ms` is then when we give up.
     is_silent: bool = False
 
@@ -333,6 +336,7 @@ def _of_gate(gate: Gate, ready_unix_ms: int | None, facts: Facts) -> Holding:
         gate.reply,
         gate.reason,
         gate.note,
+        gate.is_own,
     )
 
 

@@ -108,6 +108,7 @@ class Explainer:
                 contact=self._config.contact,
                 meant=meant,
                 expires_first=next_unix_ms is not None and next_unix_ms >= state.expires_unix_ms,
+                is_own=held.is_own,
                 is_silent=held.is_silent,
             ),
         )
@@ -268,6 +269,7 @@ class Explainer:
             many=many,
             contact=self._config.contact,
             meant=self._typos.right_domain(row.destination),
+            is_own=held.is_own,
             is_silent=held.is_silent,
         )
 

@@ -176,7 +176,16 @@ def _judge(of_all: Facts) -> Callable[[Envelope, Facts], Holding | None]:
 
 def _add(causes: dict[object, Cause], held: Holding, seq: int, count: int = 1) -> None:
     key = "" if held.scope == "envelope" else held.key
-    name = (held.code, held.scope, key, held.limit, held.reason, held.note, held.is_silent)
+    name = (
+        held.code,
+        held.scope,
+        key,
+        held.limit,
+        held.reason,
+        held.note,
+        held.is_own,
+        held.is_silent,
+    )
     cause = causes.get(name)
     if cause is None:
         causes[name] = Cause(held, count, seq)

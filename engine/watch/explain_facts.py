@@ -219,4 +219,8 @@ def hold_gate(hold: Hold | None, account: str) -> Gate | None:
             scope, key = scope_given, given
             break
     until_unix_ms = NOT_BY_WAITING if hold.until_unix_ms is None else float(hold.until_unix_ms)
-    return Gate("hold", scope, key, until_unix_ms, hold.since_unix_ms, note=hold.why)
+    return Gate(
+        *("hold", scope, key, until_unix_ms, hold.since_unix_ms),
+        note=hold.why,
+        is_own=hold.owner_id != 0,
+    )

@@ -128,6 +128,7 @@ def held_by_view(
             reason=held.reason,
             many=many,
             note=held.note,
+            is_own=held.is_own,
             is_silent=held.is_silent,
         ),
     )

@@ -116,6 +116,8 @@ CAUSES: Final[Mapping[Language, Words]] = {
         ),
         "hold": "An operator is holding this mail back.",
         "hold.many": "An operator is holding these mails back.",
+        "hold.own": "The account itself is holding this mail back.",
+        "hold.own.many": "The account itself is holding these mails back.",
         "quota": "The plan of account {key} ({limit}) is used up; the mail is released by itself.",
         "quota.many": "The plans are used up; the mails are released by themselves.",
         "spool_fault": "The engine cannot store results: its disk is full.",
@@ -178,6 +180,8 @@ CAUSES: Final[Mapping[Language, Words]] = {
         ),
         "hold": "Ein Betreiber hält diese Mail an.",
         "hold.many": "Ein Betreiber hält diese Mails an.",
+        "hold.own": "Das Konto selbst hält diese Mail an.",
+        "hold.own.many": "Das Konto selbst hält diese Mails an.",
         "quota": (
             "Der Tarif des Kontos {key} ({limit}) ist ausgeschöpft; die Mail wird von selbst "
             "freigegeben."
@@ -243,6 +247,7 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
         ),
         "dns_failure": "Check that the domain in the address is spelt correctly.",
         "hold": "Ask {contact} when it will go on.",
+        "hold.own": "Lift the hold, or resume the campaign, when it is to go on.",
         "quota": "Wait for the release, or change to a larger plan: that releases it at once.",
         "spool_fault": "Tell {contact}: there has to be room on the engine's disk.",
         "meant": "Was {meant} meant?",
@@ -305,6 +310,8 @@ WAITING_ADVICE: Final[Mapping[Language, Words]] = {
         ),
         "dns_failure": "Prüfen Sie, ob die Domain in der Adresse richtig geschrieben ist.",
         "hold": "Fragen Sie {contact}, wann es weitergeht.",
+        "hold.own": "Lassen Sie diese Mail wieder frei oder die Kampagne weiterlaufen, sobald sie "
+        "hinausgehen soll.",
         "quota": (
             "Warten Sie auf die Freigabe, oder wechseln Sie in einen größeren Tarif: Das gibt sie "
             "sofort frei."
@@ -345,6 +352,7 @@ def cause_text(
     reason: Reason | None = None,
     many: bool = False,
     note: str = "",
+    is_own: bool = False,
     is_silent: bool = False,
 ) -> str:
     """Return the sentence about what holds a mail back, with a `note` of whoever holds it.
@@ -353,7 +361,9 @@ def cause_text(
     """
     words = CAUSES[language]
     variant = scope
-    if is_silent:
+    if is_own:
+        variant = "own.many" if many else "own"
+    elif is_silent:
         variant = "silent.many" if many and f"{code}.silent.many" in words else "silent"
     elif code == "rate_limit" and limit in ("", SUSPENDED):
         variant = limit or "unlimited"
@@ -394,6 +404,7 @@ def waiting_advice(
     scope: str = "",
     many: bool = False,
     expires_first: bool = False,
+    is_own: bool = False,
     is_silent: bool = False,
 ) -> str:
     """Return what the sender of a waiting mail, or of `many`, can do."""
@@ -401,6 +412,8 @@ def waiting_advice(
     said = words.get(f"{code}.{reason}") or words.get(f"{code}.{scope}") or words[code]
     if many:
         said = words.get(f"{code}.{reason}.many" if reason else f"{code}.many") or said
+    if is_own:
+        said = words[f"{code}.own"]
     if is_silent:
         said = words[f"{code}.silent"]
     sentences = [said]

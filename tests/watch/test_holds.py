@@ -166,6 +166,27 @@ async def test_an_account_is_told_of_no_hold_of_anothers_mail(look: Look) -> Non
     assert (row["state"], row["next_attempt_at"]) == ("held", None)
 
 
+async def test_a_hold_of_ones_own_is_not_said_to_be_an_operators(look: Look) -> None:
+    [message_id] = await accept_many(look.spool, look.account, 1)
+    await post(look, "/v1/holds", {"destination": "one.test", "reason": "a typo"}, expect=201)
+    path = f"/v1/messages/{message_id}/explain"
+    told = await look.json(path)
+    text = "The account itself is holding this mail back (a typo)."
+    assert (told["held_by"]["code"], told["held_by"]["text"]) == ("hold", text)
+    assert told["advice"].startswith("Lift the hold")
+    response = await look.ask("GET", path, headers={"Accept-Language": "de"})
+    text = "Das Konto selbst hält diese Mail an (a typo)."
+    assert response.json()["held_by"]["text"] == text
+    [row] = (await look.json("/v1/destinations"))["destinations"]
+    text = "The account itself is holding these mails back (a typo)."
+    assert row["held_by"]["text"] == text
+    # And an operator's hold is.
+    [ours] = (await look.json("/v1/holds"))["holds"]
+    await look.ask("DELETE", f"/v1/holds/{ours['hold_id']}")
+    await post(look, "/v1/holds", {"destination": "one.test"}, look.operator(), 201)
+    assert (await look.json(path))["held_by"]["text"] == "An operator is holding this mail back."
+
+
 async def test_cancel_counts_first_and_leaves_what_is_in_flight(look: Look) -> None:
     await accept_many(look.spool, look.account, 5, campaign="spring", quota=Quota(per_day=4))
     kept = await accept_many(look.spool, look.account, 2)
