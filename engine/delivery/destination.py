@@ -214,7 +214,8 @@ class Destination:
         is_held = self._mail.is_held(self._health.record.site)
         if is_held or trio.current_time() < self._way_until_s:
             return not is_held
-        way = await self._around.router.way_to(self._name)
+        since_s = self._health.heard_since_s(self.began_s)
+        way = await self._around.router.way_to(self._name, since_s=since_s)
         if isinstance(way, Unresolved):
             if self._sessions.connected:
                 return True  # What is connected goes on; the next opening asks again.

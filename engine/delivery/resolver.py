@@ -11,6 +11,7 @@ order is `protocols.mx`, and which addresses are fair game is `routes`. `texts` 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, zip_longest
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -30,6 +31,8 @@ from protocols.records import Reason, Status
 # A time to live of 0 would ask for every message, and one of 2^31 would never ask again.
 TTL_S_MIN: Final = 30.0
 TTL_S_MAX: Final = 3600.0
+# Before anything was found out.
+NEVER_S: Final = float("-inf")
 # That a domain does not exist is believed for less long: people repair it and try again at once.
 ABSENCE_TTL_S_MAX: Final = 300.0
 # A failing name server is asked twice a minute about one name, however many mails wait for it.
@@ -89,11 +92,18 @@ class Unresolved:
 
 
 class Resolver(Protocol):
-    """The seam: names in, values out. It never raises for what the network says."""
+    """The seam: names in, values out. It never raises for what the network says.
 
-    async def mail_hosts(self, domain: str) -> MailHosts | Unresolved: ...
+    What was found out before `since_s` (trio's clock) is asked again.
+    """
 
-    async def addresses(self, host: str) -> tuple[str, ...] | Unresolved: ...
+    async def mail_hosts(
+        self, domain: str, *, since_s: float = NEVER_S
+    ) -> MailHosts | Unresolved: ...
+
+    async def addresses(
+        self, host: str, *, since_s: float = NEVER_S
+    ) -> tuple[str, ...] | Unresolved: ...
 
 
 @dataclass(slots=True)
@@ -124,21 +134,39 @@ class _Failure:
 V = TypeVar("V")
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept(Generic[V]):
+    """What is remembered, when it was found out, and until when it holds."""
+
+    found_s: float
+    until_s: float
+    value: V
+
+
 @dataclass(slots=True)
 class Memory(Generic[V]):
     """A bounded cache with one look-up in flight per name. Times are trio's clock."""
 
     entries_max: int
-    _kept: OrderedDict[str, tuple[float, V]] = field(default_factory=OrderedDict)
+    _kept: OrderedDict[str, _Kept[V]] = field(default_factory=OrderedDict)
     _in_flight: dict[str, trio.Event] = field(default_factory=dict)
 
-    async def get(self, name: str, look_up: Callable[[str], Awaitable[tuple[V, float]]]) -> V:
-        """Return what is remembered of `name`, else what `look_up` returns with its seconds."""
+    async def get(
+        self,
+        name: str,
+        look_up: Callable[[str], Awaitable[tuple[V, float]]],
+        since_s: float = NEVER_S,
+    ) -> V:
+        """Return what is remembered of `name`, else what `look_up` returns with its seconds.
+
+        What was found out before `since_s` is not remembered.
+        """
         while True:
             kept = self._kept.get(name)
-            if kept is not None and kept[0] > trio.current_time():
+            now_s = trio.current_time()
+            if kept is not None and kept.until_s > now_s and kept.found_s >= since_s:
                 self._kept.move_to_end(name)
-                return kept[1]
+                return kept.value
             running = self._in_flight.get(name)
             if running is None:
                 break
@@ -147,7 +175,8 @@ class Memory(Generic[V]):
         done = self._in_flight[name] = trio.Event()
         try:
             value, ttl_s = await look_up(name)
-            self._kept[name] = (trio.current_time() + ttl_s, value)
+            now_s = trio.current_time()
+            self._kept[name] = _Kept(now_s, now_s + ttl_s, value)
             self._kept.move_to_end(name)
             if len(self._kept) > self.entries_max:
                 self._kept.popitem(last=False)
@@ -183,13 +212,17 @@ class DnsResolver:
         self._domains: Memory[MailHosts | Unresolved] = Memory(CACHE_ENTRIES_MAX)
         self._hosts: Memory[tuple[tuple[str, ...] | Unresolved, float]] = Memory(CACHE_ENTRIES_MAX)
 
-    async def mail_hosts(self, domain: str) -> MailHosts | Unresolved:
+    async def mail_hosts(self, domain: str, *, since_s: float = NEVER_S) -> MailHosts | Unresolved:
         """Return the hosts for mail to `domain` (A-labels), or why there are none."""
-        return await self._domains.get(domain, self._look_up_domain)
+        return await self._domains.get(
+            domain, partial(self._look_up_domain, since_s=since_s), since_s
+        )
 
-    async def addresses(self, host: str) -> tuple[str, ...] | Unresolved:
+    async def addresses(
+        self, host: str, *, since_s: float = NEVER_S
+    ) -> tuple[str, ...] | Unresolved:
         """Return the addresses of `host`, at most eight, or why there are none."""
-        found, _ = await self._hosts.get(host, self._look_up_host)
+        found, _ = await self._hosts.get(host, self._look_up_host, since_s)
         return found
 
     async def texts(self, name: str) -> tuple[str, ...] | Unresolved:
@@ -219,7 +252,9 @@ class DnsResolver:
         answer = await self._ask(".", dns.rdatatype.NS)
         return answer.was_answered if isinstance(answer, _Failure) else True
 
-    async def _look_up_domain(self, domain: str) -> tuple[MailHosts | Unresolved, float]:
+    async def _look_up_domain(
+        self, domain: str, since_s: float
+    ) -> tuple[MailHosts | Unresolved, float]:
         answer = await self._ask(domain, dns.rdatatype.MX)
         if isinstance(answer, _Failure):
             return _not_now(domain, answer), FAILURE_TTL_S
@@ -235,15 +270,21 @@ class DnsResolver:
         if hosts is NoMx.OURSELVES:
             text = f"550 5.4.6 mail for {domain} would come back to this system"
             return Unresolved(True, Reason.DNS, text), absence_ttl_s
-        return await self._resolve_hosts(domain, hosts, answer, implicit=not records)
+        return await self._resolve_hosts(domain, hosts, answer, since_s, implicit=not records)
 
     async def _resolve_hosts(
-        self, domain: str, hosts: Sequence[MxHost], answer: _Records, *, implicit: bool
+        self,
+        domain: str,
+        hosts: Sequence[MxHost],
+        answer: _Records,
+        since_s: float,
+        *,
+        implicit: bool,
     ) -> tuple[MailHosts | Unresolved, float]:
         found: dict[str, tuple[tuple[str, ...] | Unresolved, float]] = {}
 
         async def resolve(name: str) -> None:
-            found[name] = await self._hosts.get(name, self._look_up_host)
+            found[name] = await self._hosts.get(name, self._look_up_host, since_s)
 
         async with trio.open_nursery() as nursery:
             for host in hosts:

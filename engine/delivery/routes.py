@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.config_values import Network, NextHop
-from engine.delivery.resolver import Resolver, Unresolved
+from engine.delivery.resolver import NEVER_S, Resolver, Unresolved
 from protocols.records import Reason
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -89,12 +89,15 @@ class Router:
         self._port = port
         self._private_targets = tuple(private_targets)
 
-    async def way_to(self, domain: str) -> Way | Unresolved:
-        """Return where mail to `domain` goes, or why nowhere (for ever, or just now)."""
+    async def way_to(self, domain: str, *, since_s: float = NEVER_S) -> Way | Unresolved:
+        """Return where mail to `domain` goes, or why nowhere (for ever, or just now).
+
+        What was found out before `since_s` (trio's clock) is looked up again.
+        """
         next_hop = self._next_hop(domain)
         if next_hop is not None:
-            return await self._routed(next_hop)
-        found = await self._resolver.mail_hosts(domain)
+            return await self._routed(next_hop, since_s)
+        found = await self._resolver.mail_hosts(domain, since_s=since_s)
         if isinstance(found, Unresolved):
             return found
         hosts = []
@@ -113,11 +116,11 @@ class Router:
             return Unresolved(True, Reason.POLICY, text)
         return Way(found.site, tuple(hosts))
 
-    async def _routed(self, next_hop: NextHop) -> Way | Unresolved:
+    async def _routed(self, next_hop: NextHop, since_s: float) -> Way | Unresolved:
         try:
             ipaddress.ip_address(next_hop.host)
         except ValueError:
-            addresses = await self._resolver.addresses(next_hop.host)
+            addresses = await self._resolver.addresses(next_hop.host, since_s=since_s)
             if isinstance(addresses, Unresolved):
                 # The operator's mistake, not the recipient's: nothing is final until he had time.
                 return Unresolved(False, Reason.DNS, addresses.text.replace("550 5.", "451 4.", 1))

@@ -11,7 +11,7 @@ from itertools import chain, zip_longest
 
 import trio
 
-from engine.delivery.resolver import LIFETIME_S, MailHost, MailHosts, Unresolved
+from engine.delivery.resolver import LIFETIME_S, NEVER_S, MailHost, MailHosts, Unresolved
 from engine.rehearsal.zones import Fault, Records, Zones
 from protocols.mx import ADDRESSES_MAX, NoMx, mail_hosts, site_name
 from protocols.records import Reason
@@ -29,7 +29,7 @@ class TableResolver:
         self._zones = zones
         self._own_names = frozenset(own_names)
 
-    async def mail_hosts(self, domain: str) -> MailHosts | Unresolved:
+    async def mail_hosts(self, domain: str, *, since_s: float = NEVER_S) -> MailHosts | Unresolved:
         records = await self._ask(domain)
         if isinstance(records, _Failure):
             return _not_now(domain, records)
@@ -61,7 +61,9 @@ class TableResolver:
         text = f"550 5.1.2 domain {domain} has neither MX nor address"
         return Unresolved(True, Reason.NO_SUCH_DOMAIN, text)
 
-    async def addresses(self, host: str) -> tuple[str, ...] | Unresolved:
+    async def addresses(
+        self, host: str, *, since_s: float = NEVER_S
+    ) -> tuple[str, ...] | Unresolved:
         records = await self._ask(host)
         if isinstance(records, _Failure):
             return _not_now(host, records)

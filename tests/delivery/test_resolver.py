@@ -154,6 +154,19 @@ async def test_fifty_at_once_ask_once(server: DnsServer) -> None:
     assert server.statistics().udp == 5
 
 
+async def test_who_was_told_to_try_asks_again(server: DnsServer) -> None:
+    """Whatever is remembered from before that; what was asked since counts."""
+    resolver = resolver_for(server)
+    for domain, asked in (("servfail.test", 1), ("plain.test", 5)):
+        before_s = trio.current_time()
+        await resolver.mail_hosts(domain)
+        told_s = trio.current_time()
+        for since_s, more in ((before_s, 0), (told_s, asked), (told_s, 0)):
+            udp = server.statistics().udp
+            await resolver.mail_hosts(domain, since_s=since_s)
+            assert server.statistics().udp == udp + more, (domain, since_s)
+
+
 async def test_failures_are_remembered_too(server: DnsServer) -> None:
     resolver = resolver_for(server)
     for _ in range(5):

@@ -4,7 +4,7 @@ import pytest
 
 from engine.config import Config, Route
 from engine.config_values import DomainPattern, Network, NextHop
-from engine.delivery.resolver import MailHost, MailHosts, Unresolved
+from engine.delivery.resolver import NEVER_S, MailHost, MailHosts, Unresolved
 from engine.delivery.routes import NextHost, Router, Way, may_connect
 from protocols.records import Reason, Status
 
@@ -20,11 +20,13 @@ class TableResolver:
         self.domains = domains or {}
         self.hosts = hosts or {}
 
-    async def mail_hosts(self, domain: str) -> MailHosts | Unresolved:
+    async def mail_hosts(self, domain: str, *, since_s: float = NEVER_S) -> MailHosts | Unresolved:
         gone = Unresolved(True, Reason.NO_SUCH_DOMAIN, "550 5.1.2 no such domain")
         return self.domains.get(domain, gone)
 
-    async def addresses(self, host: str) -> tuple[str, ...] | Unresolved:
+    async def addresses(
+        self, host: str, *, since_s: float = NEVER_S
+    ) -> tuple[str, ...] | Unresolved:
         return self.hosts.get(host, Unresolved(True, Reason.DNS, "550 5.4.4 no address"))
 
 

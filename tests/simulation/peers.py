@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 import trio
 
-from engine.delivery.resolver import MailHosts, Unresolved
+from engine.delivery.resolver import NEVER_S, MailHosts, Unresolved
 from engine.delivery.wire import MemoryWire, Wire, WireBroken, memory_wire_pair
 from engine.rehearsal.behaviour import Action, Mischief, Stage
 from engine.rehearsal.receiver import Receiver, Session
@@ -318,12 +318,14 @@ class FaultyResolver:
         self._rand = rand
         self._faults = faults
 
-    async def mail_hosts(self, domain: str) -> MailHosts | Unresolved:
+    async def mail_hosts(self, domain: str, *, since_s: float = NEVER_S) -> MailHosts | Unresolved:
         if self._rand.random() < self._faults.get(domain, 0.0):
             if self._rand.random() < 0.3:
                 await trio.sleep(5.0)
             return Unresolved(False, Reason.DNS, f"451 4.4.3 DNS look-up of {domain} failed: fault")
         return await self._table.mail_hosts(domain)
 
-    async def addresses(self, host: str) -> tuple[str, ...] | Unresolved:
+    async def addresses(
+        self, host: str, *, since_s: float = NEVER_S
+    ) -> tuple[str, ...] | Unresolved:
         return await self._table.addresses(host)
