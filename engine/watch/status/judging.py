@@ -173,7 +173,8 @@ class Steady:
     def __init__(self) -> None:
         self._since: dict[str, int] = {}
         self._over_since: dict[str, int] = {}
-        self._dismissed: set[str] = set()
+        # Until when each was seen to be so after a person had resolved it.
+        self._dismissed: dict[str, int] = {}
 
     def look(
         self, now_unix_ms: int, keys: Iterable[str], open_keys: Mapping[str, int]
@@ -182,7 +183,11 @@ class Steady:
         and those that are open, each with how often it has come back.
         """
         are_so, are_open = set(keys), set(open_keys)
-        self._dismissed &= are_so
+        self._dismissed = {
+            key: now_unix_ms if key in are_so else min(until_unix_ms, now_unix_ms)
+            for key, until_unix_ms in self._dismissed.items()
+            if key in are_so or now_unix_ms - until_unix_ms < RESOLVES_AFTER_MS
+        }
         self._since = {
             key: min(self._since.get(key, now_unix_ms), now_unix_ms) for key in sorted(are_so)
         }
@@ -204,9 +209,14 @@ class Steady:
         ]
         return to_open, to_resolve
 
-    def dismiss(self, key: str) -> None:
-        """A person has resolved it: it opens again only after it was not so for once."""
-        self._dismissed.add(key)
+    def dismiss(self, key: str, now_unix_ms: int) -> None:
+        """A person has resolved it: it opens again only after it was not so for two minutes."""
+        self._dismissed[key] = now_unix_ms
+
+    @property
+    def dismissed(self) -> frozenset[str]:
+        """What people have resolved and is so still."""
+        return frozenset(self._dismissed)
 
     def since_unix_ms(self, key: str) -> int:
         """Since when it has been so without a break; 0 if it is not."""

@@ -8,6 +8,7 @@ nobody was there. Words and thresholds are `judging`'s and `words`'.
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
@@ -40,6 +41,7 @@ INTERRUPTION_MS: Final = 120_000
 # Errors are counted over the last minute.
 WINDOW_LOOKS: Final = 12
 ALIVE_NOTE: Final = "status/alive"
+DISMISSED_NOTE: Final = "status/dismissed"
 
 logger = logging.getLogger(__name__)
 
@@ -99,11 +101,13 @@ class Monitor:
         self._asked = (0, 0)
         self._sites = NOTHING_SEEN
         self._next_walk_s = 0.0
+        self._dismissed: frozenset[str] = frozenset()
 
     async def run(self) -> None:
         """Look until cancelled. SpoolFailed ends it, and with it the process."""
         await self._book.begin()
         await self._note_interruption()
+        await self._recall_dismissed()
         while True:
             await trio.sleep(EVERY_S)
             try:
@@ -125,6 +129,10 @@ class Monitor:
         facts = self._facts()
         await self._advance_maintenances()
         await self._follow({each.key: each for each in judge(facts).conditions})
+        if self._steady.dismissed != self._dismissed:
+            dismissed = self._steady.dismissed
+            await self._spool.put_notes({DISMISSED_NOTE: pack_record(sorted(dismissed))})
+            self._dismissed = dismissed
 
     def levels(self) -> dict[Component, Level]:
         """How well everything works at this moment, with what open incidents say."""
@@ -133,7 +141,7 @@ class Monitor:
 
     def dismiss(self, cause: str) -> None:
         """A person has resolved what opened by itself."""
-        self._steady.dismiss(cause)
+        self._steady.dismiss(cause, self._now_unix_ms())
 
     def _facts(self) -> Facts:
         statistics = self._spool.spool_statistics()
@@ -267,6 +275,16 @@ class Monitor:
             created_unix_ms=alive_unix_ms,
         )
         await self._book.add(entry.incident.incident_id, Stage.RESOLVED, end)
+
+    async def _recall_dismissed(self) -> None:
+        """What a person has resolved stays so over a restart: its readers would get mail again."""
+        keys: list[str] = []
+        for _, stored in await self._spool.notes(DISMISSED_NOTE):
+            with suppress(DamagedRecord):
+                keys = unpack_record(stored, list[str])
+        for key in keys:
+            self.dismiss(key)
+        self._dismissed = frozenset(keys)
 
     async def _last_alive_unix_ms(self) -> int:
         for name, stored in await self._spool.notes(ALIVE_NOTE):

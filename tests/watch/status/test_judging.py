@@ -97,11 +97,16 @@ def test_what_a_person_resolved_opens_again_only_after_it_was_over() -> None:
     steady = Steady()
     steady.look(0, ["a"], {})
     assert steady.look(OPENS_AFTER_MS, ["a"], {}) == (["a"], [])
-    steady.dismiss("a")
+    steady.dismiss("a", OPENS_AFTER_MS)
     assert steady.look(10 * OPENS_AFTER_MS, ["a"], {}) == ([], [])
+    # Not to be seen for a moment, as after a restart, is not over.
     steady.look(11 * OPENS_AFTER_MS, [], {})
     steady.look(12 * OPENS_AFTER_MS, ["a"], {})
-    assert steady.look(13 * OPENS_AFTER_MS, ["a"], {}) == (["a"], [])
+    assert steady.look(13 * OPENS_AFTER_MS, ["a"], {}) == ([], [])
+    steady.look(13 * OPENS_AFTER_MS + RESOLVES_AFTER_MS, [], {})
+    assert steady.dismissed == frozenset()
+    steady.look(20 * OPENS_AFTER_MS, ["a"], {})
+    assert steady.look(21 * OPENS_AFTER_MS, ["a"], {}) == (["a"], [])
 
 
 def test_a_clock_that_was_set_back_holds_nothing_up() -> None:

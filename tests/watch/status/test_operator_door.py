@@ -122,3 +122,9 @@ async def test_what_a_person_resolves_stays_resolved_while_it_is_so(
         with pytest.raises(trio.TooSlowError):
             await place.wait_for(lambda status: status["incidents"], 5 * OPENS_AFTER_MS / 1000)
         assert autojump_clock.current_time() - before_s >= 5 * OPENS_AFTER_MS / 1000
+    # Over a restart, too: whoever is subscribed was told that it is over.
+    async with place.running():
+        with pytest.raises(trio.TooSlowError):
+            await place.wait_for(lambda status: status["incidents"], 5 * OPENS_AFTER_MS / 1000)
+        shown = await place.ask("GET", "/v1/status", None)
+        assert b"resolved" in shown.body
