@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 UNIT_S: Final = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
 DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?) ?(s|min|m|h|d)?", re.ASCII)
-FILTERS: Final = ("account", "campaign", "destination", "site", "reply", "older_s")
+FILTERS: Final = ("account", "campaign", "destination", "site", "reply", "older_s", "address")
 OPTIONS: Final = ", ".join(f"--{name.removesuffix('_s')}" for name in FILTERS)
 
 
@@ -36,7 +36,7 @@ class Duration(click.ParamType[float]):
 
 def _domain(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is not None and "@" in value:
-        raise click.BadParameter(f"{value} is an address; give the domain behind its @.")
+        raise click.BadParameter(f"{value} is an address: give its domain, or --address.")
     return None if value is None else a_domain(ctx, param, value)
 
 
@@ -63,6 +63,7 @@ def filter_options(command: F) -> F:
             click.option(
                 "--older", "older_s", type=Duration(), help="Mail accepted at least so long ago."
             ),
+            click.option("--address", metavar="ADDRESS", help="Mail to this address, as given."),
         )
     ):
         command = option(command)

@@ -19,7 +19,8 @@ class MailFilter(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Which mail: all of what is given has to fit; None fits everything.
 
     `site` is as destinations show it, `reply` a text within the mail's last reply, in any case,
-    and `older_ms` an age since acceptance that the mail has reached.
+    `older_ms` an age since acceptance that the mail has reached, and `address` the recipient's as
+    it was given.
     """
 
     account_id: int | None = None
@@ -28,11 +29,12 @@ class MailFilter(msgspec.Struct, array_like=True, frozen=True, gc=False):
     site: str | None = None
     reply: str | None = None
     older_ms: int | None = None
+    address: str | None = None
 
     @property
     def is_of_flow(self) -> bool:
         """Whether all mails of a flow at one destination fit, or none."""
-        return self.reply is None and self.older_ms is None
+        return self.reply is None and self.older_ms is None and self.address is None
 
     @property
     def is_of_destination(self) -> bool:
@@ -54,8 +56,10 @@ class MailFilter(msgspec.Struct, array_like=True, frozen=True, gc=False):
         )
 
     def fits_state(self, envelope: Envelope, now_unix_ms: int) -> bool:
-        """Say whether reply and age fit."""
+        """Say whether reply, age and address fit."""
         fixed, state = envelope.fixed, envelope.state
+        if self.address is not None and fixed.address != self.address:
+            return False
         return (self.reply is None or self.reply.casefold() in state.reply.casefold()) and (
             self.older_ms is None or now_unix_ms - fixed.accepted_unix_ms >= self.older_ms
         )

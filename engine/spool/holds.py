@@ -1,8 +1,8 @@
 """Which mail is held, and until when? The pure judgement of holds, the same for every adapter.
 
 Holds of an account or a campaign skip whole flows, those of a destination or site all of it: they
-cost nothing for each mail. Only a reply or an age makes a window look into its envelopes. Values
-in, values out: rows, flows and envelopes are asked for through functions.
+cost nothing for each mail. Only a reply, an age or an address makes a window look into its
+envelopes. Values in, values out: rows, flows and envelopes are asked for through functions.
 """
 
 from collections.abc import Callable, Iterable

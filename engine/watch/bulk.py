@@ -125,6 +125,7 @@ async def _page(spool: Spool, deed: Deed, wanted: MailFilter, after: int | None)
             statuses=WAITING if deed is Deed.RETRY else OPEN,
             destination=wanted.destination,
             campaign=wanted.campaign,
+            address=wanted.address,
         ),
         after,
         PAGE,

@@ -57,7 +57,7 @@ class DestinationView(msgspec.Struct, frozen=True):
 
     `held` is how many of its waiting mails are held by an account, a campaign, the destination or
     its site, and `holds` are the holds that do it, the most first. Held mails that are chosen one
-    by one (by reply or age) are not among them.
+    by one (by reply, age or address) are not among them.
     """
 
     destination: str

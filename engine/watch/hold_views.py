@@ -19,6 +19,7 @@ class HoldView(msgspec.Struct, frozen=True):
     site: str | None
     reply: str | None
     older_s: float | None
+    address: str | None
     since: str
     until: str | None
     who: str
@@ -45,6 +46,7 @@ def hold_view(hold: Hold, account: str | None) -> HoldView:
         site=wanted.site,
         reply=wanted.reply,
         older_s=None if wanted.older_ms is None else wanted.older_ms / 1000,
+        address=wanted.address,
         since=time_text(hold.since_unix_ms),
         until=time_text_or_none(hold.until_unix_ms or 0),
         who=hold.who,

@@ -20,7 +20,7 @@ from engine.watch.bulk import Decided, Deed, decide
 from engine.watch.hold_views import HeldMails, HoldView, held_mails, hold_view
 from engine.watch.messages import account_id_of, account_named
 from engine.watch.queries import Query, not_found, whole_number
-from protocols.addresses import AddressFault, normalise_domain
+from protocols.addresses import AddressFault, normalise_domain, parse_address
 
 REASON_CHARACTERS_MAX: Final = 500
 TEN_YEARS_S: Final = 315_360_000
@@ -31,7 +31,8 @@ logger = logging.getLogger("eilpost.decisions")
 class FilterBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Which mail: everything that is given has to fit, and something has to be given.
 
-    `reply` is a text within the last reply, `older_s` an age since acceptance in seconds.
+    `reply` is a text within the last reply, `older_s` an age since acceptance in seconds, `address`
+    the recipient's as it was given.
     """
 
     account: str | None = None
@@ -40,6 +41,7 @@ class FilterBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     site: str | None = None
     reply: str | None = None
     older_s: float | None = None
+    address: str | None = None
 
 
 class HoldBody(FilterBody, forbid_unknown_fields=True, frozen=True):
@@ -187,7 +189,7 @@ class HoldsDoor:
         """Return the filter of a body, within what this reader may decide about."""
         given = (
             *(body.account, body.campaign, body.destination),
-            *(body.site, body.reply, body.older_s),
+            *(body.site, body.reply, body.older_s, body.address),
         )
         if all(each is None for each in given):
             raise _fault("", "Say which mail: give at least one filter.")
@@ -199,10 +201,11 @@ class HoldsDoor:
         return MailFilter(
             account_id,
             body.campaign,
-            _domain(body.destination),
+            _domain(body.destination) or _domain_of(body.address),
             None if body.site is None else body.site.lower(),
             body.reply,
             _milliseconds("older_s", body.older_s),
+            body.address,
         )
 
 
@@ -238,9 +241,19 @@ def _domain(name: str | None) -> str | None:
     domain = normalise_domain(name)
     if isinstance(domain, AddressFault):
         # Nothing has such a name: the filter would silently fit no mail.
-        why = "it is an address; give what stands behind its @" if "@" in name else domain.text
+        why = "it is an address, which is `address`" if "@" in name else domain.text
         raise _fault("destination", f"This is no domain: {why}.")
     return domain
+
+
+def _domain_of(address: str | None) -> str | None:
+    """Return an address's domain: who looks for its mail need not look anywhere else."""
+    if address is None:
+        return None
+    parsed = parse_address(address)
+    if isinstance(parsed, AddressFault):
+        raise _fault("address", f"This is no address: {parsed.text}.")
+    return parsed.domain
 
 
 def _milliseconds(where: str, seconds: float | None) -> int | None:

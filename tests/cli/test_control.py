@@ -108,7 +108,8 @@ async def test_queue_lists_what_waits_the_fullest_first(tmp_path: Path) -> None:
 
 
 async def test_queue_says_what_is_held_by_which_hold(tmp_path: Path) -> None:
-    hold: dict[str, object] = dict.fromkeys(("account", "destination", "site", "reply", "older_s"))
+    names = ("account", "destination", "site", "reply", "older_s", "address")
+    hold: dict[str, object] = dict.fromkeys(names)
     hold |= {"hold_id": 4, "campaign": "spring", "since": "", "until": None, "who": "shop"}
     rows = [
         destination("a.example", queued=9, held=3, holds=[hold | {"mails": 3, "reason": ""}]),

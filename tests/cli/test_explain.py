@@ -70,6 +70,7 @@ DESTINATION = {
             "site": None,
             "reply": None,
             "older_s": None,
+            "address": None,
             "since": "2026-11-24T00:00:00.000Z",
             "until": None,
             "who": "operator",

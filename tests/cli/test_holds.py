@@ -87,7 +87,7 @@ def test_wrong_usage_is_told(engine: EngineProcess) -> None:
     for command in ("suspend", "retry", "cancel"):
         with pytest.raises(EngineFailed, match="Say which mail"):
             engine.run(command)
-        with pytest.raises(EngineFailed, match="is an address; give the domain"):
+        with pytest.raises(EngineFailed, match="is an address: give its domain"):
             engine.run(command, "--destination", "ann@x.test")
         with pytest.raises(EngineFailed, match="two dots in a row"):
             engine.run(command, "--destination", "x..test")

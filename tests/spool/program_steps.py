@@ -103,6 +103,7 @@ filters = st.builds(
     site=st.sampled_from([None, None, None, "mx.site.test"]),
     reply=st.sampled_from([None, None, "LATER", "no such text"]),
     older_ms=st.sampled_from([None, None, h.HOUR_MS]),
+    address=st.sampled_from([None, None, None, "r0@one.test"]),
 )
 holds = st.tuples(
     st.just("hold"), st.tuples(filters, st.sampled_from([None, h.SECOND_MS, h.HOUR_MS, h.DAY_MS]))

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import msgspec
 import pytest
 
 from engine.spool import lmdb_holds
@@ -68,6 +69,9 @@ async def test_each_filter_holds_its_own_and_nothing_else(harness: h.Harness) ->
             MailFilter(reply="never heard"): set(),
             MailFilter(older_ms=h.HOUR_MS): set(),
             MailFilter(older_ms=0): everything,
+            MailFilter(address="r0@one.test"): everything,
+            MailFilter(address="R0@one.test"): set(),
+            MailFilter(address="r0@one.test", campaign="spring"): {spring},
         }
         await spool.settle([], [Rest("one.test", DestinationRecord(site="mx.one.test"))])
         for wanted, held in held_by.items():
@@ -331,7 +335,13 @@ def test_a_kept_record_stays_readable() -> None:
         "0198079601a6737072696e67a86f6e652e74657374ab6d782e6f6e652e74657374a5342e372e31ce0036ee80"
         "cf000001a20d1af440a461636d65a8626164206c696e6bcf000001a20ce405c001c2d2972fc8"
     )
+    with_address = bytes.fromhex(
+        "0198079701a6737072696e67a86f6e652e74657374ab6d782e6f6e652e74657374a5342e372e31ce0036ee80"
+        "ac616e6e406f6e652e74657374cf000001a20d1af440a461636d65a8626164206c696e6bcf000001a20ce405"
+        "c001c28f64d06d"
+    )
     wanted = MailFilter(1, "spring", "one.test", "mx.one.test", "4.7.1", h.HOUR_MS)
     hold = Hold(7, wanted, 1_795_516_200_000, "acme", "bad link", 1_795_512_600_000, owner_id=1)
     assert unpack_record(kept, Hold) == hold
-    assert pack_record(hold) == kept
+    of_one = msgspec.structs.replace(wanted, address="ann@one.test")
+    assert pack_record(msgspec.structs.replace(hold, wanted=of_one)) == with_address

@@ -249,6 +249,21 @@ async def test_a_destination_whose_mail_is_held_is_not_tried(look: Look) -> None
         assert kept.not_before_unix_ms == not_before_unix_ms
 
 
+async def test_one_address_is_held_tried_and_cancelled_by_its_name(look: Look) -> None:
+    await accept_many(look.spool, look.account, 3)
+    wanted = {"address": "r1@one.test"}
+    made = await post(look, "/v1/holds", wanted | {"reason": "asked to"}, expect=201)
+    assert (made["address"], made["destination"]) == ("r1@one.test", "one.test")
+    done = await post(look, "/v1/retry", {"destination": "one.test"})
+    assert done["matched"] == {"queued": 3}
+    assert [(each["hold_id"], each["mails"]) for each in done["held"]] == [(made["hold_id"], 1)]
+    claimed = await claim(look.spool)
+    assert [each.fixed.address for each in claimed] == ["r0@one.test", "r2@one.test"]
+    cancelled = await post(look, "/v1/cancel", wanted)
+    assert (cancelled["matched"], cancelled["changed"]) == ({"queued": 1}, 1)
+    assert await statuses(look) == {Status.QUEUED: 2, Status.CANCELLED: 1}
+
+
 async def test_a_large_deed_goes_on_where_it_stopped(
     look: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +288,7 @@ async def test_a_large_deed_goes_on_where_it_stopped(
         ("/v1/cancel", {"dry_run": True}, ""),
         ("/v1/holds", {"reply": ""}, "reply"),
         ("/v1/retry", {"destination": "ann@one.test"}, "destination"),
+        ("/v1/holds", {"address": "ann@@one.test"}, "address"),
         ("/v1/cancel", {"destination": "one..test"}, "destination"),
         ("/v1/holds", {"campaign": "x", "for_s": -1}, "for_s"),
         ("/v1/retry", {"older_s": 1e300}, "older_s"),

@@ -7,7 +7,7 @@ import { ask, isOperator, post } from "./session.js";
 import { count, word, wordOf } from "./words.js";
 
 const AGAIN_S = 10;
-const FILTERS = ["account", "campaign", "destination", "site", "reply"];
+const FILTERS = ["account", "campaign", "destination", "site", "reply", "address"];
 
 export class Holds {
   #refused; #holds = null; #timer = null; #trouble = "";
