@@ -28,6 +28,7 @@ from engine.spool.interface import (
     SpoolFailed,
     SpoolFull,
 )
+from engine.spool.memory_commit import Commit
 from engine.spool.memory_data import MemoryData
 from protocols.outcomes import Deferred, Delivered
 from protocols.records import DestinationRecord, Reason, Status
@@ -153,6 +154,14 @@ class _HoldsNothing(_Faulty):
         return put
 
 
+class _PausesNoCampaign(_Faulty):
+    async def put_hold(self, hold: Hold) -> Hold:
+        put = await self.inner.put_hold(hold)
+        if hold.wanted.campaign is not None:
+            await self.inner.lift_holds([put.hold_id])
+        return put
+
+
 class _InAHurry(_Faulty):
     """Gives out what is due within the next minutes."""
 
@@ -240,6 +249,14 @@ def _miscounting(move: Any) -> Any:
     return miscount
 
 
+def _forgetting_people(listed: Any) -> Any:
+    def forget(self: Commit, request: AcceptRequest) -> Any:
+        self.data.campaign_recipients.clear()
+        return listed(self, request)
+
+    return forget
+
+
 def _dating_anew(format_date: Any) -> Any:
     # Each time that a template is filled in it is some seconds later.
     later_s = itertools.count()
@@ -265,6 +282,8 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     "is in a hurry": (_spool(_InAHurry), "before its time"),
     "forgets what was sent": (_spool(_ForgetsWhatWasSent), "what_may_be_twice_is_told"),
     "holds nothing": (_spool(_HoldsNothing), "what_is_held_stays"),
+    "pauses no campaign": (_spool(_PausesNoCampaign), "its campaign is paused"),
+    "forgets who is in a campaign": (_patch(Commit, "listed", _forgetting_people), "has 2 mails"),
     "never expires": (_spool(_NeverExpires), "no_mail_grows_too_old"),
     "tells listeners half": (_spool(_ToldHalf), "resuming_misses_nothing"),
     "wakes too late": (_patch(agenda, "row_after_arrival", _later), "too late"),

@@ -13,9 +13,12 @@ from itertools import islice, pairwise
 import msgspec
 
 from engine.config_values import Rate
+from engine.spool.interface import Group
 from protocols.records import FINAL_STATUSES, STATUSES, Envelope, Event, Reason, Status
 from protocols.stream_frames import stream_event, uuid_text
+from tests.simulation.campaigning import RATE
 from tests.simulation.lives import Life
+from tests.simulation.operating import OPERATED
 from tests.simulation.peers import Taken
 from tests.simulation.plan import ACCOUNT_RATES, CEILINGS, REGULARS, THROTTLES
 from tests.simulation.run import Observed
@@ -77,6 +80,9 @@ def _what_was_accepted_is_there(seen: Observed) -> Iterator[str]:
             yield f"request {request.number} was not accepted, {stored} of its mails are stored"
         for key in request.good:
             there.pop(key, None)
+    for campaign in seen.campaigns:
+        for recipient in campaign.plan.people:
+            there.pop((campaign.plan.name, recipient), None)
     yield from (f"{key} is stored and nobody handed it in" for key in there if there[key])
 
 
@@ -229,10 +235,12 @@ def _attempts_are_counted(seen: Observed) -> Iterator[str]:
 
 
 def _each_kind_of_trouble_has_its_word(seen: Observed) -> Iterator[str]:
+    called_off = {each.plan.name for each in seen.campaigns if each.plan.is_cancelled}
     for envelope in seen.envelopes:
         wanted = WORDS.get(envelope.fixed.destination)
         state = envelope.state
-        if state.status is Status.BLOCKED:
+        is_called_off = state.status is Status.CANCELLED and envelope.fixed.campaign in called_off
+        if state.status is Status.BLOCKED or is_called_off:
             continue
         if wanted is not None and (state.status, state.reason) != wanted:
             yield f"{_key(envelope)} is {state.status}, {state.reason}: {state.reply}"
@@ -320,6 +328,49 @@ def _quota_is_exact(seen: Observed) -> Iterator[str]:
             yield f"{count} mails on day {day}, the plan has {seen.world.small_per_day}"
 
 
+def _a_campaign_is_what_its_sender_said(seen: Observed) -> Iterator[str]:
+    """Each address has one mail, none is missing once a list was answered for, counts are exact."""
+    for campaign in seen.campaigns:
+        plan = campaign.plan
+        yield from campaign.faults
+        own = [each for each in seen.envelopes if each.fixed.campaign == plan.name]
+        counts = Counter(envelope.fixed.recipient for envelope in own)
+        yield from (f"{plan.name}: {who} has {n} mails" for who, n in counts.items() if n > 1)
+        yield from (f"{plan.name}: {who} was not in it" for who in counts.keys() - {*plan.people})
+        if campaign.is_complete and len(counts) != len({*plan.people}):
+            yield f"{plan.name}: {len(counts)} mails for {len({*plan.people})} people"
+        stored = seen.stored_campaigns.get(plan.name)
+        if stored is None or stored.accepted != len(own):
+            yield f"{plan.name}: the spool has {stored}, there are {len(own)} mails"
+        rows = seen.statistics[None, Group.CAMPAIGN]
+        told = next((row.counts for row in rows if row.key == plan.name), (0,) * len(STATUSES))
+        by_status = Counter(envelope.state.status for envelope in own)
+        if told != tuple(by_status[status] for status in STATUSES):
+            yield f"{plan.name}: the books say {told}, its mails {by_status}"
+
+
+def _a_campaign_stands_still_when_it_is_told_to(seen: Observed) -> Iterator[str]:
+    """Paused or cancelled, nothing of it goes but what was with a connection; its rate holds."""
+    for campaign in seen.campaigns:
+        people = {*campaign.plan.people}
+        asked = [each for each in seen.world.notebook.asked if each.recipient in people]
+        for each in asked:
+            if each.at_s >= each.life.ended_s:
+                continue  # The dead: what they had sent is read by and by.
+            if campaign.paused_s + HOLD_FELT_S < each.at_s < campaign.resumed_s:
+                yield f"{each.recipient} was tried at {each.at_s:.1f}, its campaign is paused"
+            if each.at_s > campaign.cancelled_s + HOLD_FELT_S:
+                yield f"{each.recipient} was tried at {each.at_s:.1f}, its campaign is cancelled"
+        yield from islice(_over_rate(Rate.parse(RATE), [each.at_s for each in asked]), 1)
+        for event, envelope in _final_events(seen):
+            is_own = envelope.fixed.campaign == campaign.plan.name
+            early = event.at_unix_ms < _unix_ms(seen, min(campaign.cancel_asked_s, 1e12))
+            if is_own and event.status is Status.CANCELLED and early:
+                domain = envelope.fixed.destination
+                if domain not in OPERATED:
+                    yield f"{_key(envelope)} was cancelled before anybody asked for it"
+
+
 PARAGRAPHS: tuple[Callable[[Observed], Iterator[str]], ...] = (
     _what_was_accepted_is_there,
     _every_mail_has_its_end,
@@ -336,6 +387,8 @@ PARAGRAPHS: tuple[Callable[[Observed], Iterator[str]], ...] = (
     _what_is_held_stays,
     _limits_hold,
     _quota_is_exact,
+    _a_campaign_is_what_its_sender_said,
+    _a_campaign_stands_still_when_it_is_told_to,
     _it_ends_when_it_should,
 )
 

@@ -26,15 +26,17 @@ def with_letters(request: AcceptRequest) -> AcceptRequest:
     return replace(
         request,
         messages=[
-            _as_letter(message) if _number(message.subject) % SHARE == 0 else message
+            _as_letter(message)
+            if message.kind is ContentKind.OCTETS and _number(message.subject) % SHARE == 0
+            else message
             for message in request.messages
         ],
     )
 
 
-def digest_of_letter(fixed: EnvelopeFixed) -> bytes:
+def digest_of_letter(fixed: EnvelopeFixed, template: bytes) -> bytes:
     """Return the digest of what the receiver of such a mail must get."""
-    sendable = Templates().sendable(fixed, Content(ContentKind.TEMPLATE, LETTER))
+    sendable = Templates().sendable(fixed, Content(ContentKind.TEMPLATE, template))
     assert isinstance(sendable, Sendable), sendable
     return blake2b(sendable.octets, digest_size=16).digest()
 

@@ -14,6 +14,7 @@ from engine.config import Config, Delivery, Http, Plan, Rule, SpoolTable
 from engine.config_values import DomainPattern, ListenAddress, NamePattern, Network, Rate
 from engine.rehearsal.behaviour import Action, Behaviour, Stage
 from engine.rehearsal.zones import NULL_MX, Fault, Records, Zones
+from tests.simulation.campaigning import NAMES, RATE, CampaignPlan, campaign_plans
 from tests.simulation.lives import FAILING_COMMIT, POINTS, Ending
 from tests.simulation.peers import Mood, MoodyReceiver, Notebook
 from tests.simulation.seeding import chances
@@ -96,6 +97,7 @@ class World:
     zones: Zones
     dns_faults: dict[str, float]
     requests: list[SendRequest]
+    campaigns: list[CampaignPlan]
     endings: list[Ending]
     downtimes_s: list[float]
     full_spool: float
@@ -123,6 +125,7 @@ def world_of(seed: int, url: str, data_dir: Path) -> World:
         zones=Zones(builder.table),
         dns_faults=builder.dns_faults,
         requests=requests,
+        campaigns=campaign_plans(chances(seed, "campaigns"), span.sending_s, builder.domains),
         endings=endings,
         downtimes_s=[_downtime_s(rand, span) for _ in endings],
         full_spool=rand.choice((0.0, 0.1)),
@@ -165,6 +168,7 @@ def _config(span: Span, url: str, data_dir: Path, small_per_day: int) -> Config:
                 Rule(account=NamePattern.parse(name), rate=Rate.parse(text))
                 for name, text in ACCOUNT_RATES.items()
             ),
+            Rule(campaign=NamePattern.parse(NAMES), rate=Rate.parse(RATE)),
         ),
     )
 

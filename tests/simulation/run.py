@@ -35,10 +35,19 @@ from engine.spool.interface import (
 )
 from engine.spool.listing_calls import EnvelopeFilter
 from engine.watch.status import monitor
-from protocols.records import FINAL_STATUSES, STATUSES, Account, ApiKey, Envelope, Event
+from protocols.records import (
+    FINAL_STATUSES,
+    STATUSES,
+    Account,
+    ApiKey,
+    Campaign,
+    Envelope,
+    Event,
+)
+from tests.simulation.campaigning import ACCOUNT, CampaignSeen, CampaignSender
 from tests.simulation.following import Follower
 from tests.simulation.inquiry import Inquiry
-from tests.simulation.letters import digest_of_letter, with_letters
+from tests.simulation.letters import LETTER, digest_of_letter, with_letters
 from tests.simulation.lives import FAILING_COMMIT, Ending, Life, MortalSpool, MortalThreads
 from tests.simulation.operating import Operator
 from tests.simulation.peers import FaultyResolver, Network
@@ -85,6 +94,10 @@ class Observed:
     envelopes: list[Envelope] = field(default_factory=list)
     statistics: dict[tuple[str | None, Group], list[StatisticsRow]] = field(default_factory=dict)
     stream_id: str = ""
+    campaigns: list[CampaignSeen] = field(default_factory=list)
+    # By name: the template as it was stored, and what the spool has of it when all is over.
+    templates: dict[str, bytes] = field(default_factory=dict)
+    stored_campaigns: dict[str, Campaign] = field(default_factory=dict)
     trace: str = ""
 
 
@@ -128,7 +141,10 @@ class _Simulation:
         self.seen = Observed(world, [], answers, follower, operator, {}, self.steps)
         self.accounts: dict[str, Account] = {}
         self.engine: Engine | None = None
-        self.sending = len(world.requests)
+        # Inquiries are about the causes of single mails.
+        plans = world.campaigns if inquiry is None else []
+        self.seen.campaigns = [CampaignSeen(plan) for plan in plans]
+        self.sending = len(world.requests) + len(plans)
         self.outside = trio.CancelScope()
 
     def chances(self, purpose: str) -> Any:
@@ -168,6 +184,8 @@ class _Simulation:
                 nursery.start_soon(self.seen.operator.operate, self.living)
                 for request in self.world.requests:
                     nursery.start_soon(self._send, request)
+                for campaign in self.seen.campaigns:
+                    nursery.start_soon(self._campaign, campaign)
 
     async def _inquire(self, inquiry: Inquiry, everything: trio.Nursery) -> None:
         await trio.sleep(inquiry.at_s)
@@ -305,6 +323,11 @@ class _Simulation:
             await trio.sleep(rand.uniform(0.1, 30.0))
         self.sending -= 1
 
+    async def _campaign(self, campaign: CampaignSeen) -> None:
+        rand = self.chances(campaign.plan.name)
+        await CampaignSender(campaign, self.accounts[ACCOUNT], self.living, rand).run()
+        self.sending -= 1
+
     def note(self, *values: object) -> None:
         """Add to the trace, with the moment."""
         self.trace.update(repr((trio.current_time(), *values)).encode())
@@ -350,8 +373,14 @@ class _Simulation:
                     seen.statistics[name, group] = rows
             seen.faults += await spool.check_invariants()
             seen.faults += (await spool.check_some()).faults
+            for campaign in seen.campaigns:
+                name = campaign.plan.name
+                stored = await spool.campaign(self.accounts[ACCOUNT].account_id, name)
+                if stored is not None:
+                    seen.stored_campaigns[name] = stored
         for fixed in (each.fixed for each in seen.envelopes if each.fixed.variables is not None):
-            seen.contents[fixed.subject, fixed.recipient] = {digest_of_letter(fixed)}
+            template = seen.templates.get(fixed.campaign or "", LETTER)
+            seen.contents[fixed.subject, fixed.recipient] = {digest_of_letter(fixed, template)}
 
     def _digest(self) -> None:
         seen = self.seen
@@ -376,6 +405,10 @@ class _Gated(MortalSpool):
         for request in requests:
             _note_contents(self._simulation.seen.contents, request)
         return await super().accept(requests)
+
+    async def create_campaign(self, new: Any) -> Any:
+        self._simulation.seen.templates[new.name] = new.template
+        return await super().__getattr__("create_campaign")(new)
 
     async def settle(self, results: Any, decisions: Any = ()) -> None:
         if self.rand.random() < self._simulation.world.full_spool:

@@ -46,10 +46,10 @@ async def agenda_faults(spool: Spool, life: Life) -> list[str]:
             row.destination: row.wake_unix_ms
             for row in await spool.due_destinations(ALWAYS_UNIX_MS, PAGE)
         }
-        earliest = await _earliest_due(spool)
+        with_mail, earliest = await _earliest_due(spool)
         # What a hold does to the agenda, the walk over the whole spool knows.
         held = {hold.wanted.destination for hold in spool.holds()}
-        faults = [f"agenda: {name} has a row and no mail" for name in wakes if name not in earliest]
+        faults = [f"agenda: {name} has a row and no mail" for name in wakes.keys() - with_mail]
         for name, flows in earliest.items():
             if name in held:
                 continue
@@ -71,20 +71,28 @@ def _wake_of(record: DestinationRecord, flow: Flow, due_unix_ms: int) -> int:
     return max([due_unix_ms, *waits])
 
 
-async def _earliest_due(spool: Spool) -> dict[str, dict[Flow, int]]:
-    """Return by destination when the first mail of each flow is due."""
+async def _earliest_due(spool: Spool) -> tuple[set[str], dict[str, dict[Flow, int]]]:
+    """Return where there is mail, and when the first of each flow is due there.
+
+    That is without the mail of campaigns that are held.
+    """
+    held = {hold.wanted.campaign for hold in spool.holds()} - {None}
+    with_mail: set[str] = set()
     earliest: dict[str, dict[Flow, int]] = {}
     after: int | None = None
     while True:
         page = await spool.find(WAITING, after, PAGE)
         for envelope in page.envelopes:
             fixed, due_unix_ms = envelope.fixed, envelope.state.due_unix_ms
+            with_mail.add(fixed.destination)
+            if fixed.campaign in held:
+                continue
             flows = earliest.setdefault(fixed.destination, {})
             flow = (fixed.account_id, fixed.campaign)
             flows[flow] = min(due_unix_ms, flows.get(flow, due_unix_ms))
         after = page.after
         if after is None:
-            return earliest
+            return with_mail, earliest
 
 
 def _version(spool: Spool, life: Life) -> Hashable:

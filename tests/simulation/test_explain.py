@@ -21,7 +21,7 @@ from tests.simulation.run import simulate
 # In parts of the time for which people send; by the last one, many have been waiting for long.
 MOMENTS = (0.3, 1.0, 2.0)
 # Between them they have every cause, and some that were hiding another.
-SEEDS = (0, 1, 5, 11, 12, 15, 29)
+SEEDS = (5, 9, 11, 12, 29)
 
 
 def inquire(seeds: Iterable[int], data_dir: Path) -> list[Inquiry]:
@@ -46,7 +46,8 @@ def test_what_is_named_is_what_holds_it(request: pytest.FixtureRequest, data_dir
     asked = inquire(SEEDS if many is None else range(many), data_dir)
     faults = [fault for inquiry in asked for fault in inquiry.faults]
     assert not faults, "\n".join(faults)
-    assert {code for inquiry in asked for code in inquiry.codes} >= set(LIFTS)
+    lifted = {LIFTS.get(code) for inquiry in asked for code in inquiry.codes}
+    assert lifted >= set(LIFTS.values())
 
 
 def _first_that_says_no(envelope: Envelope, facts: Facts) -> Holding | None:
