@@ -12,11 +12,11 @@ from engine.cli.options import config_option, load
 @config_option
 def command() -> None:
     """Run the engine in the foreground; SIGTERM ends it in order, with exit status 0."""
-    # The rules are read at the start anyhow: who asks for it now is early, and no enemy.
+    # Until the loop listens for them: imports take half a second, and there is nothing to finish
+    # yet, nor other rules than those that are about to be read.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     config = load()
-    # Until the loop listens for it: imports take half a second, and there is nothing to finish yet.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     from engine.cli.serving import run
 
     run(config)
