@@ -44,6 +44,9 @@ ROWS_AT_ONCE: Final = 64
 # A new board shows the fullest so many before it looks at the others: ten thousand take a second
 # where little else goes on, and several while an engine that has just been started tries them all.
 FIRST_ROWS: Final = 200
+# A long board outlives its last watcher by this: whoever reloads a page, or loses a connection, is
+# back by then, and it is no older than it may be for those who stay.
+KEPT_S: Final = 10.0
 # Some 300 kB.
 ROWS_PER_FRAME: Final = 500
 # A page holds so many with ease; `/v1/destinations` lists them all.
@@ -76,6 +79,8 @@ class Board:
         self.account: Final = account
         self.language: Final = language
         self.watchers = 0
+        # Without watchers it is kept until then.
+        self.kept_until_s = 0.0
         self.version = 0
         # When it may be looked at again: if there is news beyond what it has seen, and if not.
         self.due_s = self.quiet_s = float("-inf")
@@ -117,6 +122,10 @@ class Board:
         if has_changed or not self.version:
             self._rows = after
             self._publish()
+
+    @property
+    def is_long(self) -> bool:
+        return len(self._rows) > FIRST_ROWS
 
     def worth(self, row: DestinationRow) -> int:
         """How much a destination's row matters to those who watch."""
@@ -164,7 +173,7 @@ class Boards:
     @property
     def count(self) -> int:
         """How many boards are kept current."""
-        return len(self._boards)
+        return sum(board.watchers > 0 for board in self._boards.values())
 
     @contextmanager
     def watched(
@@ -184,7 +193,8 @@ class Boards:
         finally:
             board.watchers -= 1
             if not board.watchers:
-                del self._boards[key]
+                board.kept_until_s = trio.current_time() + (KEPT_S if board.is_long else 0.0)
+                self._woken[subject].set()
 
     async def run(self) -> None:
         """Keep what is watched current. Runs until cancelled.
@@ -199,10 +209,13 @@ class Boards:
         """Look at the boards of one subject, each at its own pace and a new one at once."""
         while True:
             now_s = trio.current_time()
+            self._forget_unwatched(now_s)
             boards = [each for each in self._boards.values() if each.subject == subject]
-            due = [each for each in boards if self._due_s(each) <= now_s]
+            watched = [each for each in boards if each.watchers]
+            due = [each for each in watched if self._due_s(each) <= now_s]
             if not due:
-                soonest_s = min(map(self._due_s, boards), default=float("inf"))
+                ends = (each.kept_until_s for each in boards if not each.watchers)
+                soonest_s = min((*map(self._due_s, watched), *ends), default=float("inf"))
                 woken = self._woken[subject] = trio.Event()
                 with trio.CancelScope(deadline=soonest_s):
                     await woken.wait()
@@ -214,6 +227,11 @@ class Boards:
                 ended_s = trio.current_time()
                 board.due_s = ended_s + max(PERIOD_S, (ended_s - began_s) * COST_SHARE)
                 board.quiet_s = max(board.due_s, ended_s + QUIET_PERIOD_S)
+
+    def _forget_unwatched(self, now_s: float) -> None:
+        for key, board in list(self._boards.items()):
+            if not board.watchers and board.kept_until_s <= now_s:
+                del self._boards[key]
 
     def _due_s(self, board: Board) -> float:
         return board.quiet_s if board.seen_news == self._news else board.due_s

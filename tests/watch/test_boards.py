@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from engine.spool.interface import Rest
 from engine.watch import boards
@@ -202,6 +203,34 @@ async def test_of_a_new_long_list_the_fullest_are_shown_before_all_are_looked_at
         for row in frame["destinations"]
     }
     assert told == counts
+
+
+async def test_a_long_board_is_there_for_whoever_comes_back_and_then_goes(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boards, "FIRST_ROWS", 2)
+    monkeypatch.setattr(boards, "KEPT_S", 3_600.0)
+    for number in range(4):
+        await accept_many(look.spool, look.account, 1, at=f"d{number}.test")
+    kept = look.watch.boards._boards
+    seen_boards: list[boards.Board] = []
+    for _ in range(2):
+        async with look.stream() as listener:
+            await listener.say({"watch": "destinations"})
+            seen: set[str] = set()
+            while len(seen) < 4:
+                seen |= {row["destination"] for row in (await listener.hear())["destinations"]}
+        while look.watch.hub.subscribers:
+            await trio.lowlevel.checkpoint()
+        assert look.watch.boards.count == 0
+        seen_boards += kept.values()
+    # The second one found what the first had left: nothing was looked at anew for it.
+    first, second = seen_boards
+    assert first is second
+    first.kept_until_s = trio.current_time()
+    look.watch.boards._woken["destinations"].set()
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert not kept
 
 
 async def test_who_comes_to_a_long_list_does_not_wait_for_its_pace(
