@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -39,12 +40,14 @@ class Growth:
     typical: float
     per_hour: float
     rise: float  # from the first half's mean to the second's
+    fifths: tuple[float, ...]  # the means of each: what fills up bends, what leaks does not
 
     def text(self) -> str:
         unit, by = (" MB", MB) if self.name in ("memory", "disk") else ("", 1)
+        fifths = ", ".join(f"{each / by:.1f}" for each in self.fifths)
         return (
             f"{self.name} {self.typical / by:.1f}{unit}, {self.per_hour / by:+.1f}{unit}/h, "
-            f"second half {self.rise / by:+.2f}{unit}"
+            f"second half {self.rise / by:+.2f}{unit}, by fifths {fifths}"
         )
 
 
@@ -93,7 +96,12 @@ def _growth(name: str, points: Sequence[tuple[float, float]]) -> Growth:
     half = count // 2
     first = sum(y for _, y in points[:half]) / half
     second = sum(y for _, y in points[-half:]) / half
-    return Growth(name, sorted(y for _, y in points)[half], slope * HOUR_S, second - first)
+    edges = [count * each // 5 for each in range(6)]
+    fifths = tuple(
+        sum(y for _, y in points[begin:end]) / (end - begin) for begin, end in pairwise(edges)
+    )
+    typical = sorted(y for _, y in points)[half]
+    return Growth(name, typical, slope * HOUR_S, second - first, fifths)
 
 
 def _disk_octets(directory: Path) -> int:
