@@ -36,6 +36,6 @@ def test_nobody_begins_a_line_of_the_log_with_a_reason(tmp_path: Path) -> None:
     finally:
         engine.stop()
     written = engine.output_path.read_bytes()
-    assert b"cancel of 1 mails" in written
+    assert b"cancel by shop of campaign" in written
     assert b"\x1b" not in written
     assert not [line for line in written.decode().splitlines() if line.startswith("2026-01-01")]
