@@ -10,7 +10,6 @@ path, key and whole body, for `[http] idempotency_window_s` seconds; it is answe
 identifiers of the first time, and nothing is stored twice.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
@@ -27,7 +26,7 @@ from engine.intake.accounts import no_room_text, quota_of
 from engine.intake.send_build import BUILT_OCTETS_MAX, BatchBuilder, BuiltMessage
 from engine.intake.send_check import Draft, MessageChecker, merged
 from engine.intake.send_errors import SendError
-from engine.intake.send_request import MESSAGES_MAX, decode_send_request
+from engine.intake.send_request import MESSAGES_MAX, MessageIn, SendRequest, decode_send_request
 from engine.spool import RunBlocking
 from engine.spool.interface import (
     Accepted,
@@ -47,9 +46,6 @@ REQUEST_OCTETS_MAX: Final = 32 * 1024 * 1024
 # A batch of 50 usual messages takes the loop 3 ms and a thread would gain nothing. Several
 # megabytes take long enough for deliveries to feel it.
 THREAD_OCTETS_MIN: Final = 1024 * 1024
-# Nor does it tell how much is filled in: ten kilobytes can become fifty megabytes. Nobody escapes
-# letters in JSON but who hides a word.
-FILLS_IN: Final = re.compile(rb"Variables|\\u00[4-7]")
 # More at once would hold more large requests twice in memory, and finish none sooner.
 LARGE_AT_ONCE_MAX: Final = 2
 # A full spool empties at the pace of deliveries: a minute is soon enough to ask again.
@@ -118,12 +114,18 @@ class SendDoor:
         account = await self._account(request)
         # Asked here: the engine's clock is the loop's, and threads may not ask it.
         now_unix_ms = self._clock.now_unix_ms()
+        is_large = len(request.body) >= THREAD_OCTETS_MIN
+        read = None if is_large else decode_send_request(request.body)
+        if isinstance(read, SendError):
+            return self._error(read)
         prepared: Prepared | SendError
-        if len(request.body) < THREAD_OCTETS_MIN and FILLS_IN.search(request.body) is None:
-            prepared = self._prepare(request.body, now_unix_ms)
+        if read is not None and not fills_in(read):
+            prepared = self._prepare(read, now_unix_ms)
         else:
             async with self._large:
-                prepared = await self._run_blocking(self._prepare, request.body, now_unix_ms)
+                prepared = await self._run_blocking(
+                    self._prepare, request.body if read is None else read, now_unix_ms
+                )
         if isinstance(prepared, SendError):
             return self._error(prepared)
         envelopes: Mapping[int, AcceptedEnvelope] | None = None
@@ -152,9 +154,9 @@ class SendDoor:
                 return account
         raise HttpError(403, "no_account", "An operator names an account in X-Eilpost-Account.")
 
-    def _prepare(self, body: bytes, now_unix_ms: int) -> Prepared | SendError:
+    def _prepare(self, given: bytes | SendRequest, now_unix_ms: int) -> Prepared | SendError:
         """Read, check and build; no waiting, so that it can run in a thread."""
-        request = decode_send_request(body)
+        request = decode_send_request(given) if isinstance(given, bytes) else given
         if isinstance(request, SendError):
             return request
         if request.messages is None:
@@ -168,20 +170,18 @@ class SendDoor:
         answers: list[SentMessage | list[SendError]] = []
         built: list[BuiltMessage] = []
         envelopes = 0
-        for given in request.messages:
-            checked = (
-                given if isinstance(given, list) else checker.check(merged(given, request.globals_))
-            )
+        for one in request.messages:
+            checked = one if isinstance(one, list) else checker.check(merged(one, request.globals_))
             if isinstance(checked, list):
                 answers.append(checked)
                 continue
-            one = builder.build(checked)
-            if one is None:
+            mail = builder.build(checked)
+            if mail is None:
                 answers.append([send_errors.payload_too_big(BUILT_OCTETS_MAX)])
                 continue
-            built.append(one)
-            answers.append(SentMessage(checked, [envelopes + place for place in one.places]))
-            envelopes += len(one.places)
+            built.append(mail)
+            answers.append(SentMessage(checked, [envelopes + place for place in mail.places]))
+            envelopes += len(mail.places)
         return Prepared(answers, built, request.sandbox_mode is True)
 
     async def _accept(
@@ -310,6 +310,13 @@ def _refuse(prepared: Prepared, refused: Sequence[int], quota: Quota) -> None:
         if isinstance(one, SentMessage) and not places.isdisjoint(one.places):
             error = SendError("quota-0001", no_room_text(quota), status_code=403)
             prepared.request_messages[number] = [error]
+
+
+def fills_in(request: SendRequest) -> bool:
+    """Say whether there are variables: with them ten kilobytes can become fifty megabytes."""
+    if request.globals_ is not None and request.globals_.variables:
+        return True
+    return any(type(one) is MessageIn and one.variables for one in request.messages or ())
 
 
 def _digest(account: Account, key: str, body: bytes) -> bytes:
