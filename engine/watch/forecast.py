@@ -15,18 +15,17 @@ import trio
 from engine.config import Config
 from engine.delivery.holding import waiting_in
 from engine.delivery.limits import TokenBucket
-from engine.http_server import Access, Identity, Request, Response, Route
+from engine.http_server import Access, Identity, Route
 from engine.spool.interface import DestinationRow, Group, Spool
 from engine.spool.listing_calls import EnvelopeFilter
+from engine.watch.campaign_answers import campaign_answers
 from engine.watch.delivering import Delivering
 from engine.watch.destinations import PLACE_OF, LiveDestinations, just_before
 from engine.watch.explain import ROWS_AT_ONCE, Explainer
 from engine.watch.forecast_shares import SenderLimits, sender_limits
 from engine.watch.forecast_words import forecast_text
 from engine.watch.forecasting import Estimate, Waiting, estimate
-from engine.watch.long_looks import LongLooks
-from engine.watch.messages import WAITING, asked_account_id
-from engine.watch.queries import Query, language_of, not_found
+from engine.watch.messages import WAITING
 from protocols.languages import Language
 from protocols.records import FINAL_STATUSES, Status
 from protocols.timestamps import time_text, time_text_or_none
@@ -241,22 +240,7 @@ class Forecaster:
 
 def routes(forecaster: Forecaster, spool: Spool) -> list[Route]:
     """The forecast of a campaign."""
-
-    forecasts: LongLooks[Forecast] = LongLooks()
-
-    async def forecast(request: Request) -> Response:
-        name, query = request.params["id"], Query(request, ("account",))
-        identity, language = request.identity, language_of(request)
-        account_id = await asked_account_id(spool, query, identity)
-        found, age_s = await forecasts.answer(
-            (name, language, account_id, identity.operator),
-            lambda: forecaster.forecast(name, identity, language, account_id),
-        )
-        if found is None:
-            raise not_found(f"campaign {name[:80]!r}")
-        headers = (("vary", "accept-language"), *((("age", str(age_s)),) if age_s else ()))
-        return Response.json(found, headers=headers)
-
+    forecast = campaign_answers(spool, forecaster.forecast)
     return [Route("GET", "/v1/campaigns/{id}/forecast", forecast, Access.ACCOUNT)]
 
 
